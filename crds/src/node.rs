@@ -1,0 +1,152 @@
+//! `NodeLiveUpdate`: what is known of one node, and the controller's word for it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::common::{Continuity, Epoch, UpdateRef};
+
+/// The controller's word for one node. Written only when an attempt begins.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "liveupdate.dev",
+    version = "v1alpha1",
+    kind = "NodeLiveUpdate",
+    shortname = "nlu",
+    status = "NodeLiveUpdateStatus",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeLiveUpdateSpec {
+    /// The update that wants or wanted the node last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateRef>,
+    /// Its revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<String>,
+    /// The leadership that wrote this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
+    /// The release that the node shall run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub desired: Option<String>,
+}
+
+/// What is known of the node. Only the controller's account may write it.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeLiveUpdateStatus {
+    /// The leadership that wrote this. Never lower than before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
+    /// UID of the Node object that this speaks of.
+    pub node_uid: String,
+    /// Release of the running kernel, as the kubelet wrote it.
+    pub kernel: String,
+    /// Digest of the bundle that the node runs, as far as the agent knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle_digest: Option<String>,
+    /// Boot id of the running kernel, as the kubelet wrote it.
+    pub boot_id: String,
+    /// The node's state (DESIGN: `Idle`, `Queued`, `Preserving` … `Updated`, `Failed`, `Blocked`).
+    pub state: String,
+    /// What it waits on or why it is so: one of `Reason`.
+    pub reason: String,
+    /// A sentence about that.
+    pub message: String,
+    /// The update that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateRef>,
+    /// Name of that update, for the column.
+    pub update_name: String,
+    /// Its revision.
+    pub revision: String,
+    /// The attempt that this status speaks of.
+    pub attempt: String,
+    /// How many attempts were aborted and undone for this revision.
+    pub aborts: i32,
+    /// When the node was seen updated and verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified_at: Option<Time>,
+    /// Result of every gate; evidence only where it is not `Pass`.
+    #[schemars(length(max = 64))]
+    pub gates: Vec<GateStatus>,
+    /// Held devices.
+    #[schemars(length(max = 64))]
+    pub devices: Vec<DeviceStatus>,
+    /// For the column: `3` or `2/3 preserved`.
+    pub device_summary: String,
+    /// For the column: what would happen to the devices if the node were updated now.
+    pub verdict: String,
+    /// For the column, with `(simulated)` where no real kernel jumped.
+    pub blackout: String,
+    /// The node's blackout in milliseconds; absent when unmeasured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blackout_ms: Option<i64>,
+    /// States of the last attempt with the times at which they began.
+    #[schemars(length(max = 32))]
+    pub steps: Vec<StepTime>,
+    /// `Ready`: the node's agent answers and nothing is wrong; `Updated`; `Blocked`.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// One gate.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GateStatus {
+    /// Which gate.
+    pub id: String,
+    /// Of a device or holder; absent for the node's own gates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// `Pass`, `Fail` or `Unknown`.
+    pub result: String,
+    /// What was read, where, and what it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
+    /// What would mend it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+/// One held device.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceStatus {
+    /// PCI address.
+    pub address: String,
+    /// `vendor:device`.
+    pub model: String,
+    /// Who holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
+    /// The best that it could get now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceiling: Option<Continuity>,
+    /// What would happen to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
+    /// Whose word decided the verdict: `Platform`, `Team`, `Workload` or `Node`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_by: Option<String>,
+    /// What it got in the last attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// The facts behind that, `reset=none dma=continuous …`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<String>,
+}
+
+/// When a state began.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepTime {
+    /// The state.
+    pub state: String,
+    /// When it began.
+    pub at: Time,
+}
