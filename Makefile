@@ -1,0 +1,38 @@
+# One target for each thing that a person does. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+NODES ?= 1000
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: help setup build demo test fmt generate mutants bench-fleet deny
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing (but Rust and Go) and build the lab's control plane into the cache
+	@scripts/setup.sh
+	@lab/tools/build.sh >/dev/null
+
+build: ## Build all binaries
+	@cargo build --workspace --bins --locked
+
+demo: ## Show a fleet of 20 simulated nodes being updated in canary steps (KEEP=1 leaves it up)
+	@scripts/demo.sh
+
+test: ## Run everything: format, lints, documentation, unit, property, golden and integration tests
+	@scripts/test.sh
+
+fmt: ## Format the code
+	@cargo fmt --all
+
+generate: ## Write the generated files (CRD YAML) anew
+	@cargo run --quiet -p liveupdate-crds --bin crdgen
+
+mutants: ## Break the code in known ways and see that the tests notice each
+	@scripts/mutants.sh
+
+bench-fleet: ## Measure a rollout over NODES simulated nodes on the real control plane
+	@scripts/bench-fleet.sh $(NODES)
+
+deny: ## Check licenses, sources and bans of all dependencies (installs cargo-deny when missing)
+	@scripts/deny.sh

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Everything that must hold, in the order of what fails fastest. Prints how many tests ran.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+started=$SECONDS
+step() { printf '\n== %s (%d s so far)\n' "$1" $((SECONDS - started)); }
+
+step "setup"
+scripts/setup.sh
+step "format"
+cargo fmt --all --check
+step "control plane: built once, then taken from the cache"
+lab/tools/build.sh >/dev/null
+step "clippy, warnings are errors"
+cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+step "documentation, warnings are errors"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
+step "binaries"
+cargo build --workspace --bins --locked --quiet
+step "tests"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+status=0
+# One test binary after the other, so that at most one lab runs at a time on a small machine.
+cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
+awk -v status=$status '
+  /^test result:/ { passed += $4; failed += $6; ignored += $8 }
+  END {
+    printf "\n%d passed, %d failed, %d skipped\n", passed, failed, ignored
+    if (passed == 0) { print "no test ran" > "/dev/stderr"; exit 1 }
+    exit status
+  }' "$log"
+echo "all of it took $((SECONDS - started)) s"
