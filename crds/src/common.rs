@@ -1,6 +1,5 @@
 //! Types that more than one kind uses.
 
-use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +60,7 @@ impl JsonSchema for IntOrPercent {
 pub type DurationString = String;
 
 /// A reference to an update that survives the name being used again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateRef {
     /// Name of the `LiveUpdate`.

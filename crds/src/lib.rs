@@ -11,10 +11,10 @@ pub mod policy;
 pub mod update;
 
 pub use common::{Acknowledgement, Continuity, DurationString, Epoch, IntOrPercent};
-pub use node::{NodeLiveUpdate, NodeLiveUpdateSpec, NodeLiveUpdateStatus};
-pub use policy::{LiveUpdatePolicy, LiveUpdatePolicySpec};
 /// One enum of reasons for all statuses, conditions and Events; the planner gives them.
 pub use liveupdate_planner::Reason;
+pub use node::{NodeLiveUpdate, NodeLiveUpdateSpec, NodeLiveUpdateStatus};
+pub use policy::{LiveUpdatePolicy, LiveUpdatePolicySpec};
 pub use update::{LiveUpdate, LiveUpdateSpec, LiveUpdateStatus};
 
 /// The API group of all kinds, and the prefix of every label, annotation, taint and finalizer of ours.

@@ -1,13 +1,13 @@
 //! `NodeLiveUpdate`: what is known of one node, and the controller's word for it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::{CustomResource, KubeSchema};
+use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{Continuity, Epoch, UpdateRef};
 
 /// The controller's word for one node. Written only when an attempt begins.
-#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, schemars::JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "liveupdate.dev",
     version = "v1alpha1",
@@ -36,7 +36,7 @@ pub struct NodeLiveUpdateSpec {
 }
 
 /// What is known of the node. Only the controller's account may write it.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeLiveUpdateStatus {
     /// The leadership that wrote this. Never lower than before.
@@ -95,7 +95,7 @@ pub struct NodeLiveUpdateStatus {
 }
 
 /// One gate.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GateStatus {
     /// Which gate.
@@ -114,7 +114,7 @@ pub struct GateStatus {
 }
 
 /// One held device.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceStatus {
     /// PCI address.
@@ -142,7 +142,7 @@ pub struct DeviceStatus {
 }
 
 /// When a state began.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepTime {
     /// The state.

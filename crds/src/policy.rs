@@ -1,13 +1,13 @@
 //! `LiveUpdatePolicy`: the platform's floor under every update.
 
-use kube::{CustomResource, KubeSchema};
+use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{Acknowledgement, Continuity, IntOrPercent};
 
 /// The platform's word. A singleton named `default`; without it nothing is allowed that needs an
 /// acknowledgement... see `allowedAcknowledgements`.
-#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, schemars::JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "liveupdate.dev",
     version = "v1alpha1",

@@ -1,13 +1,13 @@
 //! `LiveUpdate`: one bounded run of a kernel update over a set of nodes.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
-use kube::{CustomResource, KubeSchema};
+use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{Acknowledgement, Continuity, DurationString, Epoch, IntOrPercent};
 
 /// What a team asks for: a kernel, the nodes, and how much each device must keep.
-#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, schemars::JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "liveupdate.dev",
     version = "v1alpha1",
@@ -56,7 +56,7 @@ pub enum JoinPolicy {
 }
 
 /// The kernel to run.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Target {
     /// What `uname -r` must say afterwards.
@@ -66,7 +66,7 @@ pub struct Target {
 }
 
 /// A bundle under the agent's bundle root.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bundle {
     /// Folder name under the bundle root.
@@ -76,7 +76,7 @@ pub struct Bundle {
 }
 
 /// What to do with the devices that match.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceRule {
     /// Name of the rule, for messages.
@@ -95,7 +95,7 @@ pub struct DeviceRule {
 }
 
 /// Which PCI devices a rule is for.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceMatch {
     /// PCI vendor, four lower-case hex digits.
@@ -129,7 +129,7 @@ pub enum OnShortfall {
 }
 
 /// How the run goes over the nodes.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Strategy {
     /// Most nodes that may be unavailable at once, nodes that are already down included. Percentages
@@ -201,7 +201,7 @@ pub enum OnBlocked {
 }
 
 /// One canary step. It passes when its count of nodes is updated and verified.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
     /// Name of the step, used in verbs and messages.
@@ -238,7 +238,7 @@ pub enum Approval {
 }
 
 /// How long each state of an attempt may take.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Deadlines {
     /// Reading all gates.
@@ -273,7 +273,7 @@ impl Default for Deadlines {
 }
 
 /// What the controller knows of the run. Only the controller writes it.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LiveUpdateStatus {
     /// The generation that this status speaks of.
@@ -329,7 +329,7 @@ pub struct LiveUpdateStatus {
 }
 
 /// Numbers of nodes.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Counts {
     /// Selected.
@@ -351,7 +351,7 @@ pub struct Counts {
 }
 
 /// The current step.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StepStatus {
     /// From 1.
@@ -370,7 +370,7 @@ pub struct StepStatus {
 }
 
 /// The numbers that are in force after policy, percentages and bounds.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Effective {
     /// Most nodes unavailable at once.
@@ -382,7 +382,7 @@ pub struct Effective {
 }
 
 /// One attempt in flight.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InFlight {
     /// The node.
@@ -396,7 +396,7 @@ pub struct InFlight {
 }
 
 /// Waiting nodes that share a reason.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitingGroup {
     /// The reason, one of `Reason`.
@@ -411,7 +411,7 @@ pub struct WaitingGroup {
 }
 
 /// Blackouts of the nodes updated so far, in milliseconds.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BlackoutSummary {
     /// Median.
@@ -427,7 +427,7 @@ pub struct BlackoutSummary {
 }
 
 /// How many devices got an outcome.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OutcomeCount {
     /// The outcome's word.
@@ -437,7 +437,7 @@ pub struct OutcomeCount {
 }
 
 /// A failed node.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailingNode {
     /// The node.
