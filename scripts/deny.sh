@@ -4,4 +4,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny --version 0.20.2
-cargo deny --locked check "${@:-bans}" "${@:-licenses}" "${@:-sources}"
+checks=("$@")
+[ ${#checks[@]} -gt 0 ] || checks=(bans licenses sources)
+cargo deny --locked check "${checks[@]}"
