@@ -9,6 +9,7 @@ pub mod node;
 pub mod policy;
 
 pub mod update;
+pub mod verbs;
 
 pub use common::{Acknowledgement, Continuity, DurationString, Epoch, IntOrPercent};
 /// One enum of reasons for all statuses, conditions and Events; the planner gives them.

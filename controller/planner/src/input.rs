@@ -193,6 +193,8 @@ pub struct Verb {
     pub argument: String,
     /// The revision that it is bound to (at least 4 digits of it).
     pub revision: String,
+    /// Tells apart the second, third … time that the same thing is asked for; 0 at first.
+    pub again: u32,
 }
 
 /// The verbs that work.
@@ -208,7 +210,7 @@ pub enum VerbKind {
     Retry,
     /// Argument: node. Take it out of the run.
     Skip,
-    /// As `paused: true`.
+    /// As `paused: true` for as long as the annotation stands: a level, unlike the others.
     Hold,
     /// Accept the failures so far; the budget counts from here.
     AcceptFailure,
