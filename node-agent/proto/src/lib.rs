@@ -50,6 +50,9 @@ pub mod handover {
     }
 }
 
+#[cfg(feature = "tls")]
+pub mod tls;
+
 /// Descriptors of all packages, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
