@@ -5,13 +5,13 @@
 //! Every operation may fail, may take long, and may be the last thing that this process does.
 
 pub mod error;
-mod facts;
+pub mod simulated;
 pub mod types;
 
 pub use error::{HostError, JumpRefused};
 pub use types::{
-    Custody, Device, Gate, Holder, JumpIntent, Jumped, Quiesced, ReclaimedDevice, ReclaimedHolder, Resumed,
-    Scope, Target,
+    Custody, Device, Facts, Gate, Holder, JumpIntent, Jumped, Quiesced, ReclaimedDevice, ReclaimedHolder,
+    Resumed, Target,
 };
 
 use std::time::Duration;
@@ -39,6 +39,9 @@ pub trait Host: Send + Sync {
     /// Milliseconds since 1970 by the wall clock: for people alone.
     fn wall(&self) -> Result<i64, HostError>;
 
+    /// 32 hex digits that nobody can guess.
+    fn random(&self) -> Result<String, HostError>;
+
     /// PCI devices that could be held by somebody.
     fn devices(&self) -> Result<Vec<Device>, HostError>;
     /// Processes that hold devices or memory to preserve.
@@ -55,15 +58,22 @@ pub trait Host: Send + Sync {
     fn unstage(&self) -> Result<(), HostError>;
 
     /// Takes what belongs to these devices (addresses) and their holders into custody while guests run.
+    /// `go_on` is asked between two files; when it answers false, it ends with [`HostError::Cancelled`].
     /// All or nothing: after an error nothing is preserved.
-    fn preserve(&self, attempt: &str, devices: &[String]) -> Result<(), HostError>;
+    fn preserve(
+        &self,
+        attempt: &str,
+        devices: &[String],
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<(), HostError>;
     /// What is in custody before a jump.
     fn preserved(&self) -> Result<Option<Custody>, HostError>;
     /// Gives up custody before a jump; holders keep all that they had.
     fn unpreserve(&self) -> Result<(), HostError>;
-    /// Ends bystanders in order and syncs. Holders of `stop` (device addresses) are ended too.
-    fn settle(&self, stop: &[String]) -> Result<(), HostError>;
-    /// Undoes [`Host::settle`].
+    /// Ends bystanders in order and syncs. Holders of `stop` (device addresses) are ended too. `go_on` as in
+    /// [`Host::preserve`]; after an error, [`Host::thaw`] is still needed.
+    fn settle(&self, stop: &[String], go_on: &mut dyn FnMut() -> bool) -> Result<(), HostError>;
+    /// Undoes [`Host::settle`]; does nothing when there is nothing to undo.
     fn thaw(&self) -> Result<(), HostError>;
     /// Stops every holder in custody. `deadline` is for all together. The answer has one entry for each
     /// holder, also for those that were late or voted no; the caller decides.

@@ -2,21 +2,11 @@
 
 use std::time::Duration;
 
-use liveupdate_node_core::{Continuity, GateResult};
-use serde::{Deserialize, Serialize};
+pub use liveupdate_node_core::Target;
+pub use liveupdate_node_core::gate::Gate;
+pub use liveupdate_node_core::outcome::Facts;
 
-pub use crate::facts::*;
-
-/// A kernel to jump into.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Target {
-    /// What `uname -r` must say afterwards.
-    pub release: String,
-    /// Name of the bundle under the bundle root.
-    pub bundle: String,
-    /// `sha256:` and 64 hex digits.
-    pub digest: String,
-}
+use liveupdate_node_core::Continuity;
 
 /// A PCI device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +21,8 @@ pub struct Device {
     pub class: String,
     /// Name of the process that holds it; none when nobody does.
     pub holder: Option<String>,
-    /// The best continuity that it could get now; none when it cannot be preserved.
+    /// The best continuity that its own gates leave it now, the node's and the target's apart; none when it
+    /// cannot be preserved.
     pub ceiling: Option<Continuity>,
 }
 
@@ -48,34 +39,6 @@ pub struct Holder {
     pub refuses: bool,
     /// Bytes of memory to preserve.
     pub memory_bytes: u64,
-}
-
-/// What a gate is about.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// The machine.
-    Node,
-    /// The kernel to jump into.
-    Target,
-    /// One device, by address.
-    Device(String),
-    /// One holder, by name.
-    Holder(String),
-}
-
-/// One question about support, with what was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gate {
-    /// As in the documentation: `KexecHandover`.
-    pub id: String,
-    /// What it is about.
-    pub scope: Scope,
-    /// The answer.
-    pub result: GateResult,
-    /// What was read, where, and what it said.
-    pub evidence: String,
-    /// What would mend it; empty where nothing needs mending.
-    pub remedy: String,
 }
 
 /// What is in custody before a jump.
@@ -144,25 +107,5 @@ pub struct ReclaimedDevice {
     /// Its address.
     pub address: String,
     /// What was seen of it; `returned` is false until its holder has resumed.
-    pub facts: DeviceFacts,
-}
-
-/// Everything seen of a device over a jump; the word follows from it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct DeviceFacts {
-    /// Was it reset?
-    pub reset: Reset,
-    /// Its DMA.
-    pub dma: Dma,
-    /// Its interrupts.
-    pub interrupts: Interrupts,
-    /// Its configuration space.
-    pub config: Config,
-    /// Its inner state.
-    pub state: DeviceState,
-    /// Quiescent over the gap.
-    pub quiescent: bool,
-    /// Back with its holder.
-    pub returned: bool,
+    pub facts: Facts,
 }

@@ -1,0 +1,400 @@
+//! The simulated machine as its own processes see it.
+
+use std::time::{Duration, SystemTime};
+
+use super::spec::{Fault, Pace};
+use super::state::{Loaded, Machine, Outgoing, Power, random_hex};
+use super::{Durations, World, gates, wrong};
+use crate::{
+    Custody, Device, Gate, Holder, Host, HostError, JumpIntent, JumpRefused, Jumped, Quiesced,
+    ReclaimedDevice, ReclaimedHolder, Resumed, Target,
+};
+
+/// A [`Host`] for one process of one boot.
+#[derive(Clone)]
+pub struct SimulatedHost {
+    world: World,
+    boot: u64,
+}
+
+/// Long enough to cost little, short enough that a cancellation is felt at once.
+const SLICE: Duration = Duration::from_millis(20);
+
+impl SimulatedHost {
+    pub(super) fn new(world: World, boot: u64) -> Self {
+        Self { world, boot }
+    }
+
+    fn alive(&self, machine: &Machine) -> Result<(), HostError> {
+        if machine.state.boot == self.boot && machine.state.power == Power::On {
+            Ok(())
+        } else {
+            Err(HostError::PoweredOff)
+        }
+    }
+
+    fn on<T>(&self, operation: impl FnOnce(&mut Machine) -> Result<T, HostError>) -> Result<T, HostError> {
+        self.world.inner.store.with(|machine| {
+            self.alive(machine)?;
+            operation(machine)
+        })
+    }
+
+    /// Lets time pass without holding the machine. False: `go_on` ended it.
+    fn pass(&self, ms: u64, go_on: &mut dyn FnMut(u64) -> bool) -> Result<bool, HostError> {
+        let pace = self.on(|machine| {
+            if machine.spec.pace == Pace::Instant {
+                machine.skip(ms);
+            }
+            Ok(machine.spec.pace)
+        })?;
+        let mut passed = Duration::ZERO;
+        let whole = if pace == Pace::Instant { Duration::ZERO } else { Durations::of(ms) };
+        while passed < whole {
+            if !go_on(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)) {
+                return Ok(false);
+            }
+            let slice = SLICE.min(whole.saturating_sub(passed));
+            std::thread::sleep(slice);
+            passed += slice;
+            self.on(|_| Ok(()))?;
+        }
+        Ok(go_on(ms))
+    }
+}
+
+impl Host for SimulatedHost {
+    fn boot_id(&self) -> Result<String, HostError> {
+        self.on(|machine| Ok(machine.state.boot_id.clone()))
+    }
+
+    fn boot_id_before(&self) -> Result<Option<String>, HostError> {
+        self.on(|machine| Ok(machine.state.boot_id_before.clone()))
+    }
+
+    fn release(&self) -> Result<String, HostError> {
+        self.on(|machine| Ok(machine.state.release.clone()))
+    }
+
+    fn bundle_digest(&self) -> Result<Option<String>, HostError> {
+        self.on(|machine| Ok(machine.state.bundle_digest.clone()))
+    }
+
+    fn simulated(&self) -> bool {
+        true
+    }
+
+    fn monotonic(&self) -> Result<Duration, HostError> {
+        self.on(|machine| Ok(Duration::from_nanos(machine.clock().saturating_sub(machine.state.booted_at))))
+    }
+
+    fn counter(&self) -> Result<Option<u64>, HostError> {
+        self.on(|machine| Ok(machine.counter()))
+    }
+
+    fn wall(&self) -> Result<i64, HostError> {
+        self.on(|_| Ok(()))?;
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn random(&self) -> Result<String, HostError> {
+        random_hex().map_err(|e| HostError::Io { what: "read random bytes".into(), why: e.to_string() })
+    }
+
+    fn devices(&self) -> Result<Vec<Device>, HostError> {
+        self.on(|machine| {
+            let stopped = &machine.state.stopped;
+            let device = |d: &super::DeviceSpec| Device {
+                address: d.address.clone(),
+                vendor: d.vendor.clone(),
+                device: d.device.clone(),
+                class: d.class.clone(),
+                holder: d.holder.clone().filter(|_| !stopped.contains(&d.address)),
+                ceiling: d.ceiling.map(Into::into),
+            };
+            Ok(machine.spec.devices.iter().map(device).collect())
+        })
+    }
+
+    fn holders(&self) -> Result<Vec<Holder>, HostError> {
+        self.on(|machine| {
+            let holder = |h: &super::HolderSpec| Holder {
+                name: h.name.clone(),
+                aware: h.aware,
+                minimum: h.minimum.map(Into::into),
+                refuses: h.refuses,
+                memory_bytes: h.memory_bytes,
+            };
+            Ok(machine.spec.holders.iter().map(holder).collect())
+        })
+    }
+
+    fn gates(&self, target: Option<&Target>) -> Result<Vec<Gate>, HostError> {
+        self.on(|machine| Ok(gates::read(machine, target)))
+    }
+
+    fn staged(&self) -> Result<Option<Target>, HostError> {
+        self.on(|machine| Ok(machine.state.staged.as_ref().map(Loaded::target)))
+    }
+
+    fn stage(&self, target: &Target, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<(), HostError> {
+        let name = &target.bundle;
+        let (bytes, takes) = self.on(|machine| {
+            let bundle = machine.spec.bundles.iter().find(|b| b.name == *name);
+            let bundle = bundle.ok_or_else(|| HostError::NoSuchBundle { name: name.clone() })?;
+            if bundle.release != target.release {
+                return Err(HostError::ReleaseMismatch {
+                    name: name.clone(),
+                    wanted: target.release.clone(),
+                    found: bundle.release.clone(),
+                });
+            }
+            Ok((bundle.bytes, machine.spec.durations.staging(&machine.spec.faults)))
+        })?;
+        let mut done = |ms: u64| {
+            let share = u128::from(bytes) * u128::from(ms) / u128::from(takes.max(1));
+            progress(if ms >= takes { bytes } else { u64::try_from(share).unwrap_or(bytes) }, bytes)
+        };
+        if !self.pass(takes, &mut done)? {
+            return Err(HostError::Cancelled);
+        }
+        self.on(|machine| {
+            let bundle = machine.spec.bundles.iter().find(|b| b.name == *name);
+            let mut found = bundle.map(|b| b.digest.clone()).unwrap_or_default();
+            if machine.has(|f| *f == Fault::StageCorrupt) {
+                found = format!("sha256:{}", "0".repeat(64));
+            }
+            if found != target.digest {
+                let (name, wanted) = (name.clone(), target.digest.clone());
+                return Err(HostError::DigestMismatch { name, wanted, found });
+            }
+            machine.state.staged = Some(Loaded::of(target));
+            Ok(())
+        })
+    }
+
+    fn unstage(&self) -> Result<(), HostError> {
+        self.on(|machine| {
+            machine.state.staged = None;
+            Ok(())
+        })
+    }
+
+    fn preserve(
+        &self,
+        attempt: &str,
+        devices: &[String],
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<(), HostError> {
+        let takes = self.on(|machine| {
+            check_custody(machine, attempt, devices)?;
+            Ok(machine.spec.durations.preserve)
+        })?;
+        if !self.pass(takes, &mut |_| go_on())? {
+            return Err(HostError::Cancelled);
+        }
+        self.on(|machine| {
+            check_custody(machine, attempt, devices)?;
+            let holders = machine.holders_of(devices).into_iter().map(|name| (name, None)).collect();
+            let devices = devices.to_vec();
+            machine.state.custody = Some(Outgoing { attempt: attempt.into(), devices, holders });
+            Ok(())
+        })
+    }
+
+    fn preserved(&self) -> Result<Option<Custody>, HostError> {
+        self.on(|machine| {
+            let custody = |c: &Outgoing| Custody { attempt: c.attempt.clone(), devices: c.devices.clone() };
+            Ok(machine.state.custody.as_ref().map(custody))
+        })
+    }
+
+    fn unpreserve(&self) -> Result<(), HostError> {
+        self.on(|machine| {
+            machine.state.custody = None;
+            Ok(())
+        })
+    }
+
+    fn settle(&self, stop: &[String], go_on: &mut dyn FnMut() -> bool) -> Result<(), HostError> {
+        let takes = self.on(|machine| {
+            machine.state.settled = true;
+            machine.state.stopped.extend(stop.iter().cloned());
+            Ok(machine.spec.durations.settle)
+        })?;
+        if self.pass(takes, &mut |_| go_on())? { Ok(()) } else { Err(HostError::Cancelled) }
+    }
+
+    fn thaw(&self) -> Result<(), HostError> {
+        self.on(|machine| {
+            machine.state.settled = false;
+            machine.state.stopped.clear();
+            Ok(())
+        })
+    }
+
+    fn quiesce(&self, attempt: &str, deadline: Duration) -> Result<Vec<Quiesced>, HostError> {
+        let takes = self.on(|machine| {
+            let counter = machine.counter();
+            let custody = machine.state.custody.as_mut().filter(|c| c.attempt == attempt);
+            let custody =
+                custody.ok_or_else(|| wrong("quiesce", format!("{attempt} has no custody here")))?;
+            for stamp in custody.holders.values_mut().filter(|stamp| stamp.is_none()) {
+                *stamp = counter;
+            }
+            Ok(machine.spec.durations.quiesce)
+        })?;
+        let late = Durations::of(takes) > deadline;
+        let waits = if late { u64::try_from(deadline.as_millis()).unwrap_or(takes) } else { takes };
+        self.pass(waits, &mut |_| true)?;
+        self.on(|machine| {
+            let holders = machine.state.custody.iter().flat_map(|c| &c.holders);
+            let answer = |(name, counter): (&String, &Option<u64>)| Quiesced {
+                holder: name.clone(),
+                counter: *counter,
+                vote: vote(machine, name, late, deadline),
+            };
+            Ok(holders.map(answer).collect())
+        })
+    }
+
+    fn resume(&self, _cause: &str) -> Result<Vec<Resumed>, HostError> {
+        self.on(|machine| {
+            let stuck = |name: &str| {
+                machine
+                    .spec
+                    .faults
+                    .iter()
+                    .any(|f| matches!(f, Fault::DoesNotResume { holder } if holder == name))
+            };
+            let holders = machine.state.custody.iter().flat_map(|c| c.holders.keys());
+            let answer = |name: &String| Resumed {
+                holder: name.clone(),
+                result: if stuck(name) { Err("did not say Resumed".into()) } else { Ok(()) },
+            };
+            let answers = holders.map(answer).collect::<Vec<_>>();
+            for stamp in machine.state.custody.iter_mut().flat_map(|c| c.holders.values_mut()) {
+                *stamp = None;
+            }
+            Ok(answers)
+        })
+    }
+
+    fn jump(&self, intent: &JumpIntent) -> Result<Jumped, JumpRefused> {
+        let takes = self.world.transition(|machine| {
+            self.alive(machine)?;
+            if machine.has(|f| *f == Fault::KernelRefused) {
+                return Err(wrong("reboot(2)", "EBUSY: device or resource busy"));
+            }
+            let loaded = machine.state.staged.clone();
+            let Some(loaded) = loaded.filter(|loaded| loaded.target() == intent.target) else {
+                return Err(wrong("reboot(2)", "the target's image is not loaded"));
+            };
+            machine.jump(&loaded, &intent.attempt, &intent.nonce);
+            Ok(machine.spec.durations.jump)
+        })?;
+        Ok(Jumped { takes: Durations::of(takes) })
+    }
+
+    fn returned_nonce(&self) -> Result<Option<String>, HostError> {
+        self.on(|machine| Ok(machine.state.incoming.as_ref().map(|incoming| incoming.nonce.clone())))
+    }
+
+    fn reclaim(&self) -> Result<(Vec<ReclaimedHolder>, Vec<ReclaimedDevice>), HostError> {
+        self.on(|machine| {
+            machine.reclaim();
+            let Some(incoming) = &machine.state.incoming else { return Ok((Vec::new(), Vec::new())) };
+            let holders = incoming.holders.iter().map(|(name, claim)| ReclaimedHolder {
+                holder: name.clone(),
+                quiesced: claim.quiesced,
+                resumed: claim.resumed.is_some(),
+                resumed_at: claim.resumed.filter(|_| machine.spec.counter),
+            });
+            let devices = incoming.devices.iter().filter_map(|address| {
+                let spec = machine.spec.devices.iter().find(|d| d.address == *address)?;
+                let claim = spec.holder.as_ref().and_then(|holder| incoming.holders.get(holder));
+                let mut facts = spec.facts.facts(claim.is_some_and(|claim| claim.resumed.is_some()));
+                if machine.has(|f| matches!(f, Fault::DeviceReset { address: a } if a == address)) {
+                    facts.reset = liveupdate_node_core::outcome::Reset::Detected;
+                }
+                Some(ReclaimedDevice { address: address.clone(), facts })
+            });
+            Ok((holders.collect(), devices.collect()))
+        })
+    }
+
+    fn finish(&self) -> Result<(), HostError> {
+        self.on(|machine| {
+            let Some(incoming) = machine.state.incoming.as_mut() else { return Ok(()) };
+            let missing = incoming.holders.iter().find(|(_, claim)| claim.resumed.is_none());
+            if let (false, Some((name, _))) = (incoming.ended, missing) {
+                return Err(wrong("finish", format!("{name} may still come for its files")));
+            }
+            incoming.ended = true;
+            Ok(())
+        })
+    }
+
+    fn release_custody(&self) -> Result<(), HostError> {
+        self.on(|machine| {
+            if let Some(incoming) = machine.state.incoming.as_mut() {
+                incoming.ended = true;
+            }
+            Ok(())
+        })
+    }
+
+    fn load(&self, key: &str) -> Result<Option<Vec<u8>>, HostError> {
+        self.world.inner.store.load(key, |machine| self.alive(machine))
+    }
+
+    fn store(&self, key: &str, bytes: &[u8]) -> Result<(), HostError> {
+        self.world.inner.store.store(key, bytes, |machine| self.alive(machine))
+    }
+}
+
+fn vote(machine: &Machine, name: &str, late: bool, deadline: Duration) -> Result<(), String> {
+    let of = |fault: &Fault| match fault {
+        Fault::VotesNo { holder } if holder == name => Some("refused to be stopped".to_owned()),
+        Fault::QuiesceLate { holder } if holder == name => Some(too_late(deadline)),
+        _ => None,
+    };
+    match machine.spec.faults.iter().find_map(of) {
+        Some(why) => Err(why),
+        None if late => Err(too_late(deadline)),
+        None => Ok(()),
+    }
+}
+
+fn too_late(deadline: Duration) -> String {
+    format!("did not answer Quiesce within {} ms", deadline.as_millis())
+}
+
+/// All or nothing: whether these devices can be taken into custody.
+fn check_custody(machine: &Machine, attempt: &str, devices: &[String]) -> Result<(), HostError> {
+    if let Some(other) = machine.state.custody.as_ref().filter(|c| c.attempt != attempt) {
+        return Err(wrong("preserve", format!("attempt {} has custody", other.attempt)));
+    }
+    let not = |subject: &str, why: &str| HostError::NotPreserved { subject: subject.into(), why: why.into() };
+    let refused =
+        |subject: &str| machine.has(|f| matches!(f, Fault::PreserveFails { subject: s } if s == subject));
+    for address in devices {
+        let device = machine.spec.devices.iter().find(|d| d.address == *address);
+        let device = device.ok_or_else(|| HostError::NoSuchDevice { address: address.clone() })?;
+        let holder = device.holder.as_deref().ok_or_else(|| not(address, "nobody holds it"))?;
+        if device.ceiling.is_none() {
+            return Err(not(address, "it is not eligible"));
+        }
+        if !machine.spec.holders.iter().any(|h| h.name == holder && h.aware) {
+            return Err(not(address, &format!("its holder {holder} does not speak the handover protocol")));
+        }
+        if refused(address) {
+            return Err(not(address, "PRESERVE_FD: EOPNOTSUPP"));
+        }
+    }
+    match machine.holders_of(devices).iter().find(|name| refused(name)) {
+        Some(name) => Err(not(name, "PRESERVE_FD: EOPNOTSUPP")),
+        None => Ok(()),
+    }
+}
