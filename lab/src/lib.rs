@@ -1,1 +1,33 @@
-//! liveupdate-lab
+//! Everything real on one machine: a Kubernetes control plane, certificates, processes and a proxy that
+//! counts writes. The demo, the integration tests and the benches are built on it.
+//!
+//! ```text
+//!  tools ──► binaries of etcd, kube-apiserver, … (built once, cached)
+//!    │
+//!    ▼
+//!  ControlPlane ──► Process (one per component, on a leash) ──► RunDir (data, logs, certificates)
+//!    │  ▲
+//!    │  └── WriteProxy (between one client and the API server)
+//!    ▼
+//!  kube::Client, kubeconfig, kubectl, audit log
+//! ```
+//!
+//! Nothing that it starts outlives the process that started it, however that process ends.
+
+pub mod account;
+pub mod certs;
+pub mod commands;
+pub mod control_plane;
+pub mod error;
+pub mod install;
+pub mod ports;
+pub mod process;
+pub mod run_dir;
+pub mod tools;
+
+pub use account::Account;
+pub use control_plane::{Audit, ControlPlane, Options};
+pub use error::{Error, Result};
+pub use process::Process;
+pub use run_dir::RunDir;
+pub use tools::Tools;

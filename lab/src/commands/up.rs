@@ -1,0 +1,51 @@
+//! `liveupdate-lab up`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{Account, ControlPlane, Error, Options, Result, install};
+
+/// Start a control plane with the product's kinds, and keep it until Ctrl-C
+#[derive(Debug, Args)]
+pub(super) struct Up {
+    /// Write the administrator's kubeconfig here as well; it is replaced when it exists
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+}
+
+impl Up {
+    pub(super) async fn run(self) -> Result<()> {
+        let begun = Instant::now();
+        eprintln!("starting etcd, kube-apiserver, kube-controller-manager and kube-scheduler ...");
+        let plane = ControlPlane::start(Options { manifests: install::product(), ..Options::default() }).await?;
+        let mut kubeconfig = plane.kubeconfig(&Account::admin())?;
+        if let Some(wanted) = self.kubeconfig {
+            std::fs::copy(&kubeconfig, &wanted).map_err(Error::file("write", &wanted))?;
+            kubeconfig = wanted;
+        }
+        println!("ready after {:.1} s at {}", begun.elapsed().as_secs_f32(), plane.server());
+        println!("in another terminal:");
+        println!("  export KUBECONFIG={}", kubeconfig.display());
+        println!("  export PATH={}:$PATH", plane.tools().folder().display());
+        println!("  kubectl api-resources");
+        println!("logs: {}", plane.logs().display());
+        println!("Ctrl-C ends it");
+        until_asked().await?;
+        plane.stop();
+        Ok(())
+    }
+}
+
+async fn until_asked() -> Result<()> {
+    let fail = |source| Error::Spawn { name: "the signal handler".into(), program: "liveupdate-lab".into(), source };
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
