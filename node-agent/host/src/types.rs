@@ -66,6 +66,10 @@ pub struct Quiesced {
 pub struct Resumed {
     /// Its name.
     pub holder: String,
+    /// The counter when it said that it goes on, in nanoseconds; none when there is no counter.
+    pub counter: Option<u64>,
+    /// What was seen of its devices since Quiesce.
+    pub devices: Vec<ReclaimedDevice>,
     /// It goes on; otherwise what is wrong.
     pub result: Result<(), String>,
 }

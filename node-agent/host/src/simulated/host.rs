@@ -2,11 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
+use liveupdate_node_core::outcome::Reset;
+
 use super::spec::{Fault, Pace};
 use super::state::{Loaded, Machine, Outgoing, Power, random_hex};
-use super::{Durations, World, gates, wrong};
+use super::{Durations, FactsSpec, World, gates, wrong};
 use crate::{
-    Custody, Device, Gate, Holder, Host, HostError, JumpIntent, JumpRefused, Jumped, Quiesced,
+    Custody, Device, Facts, Gate, Holder, Host, HostError, JumpIntent, JumpRefused, Jumped, Quiesced,
     ReclaimedDevice, ReclaimedHolder, Resumed, Target,
 };
 
@@ -261,19 +263,8 @@ impl Host for SimulatedHost {
 
     fn resume(&self, _cause: &str) -> Result<Vec<Resumed>, HostError> {
         self.on(|machine| {
-            let stuck = |name: &str| {
-                machine
-                    .spec
-                    .faults
-                    .iter()
-                    .any(|f| matches!(f, Fault::DoesNotResume { holder } if holder == name))
-            };
             let holders = machine.state.custody.iter().flat_map(|c| c.holders.keys());
-            let answer = |name: &String| Resumed {
-                holder: name.clone(),
-                result: if stuck(name) { Err("did not say Resumed".into()) } else { Ok(()) },
-            };
-            let answers = holders.map(answer).collect::<Vec<_>>();
+            let answers = holders.map(|name| resumed(machine, name)).collect::<Vec<_>>();
             for stamp in machine.state.custody.iter_mut().flat_map(|c| c.holders.values_mut()) {
                 *stamp = None;
             }
@@ -314,11 +305,8 @@ impl Host for SimulatedHost {
             let devices = incoming.devices.iter().filter_map(|address| {
                 let spec = machine.spec.devices.iter().find(|d| d.address == *address)?;
                 let claim = spec.holder.as_ref().and_then(|holder| incoming.holders.get(holder));
-                let mut facts = spec.facts.facts(claim.is_some_and(|claim| claim.resumed.is_some()));
-                if machine.has(|f| matches!(f, Fault::DeviceReset { address: a } if a == address)) {
-                    facts.reset = liveupdate_node_core::outcome::Reset::Detected;
-                }
-                Some(ReclaimedDevice { address: address.clone(), facts })
+                let returned = claim.is_some_and(|claim| claim.resumed.is_some());
+                Some(seen(machine, address, spec.facts.facts(returned)))
             });
             Ok((holders.collect(), devices.collect()))
         })
@@ -352,6 +340,26 @@ impl Host for SimulatedHost {
     fn store(&self, key: &str, bytes: &[u8]) -> Result<(), HostError> {
         self.world.inner.store.store(key, bytes, |machine| self.alive(machine))
     }
+}
+
+/// A holder's answer to Resume on the kernel that it was quiesced on: nothing happened to its devices but
+/// that nobody fed them.
+fn resumed(machine: &Machine, name: &str) -> Resumed {
+    let goes_on = !machine.has(|f| matches!(f, Fault::DoesNotResume { holder } if holder == name));
+    let custody = machine.state.custody.iter().flat_map(|c| &c.devices);
+    let own = custody.filter(|address| {
+        machine.spec.devices.iter().any(|d| d.address == **address && d.holder.as_deref() == Some(name))
+    });
+    let devices =
+        own.map(|address| seen(machine, address, FactsSpec::uninterrupted().facts(goes_on))).collect();
+    let result = if goes_on { Ok(()) } else { Err("did not say Resumed".into()) };
+    Resumed { holder: name.into(), counter: machine.counter(), devices, result }
+}
+
+fn seen(machine: &Machine, address: &str, facts: Facts) -> ReclaimedDevice {
+    let reset = machine.has(|f| matches!(f, Fault::DeviceReset { address: a } if a == address));
+    let reset = if reset { Reset::Detected } else { facts.reset };
+    ReclaimedDevice { address: address.into(), facts: Facts { reset, ..facts } }
 }
 
 fn vote(machine: &Machine, name: &str, late: bool, deadline: Duration) -> Result<(), String> {

@@ -17,7 +17,7 @@ use super::state::Machine;
 use crate::HostError;
 
 pub(super) enum Store {
-    Memory(Mutex<Kept>),
+    Memory(Box<Mutex<Kept>>),
     Folder(PathBuf),
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Kept {
 
 impl Store {
     pub(super) fn memory(spec: WorldSpec) -> Self {
-        Self::Memory(Mutex::new(Kept { machine: Machine::new(spec), files: BTreeMap::new() }))
+        Self::Memory(Box::new(Mutex::new(Kept { machine: Machine::new(spec), files: BTreeMap::new() })))
     }
 
     /// Opens a folder with a `world.json`; the machine is switched on at the first time.
