@@ -1,16 +1,19 @@
 //! Types that more than one kind uses.
 
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A fencing epoch: which cluster (UID of the `kube-system` namespace) and which leadership of the
-/// controller (raised by compare-and-swap on each takeover). Never lowered: the API server refuses it.
+/// Which cluster's controller wrote this, and under which leadership. It is never removed, never
+/// lowered and never handed to another cluster: the API server refuses a controller that is no longer
+/// the leader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Epoch {
-    /// UID of the `kube-system` namespace of the cluster that speaks.
+    /// UID of the `kube-system` namespace of the cluster whose controller speaks.
+    #[schemars(length(min = 1, max = 64))]
     pub cluster: String,
-    /// Number of the leadership within that cluster, from 1.
+    /// Number of the leadership within that cluster, from 1, one more at each takeover.
     #[schemars(range(min = 1))]
     pub counter: i64,
 }
@@ -33,38 +36,36 @@ pub enum Acknowledgement {
     VfioPciLiveUpdate,
 }
 
-/// A whole number of nodes, or a percentage such as `10%`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum IntOrPercent {
-    /// A number of nodes.
-    Int(i32),
-    /// A percentage, written with its sign: `10%`.
-    Percent(String),
-}
+impl Acknowledgement {
+    /// All of them.
+    pub const ALL: [Self; 1] = [Self::VfioPciLiveUpdate];
 
-impl JsonSchema for IntOrPercent {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "IntOrPercent".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
-            "x-kubernetes-int-or-string": true,
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-        })
+    /// As it is written in a spec.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::VfioPciLiveUpdate => "VfioPciLiveUpdate",
+        }
     }
 }
 
-/// A duration such as `30s`, `5m` or `1h30m`, as Go and kubectl write it.
-pub type DurationString = String;
+impl From<Continuity> for liveupdate_planner::Continuity {
+    fn from(continuity: Continuity) -> Self {
+        match continuity {
+            Continuity::Reinitialised => Self::Reinitialised,
+            Continuity::Paused => Self::Paused,
+            Continuity::Uninterrupted => Self::Uninterrupted,
+        }
+    }
+}
 
 /// A reference to an update that survives the name being used again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateRef {
     /// Name of the `LiveUpdate`.
+    #[schemars(length(max = 63))]
     pub name: String,
     /// Its UID.
+    #[schemars(length(max = 64))]
     pub uid: String,
 }

@@ -4,18 +4,31 @@
 //! the controller's word and what is known) and [`LiveUpdatePolicy`] (the platform's floor under all
 //! updates). The schema holds only what works; `examples/full.yaml` shows every field.
 
+// KubeSchema copies each type, `pub` and all, into a function.
+#![allow(unreachable_pub)]
+
+pub mod amount;
 pub mod common;
+pub mod conditions;
+pub mod definition;
+pub mod duration;
 pub mod node;
 pub mod policy;
-
+pub mod revision;
+mod rules;
 pub mod update;
 pub mod verbs;
+pub mod yaml;
 
-pub use common::{Acknowledgement, Continuity, DurationString, Epoch, IntOrPercent};
+pub use amount::IntOrPercent;
+pub use common::{Acknowledgement, Continuity, Epoch, UpdateRef};
+pub use definition::{check, definition, definitions};
+pub use duration::DurationString;
 /// One enum of reasons for all statuses, conditions and Events; the planner gives them.
 pub use liveupdate_planner::Reason;
 pub use node::{NodeLiveUpdate, NodeLiveUpdateSpec, NodeLiveUpdateStatus};
 pub use policy::{LiveUpdatePolicy, LiveUpdatePolicySpec};
+pub use revision::revision;
 pub use update::{LiveUpdate, LiveUpdateSpec, LiveUpdateStatus};
 
 /// The API group of all kinds, and the prefix of every label, annotation, taint and finalizer of ours.

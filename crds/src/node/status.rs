@@ -1,70 +1,50 @@
-//! `NodeLiveUpdate`: what is known of one node, and the controller's word for it.
+//! What is known of a node.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::CustomResource;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{Continuity, Epoch, UpdateRef};
-
-/// The controller's word for one node. Written only when an attempt begins.
-#[derive(CustomResource, schemars::JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[kube(
-    group = "liveupdate.dev",
-    version = "v1alpha1",
-    kind = "NodeLiveUpdate",
-    shortname = "nlu",
-    status = "NodeLiveUpdateStatus",
-    derive = "PartialEq"
-)]
-#[serde(rename_all = "camelCase", default)]
-pub struct NodeLiveUpdateSpec {
-    /// The update that wants or wanted the node last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub update: Option<UpdateRef>,
-    /// Its revision.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub revision: Option<String>,
-    /// The attempt.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub attempt: Option<String>,
-    /// The leadership that wrote this.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epoch: Option<Epoch>,
-    /// The release that the node shall run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub desired: Option<String>,
-}
+use crate::{Continuity, Epoch, UpdateRef};
 
 /// What is known of the node. Only the controller's account may write it.
-#[derive(schemars::JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeLiveUpdateStatus {
     /// The leadership that wrote this. Never lower than before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<Epoch>,
     /// UID of the Node object that this speaks of.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub node_uid: String,
     /// Release of the running kernel, as the kubelet wrote it.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub kernel: String,
     /// Digest of the bundle that the node runs, as far as the agent knows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bundle_digest: Option<String>,
     /// Boot id of the running kernel, as the kubelet wrote it.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub boot_id: String,
     /// The node's state (DESIGN: `Idle`, `Queued`, `Preserving` … `Updated`, `Failed`, `Blocked`).
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub state: String,
     /// What it waits on or why it is so: one of `Reason`.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
     /// A sentence about that.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
     /// The update that this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub update: Option<UpdateRef>,
     /// Name of that update, for the column.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub update_name: String,
     /// Its revision.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub revision: String,
     /// The attempt that this status speaks of.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub attempt: String,
     /// How many attempts were aborted and undone for this revision.
     pub aborts: i32,
@@ -72,30 +52,37 @@ pub struct NodeLiveUpdateStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified_at: Option<Time>,
     /// Result of every gate; evidence only where it is not `Pass`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub gates: Vec<GateStatus>,
     /// Held devices.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub devices: Vec<DeviceStatus>,
     /// For the column: `3` or `2/3 preserved`.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub device_summary: String,
     /// For the column: what would happen to the devices if the node were updated now.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub verdict: String,
     /// For the column, with `(simulated)` where no real kernel jumped.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub blackout: String,
     /// The node's blackout in milliseconds; absent when unmeasured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blackout_ms: Option<i64>,
     /// States of the last attempt with the times at which they began.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub steps: Vec<StepTime>,
     /// `Ready`: the node's agent answers and nothing is wrong; `Updated`; `Blocked`.
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
 /// One gate.
-#[derive(schemars::JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GateStatus {
     /// Which gate.
@@ -114,7 +101,7 @@ pub struct GateStatus {
 }
 
 /// One held device.
-#[derive(schemars::JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceStatus {
     /// PCI address.
@@ -142,7 +129,7 @@ pub struct DeviceStatus {
 }
 
 /// When a state began.
-#[derive(schemars::JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepTime {
     /// The state.
