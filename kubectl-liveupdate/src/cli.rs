@@ -1,0 +1,251 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; with `status NAME -w`: the update succeeded
+  1  refused, failed or not found; with `status NAME -w`: the update ended otherwise or is gone
+  2  wrong use: arguments, kubeconfig or a file that cannot be used";
+
+/// See, steer and simulate live updates of a fleet's kernels.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl-liveupdate", bin_name = "kubectl liveupdate", after_help = EXIT_CODES, disable_version_flag = true)]
+pub struct Cli {
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which cluster, as kubectl has it.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ClusterArgs {
+    /// Context of the kubeconfig to use
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Kubeconfig file to use instead of $KUBECONFIG or ~/.kube/config
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// When to use colours; NO_COLOR in the environment means never
+    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
+    pub color: ColorChoice,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For people, with more columns.
+    Wide,
+    /// The objects as JSON.
+    Json,
+    /// The objects as YAML.
+    Yaml,
+    /// The objects' names alone.
+    Name,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show an update as a tree, or all updates, one line each
+    #[command(after_help = "\
+Examples:
+  kubectl liveupdate status                 # all updates, one line each
+  kubectl liveupdate status gpu-kernels     # one update: steps, nodes, devices, blackout
+  kubectl liveupdate status gpu-kernels -w  # follow it to its end; in a pipe only changed lines
+  kubectl liveupdate status gpu-kernels -o yaml")]
+    Status(StatusArgs),
+    /// Tell all that is known of a node, and what to do about it
+    #[command(after_help = "\
+Examples:
+  kubectl liveupdate explain node-07
+  kubectl liveupdate explain node-07 -o json | jq '.status.gates'")]
+    Explain(ExplainArgs),
+    /// Let the step after STEP begin
+    #[command(after_help = "\
+Examples:
+  kubectl liveupdate approve gpu-kernels          # the step that waits for it
+  kubectl liveupdate approve gpu-kernels canary   # that step and no other")]
+    Approve(ApproveArgs),
+    /// Undo what has not jumped, start nothing more, end the update
+    #[command(after_help = "Example:\n  kubectl liveupdate abort gpu-kernels")]
+    Abort(VerbArgs),
+    /// Start no more nodes; those in flight before the jump wait
+    #[command(
+        visible_alias = "hold",
+        after_help = "\
+Examples:
+  kubectl liveupdate pause gpu-kernels
+  kubectl liveupdate resume gpu-kernels   # takes it back
+
+The spec is not edited: the pause is an annotation, so GitOps does not fight it."
+    )]
+    Pause(VerbArgs),
+    /// Go on after `pause`, or after too many failures
+    #[command(after_help = "Example:\n  kubectl liveupdate resume gpu-kernels")]
+    Resume(VerbArgs),
+    /// Forget a node's failure and try it again
+    #[command(after_help = "Example:\n  kubectl liveupdate retry gpu-kernels node-07")]
+    Retry(NodeVerbArgs),
+    /// Take a node out of the update
+    #[command(after_help = "Example:\n  kubectl liveupdate skip gpu-kernels node-07")]
+    Skip(NodeVerbArgs),
+    /// Accept the failures so far; the budget counts from here
+    #[command(after_help = "Example:\n  kubectl liveupdate accept-failure gpu-kernels")]
+    AcceptFailure(VerbArgs),
+    /// Run an update against an imagined fleet, without any cluster
+    #[command(after_help = "\
+Examples:
+  kubectl liveupdate simulate -f update.yaml --nodes 10000 --seed 7
+  kubectl liveupdate simulate -f - --nodes 200 -o json < update.yaml
+
+Planner and node core are those of the controller and the agent; the clock is virtual.
+The same file, nodes and seed give the same output, byte for byte.")]
+    Simulate(SimulateArgs),
+    /// Print the version
+    Version(VersionArgs),
+    /// Print words that may stand next, for the shell's completion by kubectl
+    #[command(name = "__complete", hide = true)]
+    Complete(CompleteArgs),
+}
+
+/// See [`Command::Status`].
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// The update; all when left out
+    pub name: Option<String>,
+    /// Follow it until it ends
+    #[arg(short, long)]
+    pub watch: bool,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// See [`Command::Explain`].
+#[derive(Args, Debug)]
+pub struct ExplainArgs {
+    /// The node
+    pub node: String,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// How a verb is carried out.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct VerbOptions {
+    /// With `server` the API server checks the change and keeps nothing of it
+    #[arg(long, value_enum, default_value_t, value_name = "WHERE")]
+    pub dry_run: DryRun,
+    /// Do not wait until the controller has taken it
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// Whether a change is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DryRun {
+    /// It is.
+    #[default]
+    None,
+    /// The API server checks it and keeps nothing.
+    Server,
+}
+
+/// A verb on an update.
+#[derive(Args, Debug)]
+pub struct VerbArgs {
+    /// The update
+    pub name: String,
+    /// See [`VerbOptions`].
+    #[command(flatten)]
+    pub options: VerbOptions,
+}
+
+/// See [`Command::Approve`].
+#[derive(Args, Debug)]
+pub struct ApproveArgs {
+    /// The update
+    pub name: String,
+    /// The step; the one that waits when left out
+    pub step: Option<String>,
+    /// See [`VerbOptions`].
+    #[command(flatten)]
+    pub options: VerbOptions,
+}
+
+/// A verb on a node of an update.
+#[derive(Args, Debug)]
+pub struct NodeVerbArgs {
+    /// The update
+    pub name: String,
+    /// The node
+    pub node: String,
+    /// See [`VerbOptions`].
+    #[command(flatten)]
+    pub options: VerbOptions,
+}
+
+/// See [`Command::Simulate`].
+#[derive(Args, Debug)]
+pub struct SimulateArgs {
+    /// File with a LiveUpdate (other documents in it are passed over); `-` is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub filename: PathBuf,
+    /// How many nodes the imagined fleet has
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub nodes: u32,
+    /// What everything random is drawn from
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How to print: table or json
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: SimulateOutput,
+}
+
+/// How a simulation is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SimulateOutput {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// See [`Command::Version`].
+#[derive(Args, Debug)]
+pub struct VersionArgs {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: SimulateOutput,
+}
+
+/// See [`Command::Complete`].
+#[derive(Args, Debug)]
+pub struct CompleteArgs {
+    /// What was typed so far
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<String>,
+}

@@ -1,0 +1,7 @@
+//! `kubectl liveupdate`: see, steer and simulate live updates.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kubectl_liveupdate::main()
+}
