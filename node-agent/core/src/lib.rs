@@ -12,10 +12,14 @@
 extern crate alloc;
 
 pub mod codec;
+pub mod custody;
+pub mod fence;
 pub mod gate;
+pub mod holder;
 pub mod node;
 pub mod outcome;
 pub mod outcomes;
+pub mod verdict;
 pub mod vocabulary;
 
 pub use vocabulary::{Continuity, Epoch, GateResult, Monotonic, Target};

@@ -122,18 +122,11 @@ pub enum BlockReason {
     DeviceNotCovered,
     /// A device would get less continuity than somebody asks for, or its owner refuses.
     ContinuityShortfall,
-    /// A risk is not acknowledged.
-    AcknowledgementNotAllowed,
 }
 
 impl BlockReason {
     /// All of them.
-    pub const ALL: [Self; 4] = [
-        Self::GateNotPassed,
-        Self::DeviceNotCovered,
-        Self::ContinuityShortfall,
-        Self::AcknowledgementNotAllowed,
-    ];
+    pub const ALL: [Self; 3] = [Self::GateNotPassed, Self::DeviceNotCovered, Self::ContinuityShortfall];
 
     /// As the API writes it.
     pub const fn as_str(self) -> &'static str {
@@ -141,7 +134,6 @@ impl BlockReason {
             Self::GateNotPassed => "GateNotPassed",
             Self::DeviceNotCovered => "DeviceNotCovered",
             Self::ContinuityShortfall => "ContinuityShortfall",
-            Self::AcknowledgementNotAllowed => "AcknowledgementNotAllowed",
         }
     }
 }
