@@ -38,15 +38,13 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A process ended although it should have kept running.
-    #[error("{name} ended early ({status}); the end of its log {log}:\n{tail}", log = log.display())]
+    #[error("{name} ended early ({status}); the end of its log:\n{tail}")]
     Exited {
         /// The process's name in the lab.
         name: String,
         /// How it ended.
         status: String,
-        /// Its whole log.
-        log: PathBuf,
-        /// The log's last lines.
+        /// Its log's last lines. The log itself goes with its run's folder.
         tail: String,
     },
     /// A process could not be asked about, signalled or waited for.

@@ -24,6 +24,7 @@ pub mod ports;
 pub mod process;
 pub mod run_dir;
 pub mod tools;
+pub mod write_proxy;
 
 pub use account::Account;
 pub use control_plane::{Audit, ControlPlane, Options};
@@ -31,3 +32,4 @@ pub use error::{Error, Result};
 pub use process::Process;
 pub use run_dir::RunDir;
 pub use tools::Tools;
+pub use write_proxy::WriteProxy;

@@ -24,7 +24,7 @@ use crate::{Error, Result};
 /// How often an end that was asked for is looked for.
 const POLL: Duration = Duration::from_millis(10);
 /// Lines of a log that an error carries.
-const TAIL_LINES: usize = 20;
+const TAIL_LINES: usize = 30;
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -161,7 +161,6 @@ impl Process {
             Some(status) => Err(Error::Exited {
                 name: self.spec.name.clone(),
                 status: status.to_string(),
-                log: self.spec.log.clone(),
                 tail: log_tail(&self.spec.log),
             }),
         }

@@ -41,6 +41,7 @@ pub(super) struct Layout {
     tokens: PathBuf,
     serving: IdentityFiles,
     service_account_key: PathBuf,
+    service_account_certificate: PathBuf,
 }
 
 impl Layout {
@@ -52,7 +53,7 @@ impl Layout {
             .address([127, 0, 0, 1])
             .address([10, 96, 0, 1]);
         let serving = authority.issue(&server)?.write(authority.certificate_pem(), &run.folder("serving")?)?;
-        // Any key will do; a certificate's is of a kind that both components read.
+        // Any key will do; its certificate is how the API server reads the public half.
         let signer = authority.issue(&Request::client("service-accounts"))?;
         let files = run.folder("files")?;
         let layout = Layout {
@@ -63,7 +64,9 @@ impl Layout {
             tokens: files.join("tokens.csv"),
             serving,
             service_account_key: files.join("service-account.key"),
+            service_account_certificate: files.join("service-account.crt"),
         };
+        write_file(&layout.service_account_certificate, &signer.certificate_pem)?;
         write_secret(&layout.service_account_key, &signer.key_pem)?;
         if let Some(policy) = audit::policy(&options.audit) {
             write_file(&layout.audit_policy, &policy)?;
@@ -100,7 +103,6 @@ pub(super) fn etcd(tools: &Tools, layout: &Layout, ports: Ports) -> Spec {
 }
 
 pub(super) fn api_server(tools: &Tools, layout: &Layout, ports: Ports, options: &Options) -> Spec {
-    let key = &layout.service_account_key;
     let mut args = vec![
         format!("--etcd-servers=http://127.0.0.1:{}", ports.etcd),
         "--bind-address=127.0.0.1".to_owned(),
@@ -115,8 +117,8 @@ pub(super) fn api_server(tools: &Tools, layout: &Layout, ports: Ports, options: 
         flag("tls-cert-file", &layout.serving.certificate),
         flag("tls-private-key-file", &layout.serving.key),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-        flag("service-account-key-file", key),
-        flag("service-account-signing-key-file", key),
+        flag("service-account-key-file", &layout.service_account_certificate),
+        flag("service-account-signing-key-file", &layout.service_account_key),
         "--allow-privileged=true".to_owned(),
         "--profiling=false".to_owned(),
     ];

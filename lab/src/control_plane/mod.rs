@@ -137,6 +137,10 @@ impl ControlPlane {
         self.url(self.ports.api_server)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.ports.api_server
+    }
+
     fn url(&self, port: u16) -> String {
         format!("https://127.0.0.1:{port}")
     }

@@ -31,8 +31,7 @@ where
                 what: format!("{what} of {}", process.name()),
                 waited: begun.elapsed(),
                 detail: format!(
-                    "; it last said: {last}; the end of its log {}:\n{}",
-                    process.log().display(),
+                    "; it last said: {last}; the end of its log:\n{}",
                     log_tail(process.log())
                 ),
             });
