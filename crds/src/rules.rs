@@ -77,7 +77,7 @@ pub(crate) fn epoch_stays(part: &str) -> Rule {
 pub(crate) fn epoch_of_same_cluster(part: &str) -> Rule {
     Rule::new(format!("{}self.{part}.epoch.cluster == oldSelf.{part}.epoch.cluster", either_missing(part)))
         .message(Message::Expression(format!(
-            "'wrong cluster: the writer speaks for cluster ' + self.{part}.epoch.cluster + ', but this object belongs to cluster ' + oldSelf.{part}.epoch.cluster + '; delete it if it was restored from there'"
+            "'wrong cluster: the writer speaks for cluster ' + self.{part}.epoch.cluster + ', but this object belongs to cluster ' + oldSelf.{part}.epoch.cluster"
         )))
 }
 
