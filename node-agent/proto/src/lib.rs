@@ -50,6 +50,7 @@ pub mod handover {
     }
 }
 
+pub mod convert;
 #[cfg(feature = "tls")]
 pub mod tls;
 
