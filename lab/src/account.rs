@@ -73,7 +73,12 @@ impl Account {
 }
 
 /// A kubeconfig with everything inside, so that it can be moved.
-pub(crate) fn kubeconfig(account: &Account, server: &str, authority_pem: &str, identity: &Identity) -> Kubeconfig {
+pub(crate) fn kubeconfig(
+    account: &Account,
+    server: &str,
+    authority_pem: &str,
+    identity: &Identity,
+) -> Kubeconfig {
     let name = "liveupdate-lab".to_owned();
     Kubeconfig {
         api_version: Some("v1".into()),
@@ -94,7 +99,11 @@ pub(crate) fn kubeconfig(account: &Account, server: &str, authority_pem: &str, i
         }],
         contexts: vec![NamedContext {
             name: name.clone(),
-            context: Some(Context { cluster: name.clone(), user: Some(account.user.clone()), ..Context::default() }),
+            context: Some(Context {
+                cluster: name.clone(),
+                user: Some(account.user.clone()),
+                ..Context::default()
+            }),
             ..NamedContext::default()
         }],
         current_context: Some(name),
@@ -103,7 +112,12 @@ pub(crate) fn kubeconfig(account: &Account, server: &str, authority_pem: &str, i
 }
 
 /// A client that never touches the disk.
-pub(crate) fn client(account: &Account, server: &str, authority_pem: &str, identity: &Identity) -> Result<Client> {
+pub(crate) fn client(
+    account: &Account,
+    server: &str,
+    authority_pem: &str,
+    identity: &Identity,
+) -> Result<Client> {
     let config = || -> std::result::Result<Client, Box<dyn std::error::Error + Send + Sync>> {
         let mut config = Config::new(server.parse()?);
         config.root_cert = Some(vec![CertificateDer::from_pem_slice(authority_pem.as_bytes())?.to_vec()]);

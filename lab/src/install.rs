@@ -1,7 +1,7 @@
 //! Manifests on a cluster: server-side apply, kinds first, and waiting until they are served.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DynamicObject, Patch, PatchParams};
@@ -9,16 +9,19 @@ use kube::core::{GroupVersionKind, TypeMeta};
 use kube::discovery::{Scope, pinned_kind};
 use kube::{Api, Client, ResourceExt};
 
+use crate::wait::{self, Answer};
 use crate::{Error, Result};
 
 const FIELD_MANAGER: &str = "liveupdate-lab";
 const ESTABLISHED: Duration = Duration::from_secs(30);
-const POLL: Duration = Duration::from_millis(50);
 
 /// The product's own manifests: its kinds, the controller's account, rights and admission policies.
 pub fn product() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    [root.join("crds/yaml"), root.join("controller/deploy")].into_iter().filter(|folder| folder.is_dir()).collect()
+    [root.join("crds/yaml"), root.join("controller/deploy")]
+        .into_iter()
+        .filter(|folder| folder.is_dir())
+        .collect()
 }
 
 /// Applies files, and all `.yaml` files of folders by name. Kinds and namespaces go first, whatever
@@ -107,7 +110,8 @@ fn parse(path: &Path) -> Result<Vec<Document>> {
 }
 
 async fn apply(client: &Client, document: Document) -> Result<()> {
-    let types = document.object.types.clone().ok_or_else(|| document.refuse("it has no apiVersion and kind"))?;
+    let types =
+        document.object.types.clone().ok_or_else(|| document.refuse("it has no apiVersion and kind"))?;
     let name = document.object.name_any();
     if name.is_empty() {
         return Err(document.refuse("it has no metadata.name"));
@@ -133,21 +137,14 @@ fn kind_of(types: &TypeMeta) -> std::result::Result<GroupVersionKind, String> {
 
 async fn await_established(client: &Client, name: &str) -> Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let begun = Instant::now();
-    loop {
+    wait::until(&format!("the establishing of kind {name}"), ESTABLISHED, async || {
         let kind = api.get(name).await.map_err(Error::api(format!("reading the kind {name}")))?;
         let conditions = kind.status.and_then(|status| status.conditions).unwrap_or_default();
         if conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True") {
-            return Ok(());
+            return Ok(Answer::Yes(()));
         }
-        if begun.elapsed() >= ESTABLISHED {
-            let said: Vec<_> = conditions.iter().filter_map(|condition| condition.message.as_deref()).collect();
-            return Err(Error::Deadline {
-                what: format!("the establishing of kind {name}"),
-                waited: ESTABLISHED,
-                detail: format!("; its conditions say: {}", said.join("; ")),
-            });
-        }
-        tokio::time::sleep(POLL).await;
-    }
+        let said: Vec<_> = conditions.iter().filter_map(|condition| condition.message.as_deref()).collect();
+        Ok(Answer::not_yet(said.join("; ")))
+    })
+    .await
 }

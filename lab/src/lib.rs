@@ -23,7 +23,9 @@ pub mod install;
 pub mod ports;
 pub mod process;
 pub mod run_dir;
+pub mod test_cluster;
 pub mod tools;
+pub mod wait;
 pub mod write_proxy;
 
 pub use account::Account;
@@ -31,5 +33,6 @@ pub use control_plane::{Audit, ControlPlane, Options};
 pub use error::{Error, Result};
 pub use process::Process;
 pub use run_dir::RunDir;
+pub use test_cluster::TestCluster;
 pub use tools::Tools;
 pub use write_proxy::WriteProxy;

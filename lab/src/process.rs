@@ -113,7 +113,11 @@ impl Process {
             .stderr(second)
             .process_group(leash.group())
             .spawn()
-            .map_err(|source| Error::Spawn { name: spec.name.clone(), program: spec.program.clone(), source })?;
+            .map_err(|source| Error::Spawn {
+                name: spec.name.clone(),
+                program: spec.program.clone(),
+                source,
+            })?;
         Ok(Process { spec, child, leash })
     }
 
@@ -266,9 +270,10 @@ impl Handle {
     }
 
     fn raw(&self) -> Result<Pid> {
-        i32::try_from(self.pid).ok().and_then(Pid::from_raw).ok_or_else(|| {
-            self.fail("find", std::io::Error::other("the kernel gives no such process ids"))
-        })
+        i32::try_from(self.pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or_else(|| self.fail("find", std::io::Error::other("the kernel gives no such process ids")))
     }
 
     fn fail(&self, action: &'static str, source: std::io::Error) -> Error {
@@ -309,7 +314,8 @@ impl Drop for Leash {
 
 /// The last lines of a log, for errors.
 pub fn log_tail(path: &Path) -> String {
-    let text = std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let text =
+        std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }

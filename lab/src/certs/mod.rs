@@ -7,8 +7,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType, string::Ia5String,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType, string::Ia5String,
 };
 
 use crate::{Error, Result};
@@ -92,7 +92,8 @@ impl Authority {
     /// # Errors
     /// When a name is not ASCII, or no key can be made.
     pub fn issue(&self, request: &Request) -> Result<Identity> {
-        self.try_issue(request).map_err(|source| Error::Certificate { subject: request.common_name.clone(), source })
+        self.try_issue(request)
+            .map_err(|source| Error::Certificate { subject: request.common_name.clone(), source })
     }
 
     fn try_issue(&self, request: &Request) -> std::result::Result<Identity, rcgen::Error> {
@@ -208,7 +209,8 @@ pub(crate) fn write_file(path: &Path, text: &str) -> Result<()> {
 pub(crate) fn write_secret(path: &Path, text: &str) -> Result<()> {
     let options = &mut fs::OpenOptions::new();
     let options = options.write(true).create(true).truncate(true).mode(0o600);
-    let written = options.open(path).and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()));
+    let written =
+        options.open(path).and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()));
     written.map_err(Error::file("write", path))
 }
 

@@ -20,7 +20,8 @@ impl Up {
     pub(super) async fn run(self) -> Result<()> {
         let begun = Instant::now();
         eprintln!("starting etcd, kube-apiserver, kube-controller-manager and kube-scheduler ...");
-        let plane = ControlPlane::start(Options { manifests: install::product(), ..Options::default() }).await?;
+        let plane =
+            ControlPlane::start(Options { manifests: install::product(), ..Options::default() }).await?;
         let mut kubeconfig = plane.kubeconfig(&Account::admin())?;
         if let Some(wanted) = self.kubeconfig {
             std::fs::copy(&kubeconfig, &wanted).map_err(Error::file("write", &wanted))?;
@@ -40,7 +41,8 @@ impl Up {
 }
 
 async fn until_asked() -> Result<()> {
-    let fail = |source| Error::Spawn { name: "the signal handler".into(), program: "liveupdate-lab".into(), source };
+    let fail =
+        |source| Error::Spawn { name: "the signal handler".into(), program: "liveupdate-lab".into(), source };
     let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
     tokio::select! {

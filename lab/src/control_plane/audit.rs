@@ -53,7 +53,8 @@ pub(super) fn policy(audit: &Audit) -> Option<String> {
         Audit::Everybody => String::new(),
         Audit::Users(users) => {
             // JSON strings are YAML strings, and quote whatever a user name holds.
-            let quoted: Vec<String> = users.iter().map(|user| serde_json::Value::from(user.as_str()).to_string()).collect();
+            let quoted: Vec<String> =
+                users.iter().map(|user| serde_json::Value::from(user.as_str()).to_string()).collect();
             format!("\n  users: [{}]", quoted.join(", "))
         }
     };

@@ -52,7 +52,8 @@ impl Layout {
             .dns("kubernetes.default.svc")
             .address([127, 0, 0, 1])
             .address([10, 96, 0, 1]);
-        let serving = authority.issue(&server)?.write(authority.certificate_pem(), &run.folder("serving")?)?;
+        let serving =
+            authority.issue(&server)?.write(authority.certificate_pem(), &run.folder("serving")?)?;
         // Any key will do; its certificate is how the API server reads the public half.
         let signer = authority.issue(&Request::client("service-accounts"))?;
         let files = run.folder("files")?;
@@ -80,7 +81,11 @@ impl Layout {
 
 fn token_file(tokens: &[(String, Account)]) -> String {
     let line = |(token, account): &(String, Account)| {
-        format!("{token},{user},{user},\"{groups}\"\n", user = account.user, groups = account.groups.join(","))
+        format!(
+            "{token},{user},{user},\"{groups}\"\n",
+            user = account.user,
+            groups = account.groups.join(",")
+        )
     };
     tokens.iter().map(line).collect()
 }

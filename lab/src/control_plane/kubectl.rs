@@ -53,7 +53,11 @@ impl ControlPlane {
             .output();
         let output = tokio::time::timeout(LIMIT, running)
             .await
-            .map_err(|_| Error::Deadline { what: "the end of kubectl".into(), waited: LIMIT, detail: String::new() })?
+            .map_err(|_| Error::Deadline {
+                what: "the end of kubectl".into(),
+                waited: LIMIT,
+                detail: String::new(),
+            })?
             .map_err(fail)?;
         Ok(Output {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

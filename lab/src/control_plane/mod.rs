@@ -13,6 +13,7 @@ mod options;
 mod ready;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use kube::Client;
@@ -109,12 +110,19 @@ impl ControlPlane {
         install::paths(&admin, &self.options.manifests).await?;
         if self.options.controller_manager {
             let kubeconfig = self.kubeconfig(&Account::user("system:kube-controller-manager"))?;
-            let spec = components::controller_manager(&self.tools, &self.layout, self.ports, &self.options, &kubeconfig);
+            let spec = components::controller_manager(
+                &self.tools,
+                &self.layout,
+                self.ports,
+                &self.options,
+                &kubeconfig,
+            );
             self.controller_manager = Some(Process::start(spec)?);
         }
         if self.options.scheduler {
             let kubeconfig = self.kubeconfig(&Account::user("system:kube-scheduler"))?;
-            let spec = components::scheduler(&self.tools, &self.layout, self.ports, &self.options, &kubeconfig);
+            let spec =
+                components::scheduler(&self.tools, &self.layout, self.ports, &self.options, &kubeconfig);
             self.scheduler = Some(Process::start(spec)?);
         }
         if let Some(process) = &mut self.controller_manager {
@@ -179,7 +187,11 @@ impl ControlPlane {
         let kubeconfig = account::kubeconfig(account, server, self.authority.certificate_pem(), &identity);
         let text = serde_saphyr::to_string(&kubeconfig)
             .map_err(|source| Error::Encoding { what: "a kubeconfig", source: source.into() })?;
-        write_secret(&path, &text)?;
+        // By renaming: another test may be reading the one that was there.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let partial = path.with_extension(format!("partial-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        write_secret(&partial, &text)?;
+        std::fs::rename(&partial, &path).map_err(Error::file("write", &path))?;
         Ok(path)
     }
 

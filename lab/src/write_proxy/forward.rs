@@ -112,7 +112,10 @@ async fn forward(
     Ok(Response::from_parts(head, full(body)))
 }
 
-async fn send(sender: &Mutex<SendRequest<Body>>, request: Request<Body>) -> Result<Response<Incoming>, Cause> {
+async fn send(
+    sender: &Mutex<SendRequest<Body>>,
+    request: Request<Body>,
+) -> Result<Response<Incoming>, Cause> {
     let mut sender = sender.lock().await;
     sender.ready().await?;
     let mut response = sender.send_request(request).await?;
@@ -135,4 +138,3 @@ fn boxed(body: Incoming) -> Body {
 fn full(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed()
 }
-

@@ -152,7 +152,12 @@ impl Ledger {
     }
 
     /// The API server has answered it.
-    pub(super) fn answered(&self, ticket: Ticket, code: u16, generation: &CancellationToken) -> Result<(), Dropped> {
+    pub(super) fn answered(
+        &self,
+        ticket: Ticket,
+        code: u16,
+        generation: &CancellationToken,
+    ) -> Result<(), Dropped> {
         let mut state = self.state();
         if ticket.epoch != state.epoch {
             return if generation.is_cancelled() { Err(Dropped) } else { Ok(()) };

@@ -63,7 +63,8 @@ impl WriteProxy {
     /// # Errors
     /// When no port or certificate is to be had.
     pub async fn start(plane: &ControlPlane, account: &Account) -> Result<WriteProxy> {
-        let fail = |source| Error::Spawn { name: "the write proxy".into(), program: "127.0.0.1".into(), source };
+        let fail =
+            |source| Error::Spawn { name: "the write proxy".into(), program: "127.0.0.1".into(), source };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
         let name = format!("{}+proxy-{}", account.file_name(), address.port());

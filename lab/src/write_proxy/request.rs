@@ -108,9 +108,19 @@ mod tests {
         let cases = [
             (Method::GET, "/api/v1/nodes/a", "", None),
             (Method::PATCH, "/api/v1/nodes/a?fieldManager=m", "", Some((Object, "patch /nodes/ /a"))),
-            (Method::POST, "/api/v1/namespaces/n/configmaps", named, Some((Object, "create /configmaps/ n/x"))),
+            (
+                Method::POST,
+                "/api/v1/namespaces/n/configmaps",
+                named,
+                Some((Object, "create /configmaps/ n/x")),
+            ),
             (Method::POST, "/api/v1/namespaces", named, Some((Object, "create /namespaces/ /x"))),
-            (Method::PUT, "/api/v1/namespaces/n/finalize", "", Some((Object, "update /namespaces/finalize /n"))),
+            (
+                Method::PUT,
+                "/api/v1/namespaces/n/finalize",
+                "",
+                Some((Object, "update /namespaces/finalize /n")),
+            ),
             (Method::DELETE, "/api/v1/namespaces/n", "", Some((Object, "delete /namespaces/ /n"))),
             (Method::DELETE, "/api/v1/namespaces/n/pods", "", Some((Object, "deletecollection /pods/ n/"))),
             (

@@ -20,8 +20,10 @@ pub(super) fn acceptor(authority: &Authority) -> Result<TlsAcceptor> {
     let config = || -> std::result::Result<ServerConfig, Cause> {
         let (chain, key) = parse(&identity)?;
         // Whoever may talk to the API server may talk to the proxy, and nobody else.
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(authority)?), provider()).build()?;
-        let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots(authority)?), provider()).build()?;
+        let builder =
+            ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
         let mut config = builder.with_client_cert_verifier(verifier).with_single_cert(chain, key)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
@@ -34,8 +36,10 @@ pub(super) fn connector(authority: &Authority, account: &Account) -> Result<TlsC
     let identity = account.identity(authority)?;
     let config = || -> std::result::Result<ClientConfig, Cause> {
         let (chain, key) = parse(&identity)?;
-        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-        let mut config = builder.with_root_certificates(roots(authority)?).with_client_auth_cert(chain, key)?;
+        let builder =
+            ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        let mut config =
+            builder.with_root_certificates(roots(authority)?).with_client_auth_cert(chain, key)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     };
