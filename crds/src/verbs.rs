@@ -17,8 +17,9 @@
 //! - `again` tells apart the second, third … time that the same thing is asked for (a node that failed,
 //!   was retried, and failed again). It is left out when it is 0.
 //!
-//! A verb that was taken is echoed in `status.verbs` as `verb: item`, and is not taken twice. `hold` alone is
-//! a level: it is in force as long as its annotation stands, and `kubectl liveupdate resume` takes it away.
+//! A verb that was taken is echoed in `status.verbs` as `verb: item`, and is not taken twice. Whoever asks for
+//! the next one leaves out what was taken before ([`add`]); the controller then forgets it, so that neither list
+//! grows. `hold` stands until `resume`, which wins where both stand: writing one takes the other away.
 //!
 //! Reading is lenient per item: what is malformed is reported and the rest counts (invariant 9).
 
@@ -217,16 +218,17 @@ pub fn format_item(verb: &Verb) -> Result<String, VerbError> {
     }
 }
 
-/// The new value of the verb's annotation when `verb` is asked for in addition to what stands there.
-/// Items of other revisions are dropped, since nobody takes them any more; so is what is malformed.
+/// The new value of the verb's annotation when `verb` is asked for in addition to what stands there and is not
+/// among the `taken` ones. Items of other revisions are dropped, since nobody takes them any more; so is what
+/// is malformed.
 ///
 /// # Errors
 /// As [`format_item`].
-pub fn add(existing: Option<&str>, verb: &Verb) -> Result<String, VerbError> {
+pub fn add(existing: Option<&str>, taken: &[Verb], verb: &Verb) -> Result<String, VerbError> {
     let mut items: Vec<String> = parse_value(verb.kind, existing.unwrap_or_default())
         .verbs
         .iter()
-        .filter(|other| binds(&other.revision, &verb.revision) && *other != verb)
+        .filter(|other| binds(&other.revision, &verb.revision) && *other != verb && !taken.contains(other))
         .map(spell)
         .collect();
     items.push(format_item(verb)?);
@@ -339,10 +341,12 @@ mod tests {
     fn adding_keeps_this_revision_and_drops_the_others() {
         let retry = verb(VerbKind::Retry, "node-b", 0);
         let existing = Some("node-a@7f3c,node-z@00000000,node-b@7f3c9a21,rubbish");
-        assert_eq!(add(existing, &retry).unwrap(), "node-a@7f3c,node-b@7f3c9a21");
-        assert_eq!(add(None, &retry).unwrap(), "node-b@7f3c9a21");
+        assert_eq!(add(existing, &[], &retry).unwrap(), "node-a@7f3c,node-b@7f3c9a21");
+        assert_eq!(add(None, &[], &retry).unwrap(), "node-b@7f3c9a21");
         let again = verb(VerbKind::Retry, "node-b", 1);
-        assert_eq!(add(Some("node-b@7f3c9a21"), &again).unwrap(), "node-b@7f3c9a21,node-b@7f3c9a21#1");
+        let both = "node-b@7f3c9a21,node-b@7f3c9a21#1";
+        assert_eq!(add(Some("node-b@7f3c9a21"), &[], &again).unwrap(), both);
+        assert_eq!(add(Some("node-b@7f3c9a21"), &[retry], &again).unwrap(), "node-b@7f3c9a21#1");
     }
 
     #[test]

@@ -210,7 +210,7 @@ pub enum VerbKind {
     Retry,
     /// Argument: node. Take it out of the run.
     Skip,
-    /// As `paused: true` for as long as the annotation stands: a level, unlike the others.
+    /// As `paused: true`, until `resume`.
     Hold,
     /// Accept the failures so far; the budget counts from here.
     AcceptFailure,
