@@ -1,1 +1,30 @@
-//! liveupdate-keeper
+//! The keeper: it has custody of what is preserved, makes the jump, proves it, and gives back.
+//!
+//! Synchronous, without network, and small. The core decides ([`liveupdate_node_core::node`]), the
+//! [`liveupdate_host::Host`] does; between them stands the journal: every state is on disk before its
+//! effects are carried out.
+//!
+//! ```text
+//! agent ── Request ──► Keeper::handle ── event ──► core ── state ──► journal
+//!                           ▲                       │
+//!                           └──── event ◄── Host ◄──┘ effects
+//! ```
+//! The agent speaks to it over a root-only socket ([`serve`], [`Socket`]), or inside one process
+//! ([`InProcess`]); both are a [`KeeperClient`].
+
+mod blackout;
+mod carry;
+mod client;
+mod fence;
+mod frame;
+mod intake;
+mod journal;
+mod keeper;
+mod refusal;
+mod report;
+mod requests;
+mod server;
+
+pub use client::{ClientError, InProcess, KeeperClient, Socket};
+pub use keeper::{Keeper, OpenError};
+pub use server::{ServeError, Server, serve};

@@ -1,0 +1,90 @@
+//! What the keeper knows, as it is on disk: one record, replaced as a whole.
+
+use std::collections::BTreeMap;
+
+use liveupdate_host::{Host, HostError};
+use liveupdate_node_core::node::Node;
+use liveupdate_proto::common::v1::NodeState;
+use serde::{Deserialize, Serialize};
+
+use crate::blackout::Stamps;
+use crate::fence::Fence;
+use crate::report::node_state;
+
+const KEY: &str = "journal";
+/// A record with 64 devices has some tens of kB; what is larger was not written by us.
+const MAX_BYTES: usize = 1 << 20;
+
+/// Everything that outlives the process and the jump.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Journal {
+    pub(crate) node: Node,
+    pub(crate) fence: Fence,
+    pub(crate) notes: Notes,
+}
+
+/// What the core's state does not hold of the attempt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Notes {
+    /// UID of the Node object that the attempt is for.
+    pub(crate) node_uid: String,
+    /// Which holders stood still, and from when to when.
+    pub(crate) stamps: BTreeMap<String, Stamps>,
+    /// Names of the states with the wall clock's milliseconds.
+    pub(crate) states: Vec<(i32, i64)>,
+    /// Something came through the jump and is not given back yet.
+    pub(crate) open: bool,
+    /// What went wrong last while undoing or giving back; it is tried again.
+    pub(crate) trouble: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    version: u32,
+    node: String,
+    fence: Fence,
+    notes: Notes,
+}
+
+const VERSION: u32 = 1;
+
+impl Journal {
+    /// Reads it; empty when there was never one. What cannot be read is an error: guessing could jump twice.
+    pub(crate) fn load(host: &dyn Host) -> Result<Self, HostError> {
+        let Some(bytes) = host.load(KEY)? else { return Ok(Self::default()) };
+        let malformed = |why: String| HostError::Malformed { what: "the keeper's journal".into(), why };
+        if bytes.len() > MAX_BYTES {
+            return Err(malformed(format!("{} bytes, at most {MAX_BYTES} are read", bytes.len())));
+        }
+        let record: Record = serde_json::from_slice(&bytes).map_err(|e| malformed(e.to_string()))?;
+        if record.version != VERSION {
+            return Err(malformed(format!("version {}, this keeper reads {VERSION}", record.version)));
+        }
+        let node = Node::decode(&record.node).map_err(|e| malformed(e.to_string()))?;
+        Ok(Self { node, fence: record.fence, notes: record.notes })
+    }
+
+    /// Writes it down.
+    pub(crate) fn save(&self, host: &dyn Host) -> Result<(), HostError> {
+        let record = Record {
+            version: VERSION,
+            node: self.node.encode(),
+            fence: self.fence.clone(),
+            notes: self.notes.clone(),
+        };
+        let bytes = serde_json::to_vec(&record)
+            .map_err(|e| HostError::Malformed { what: "the keeper's journal".into(), why: e.to_string() })?;
+        host.store(KEY, &bytes)
+    }
+
+    /// Notes the state with the time at which it began, if it is another one.
+    pub(crate) fn note_state(&mut self, unix_ms: i64) {
+        let state = i32::from(node_state(self.node.name()));
+        let idle = state == i32::from(NodeState::Idle);
+        if !idle && self.notes.states.last().is_none_or(|(last, _)| *last != state) {
+            self.notes.states.push((state, unix_ms));
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The keeper itself: one state, one operation at a time, every state on disk before its effects.
+//!
+//! Who carries something out holds the [`Claim`]; the state's lock is held only while an event is applied,
+//! so that Status and Abort are answered while custody is being taken or bystanders are being ended:
+//!
+//! ```text
+//! Preserve ─ claim ─ apply(Take) ─ host.preserve … go_on? ─ apply(Preserved | Abort) ─ unclaim
+//! Abort ──────────────── leaves its word, waits ──┘                                      └► reply
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use liveupdate_host::{Host, HostError};
+use liveupdate_node_core::Monotonic;
+use liveupdate_node_core::node::{Effect, Event, Evidence, Node, Stage};
+use liveupdate_proto::keeper::v1::refusal::Cause;
+
+use crate::intake;
+use crate::journal::{Journal, Notes};
+use crate::refusal::Refused;
+
+/// Custody, journal and jump of one machine.
+pub struct Keeper {
+    pub(crate) host: Arc<dyn Host>,
+    state: Mutex<State>,
+    unclaimed: Condvar,
+}
+
+pub(crate) struct State {
+    pub(crate) journal: Journal,
+    claimed: bool,
+    /// Somebody wants the attempt undone: taken up before the next event.
+    pub(crate) abort: Option<String>,
+    /// The machine is gone; what is left of this process knows nothing.
+    pub(crate) jumped: bool,
+}
+
+/// Why a keeper cannot start. Nothing was changed; the machine's journal stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The machine did not do what is needed to go on from the journal.
+    #[error("the keeper cannot go on from its journal")]
+    Host(#[source] HostError),
+    /// The journal asks for something that cannot be carried out.
+    #[error("the keeper cannot go on from its journal: {0}")]
+    Refused(String),
+}
+
+/// The right to carry something out; one at a time.
+pub(crate) struct Claim<'a>(&'a Keeper);
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.0.lock().claimed = false;
+        self.0.unclaimed.notify_all();
+    }
+}
+
+impl Keeper {
+    /// Starts, going on from the journal: an attempt that was not committed is undone; after a jump the
+    /// return is proven and giving back begins.
+    ///
+    /// # Errors
+    /// The journal cannot be read or written, or the machine cannot be asked.
+    pub fn open(host: Arc<dyn Host>) -> Result<Self, OpenError> {
+        let journal = Journal::load(&*host).map_err(OpenError::Host)?;
+        let state = State { journal, claimed: false, abort: None, jumped: false };
+        let keeper = Self { host, state: Mutex::new(state), unclaimed: Condvar::new() };
+        keeper.recover().map_err(|refused| OpenError::Refused(refused.message))?;
+        Ok(keeper)
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // The journal in memory is only replaced whole, so that a panic elsewhere leaves it sound.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits a short while for the claim: Status takes it for a moment, too.
+    pub(crate) fn claim(&self) -> Result<Claim<'_>, Refused> {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        self.claim_within(PATIENCE, |_| {})
+    }
+
+    pub(crate) fn claim_within(
+        &self,
+        patience: Duration,
+        while_claimed: impl Fn(&mut State),
+    ) -> Result<Claim<'_>, Refused> {
+        let mut state = self.lock();
+        if state.claimed {
+            while_claimed(&mut state);
+            let waiting = self.unclaimed.wait_timeout_while(state, patience, |state| state.claimed);
+            state = waiting.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if state.jumped {
+            return Err(HostError::PoweredOff.into());
+        }
+        if state.claimed {
+            return Err(Refused::new(Cause::Busy, "another request is being carried out; ask again"));
+        }
+        state.claimed = true;
+        Ok(Claim(self))
+    }
+
+    /// Takes up the journal after a start.
+    fn recover(&self) -> Result<(), Refused> {
+        let claim = self.claim()?;
+        let evidence = self.evidence()?;
+        let came_up = {
+            let mut state = self.lock();
+            let node = &state.journal.node;
+            let before_jump = matches!(node, Node::Before(_)) || node.proof().is_none();
+            let began_on = node.attempt().map(|attempt| attempt.boot_id.clone());
+            let came_up = before_jump && began_on.is_some_and(|boot| boot != evidence.boot_id);
+            state.journal.notes.open = match (&evidence.nonce, came_up) {
+                (None, _) => false,
+                (Some(_), true) => !matches!(state.journal.node, Node::Ended(_)) || state.journal.notes.open,
+                (Some(_), false) => state.journal.notes.open,
+            };
+            came_up
+        };
+        let effects = self.apply(&claim, Event::Started(evidence))?;
+        let undo = matches!(self.lock().journal.node, Node::Before(_));
+        if undo && !came_up {
+            // Whoever drove the attempt has lost its thread with us: it asks again, with a new one.
+            return self.drive(&claim, Event::Abort("the keeper was started again".into()));
+        }
+        let events = self.carry_all(effects)?;
+        self.drive_all(&claim, events)
+    }
+
+    fn evidence(&self) -> Result<Evidence, Refused> {
+        let nonce = self.host.returned_nonce()?;
+        Ok(Evidence {
+            boot_id: self.host.boot_id()?,
+            release: self.host.release()?,
+            nonce: nonce.as_deref().and_then(intake::nonce),
+        })
+    }
+
+    pub(crate) fn now(&self) -> Result<Monotonic, HostError> {
+        Ok(Monotonic(self.host.monotonic()?))
+    }
+
+    /// Applies one event: decide, write down, then say what is to be done. A wish to abort goes first for as
+    /// long as there is something to undo.
+    pub(crate) fn apply(&self, claim: &Claim<'_>, event: Event) -> Result<Vec<Effect>, Refused> {
+        self.apply_with(claim, event, |_| Ok(()))
+    }
+
+    /// As [`Keeper::apply`], with a change to the journal that is written down together with the event's.
+    pub(crate) fn apply_with(
+        &self,
+        _claim: &Claim<'_>,
+        event: Event,
+        change: impl FnOnce(&mut Journal) -> Result<(), Refused>,
+    ) -> Result<Vec<Effect>, Refused> {
+        let (now, wall) = (self.now()?, self.host.wall()?);
+        let mut state = self.lock();
+        let event = match (&state.abort, &state.journal.node) {
+            (Some(why), Node::Before(_)) => Event::Abort(why.clone()),
+            _ => event,
+        };
+        let mut next = state.journal.clone();
+        change(&mut next)?;
+        let transition = std::mem::take(&mut next.node).step(event, now);
+        if let Some(refused) = transition.refused {
+            return Err(Refused::new(Cause::WrongState, refused.to_string()));
+        }
+        next.node = transition.state;
+        next.note_state(wall);
+        if next != state.journal {
+            next.save(&*self.host)?;
+            state.journal = next;
+        }
+        Ok(transition.effects)
+    }
+
+    /// Applies an event, carries out what follows, and so on until nothing follows.
+    pub(crate) fn drive(&self, claim: &Claim<'_>, event: Event) -> Result<(), Refused> {
+        self.drive_all(claim, vec![event])
+    }
+
+    pub(crate) fn drive_all(&self, claim: &Claim<'_>, events: Vec<Event>) -> Result<(), Refused> {
+        let mut events = VecDeque::from(events);
+        while let Some(event) = events.pop_front() {
+            // Told again and again by the machine; what is known already is refused by the core.
+            let told = matches!(event, Event::Device { .. } | Event::HolderResumed(_));
+            let effects = match self.apply(claim, event) {
+                Err(refused) if told && refused.cause == Cause::WrongState => continue,
+                applied => applied?,
+            };
+            events.extend(self.carry_all(effects)?);
+        }
+        Ok(())
+    }
+
+    /// Lets time have its effect: deadlines, and what is still to be undone or given back. Does nothing while
+    /// a request is being carried out.
+    pub fn tick(&self) {
+        // What fails here is in the report, and tried again at the next tick.
+        let _ = self.try_tick();
+    }
+
+    pub(crate) fn try_tick(&self) -> Result<(), Refused> {
+        let claim = self.claim_within(Duration::ZERO, |_| {})?;
+        self.drive(&claim, Event::Tick)?;
+        let (again, late) = {
+            let state = self.lock();
+            let open = state.journal.notes.open;
+            match &state.journal.node {
+                Node::Idle | Node::Before(_) => (false, false),
+                Node::Thawing(_) => (true, false),
+                Node::After(after) => match after.stage() {
+                    Stage::Jumping => (false, false),
+                    Stage::Verifying { .. } => (open, false),
+                    Stage::Returned { .. } | Stage::Reclaiming { .. } | Stage::Persisting { .. } => {
+                        (true, false)
+                    }
+                    Stage::Quarantined { proof, .. } => (proof.is_some(), false),
+                },
+                Node::Ended(_) => (false, open),
+            }
+        };
+        if again {
+            let effects = self.apply(&claim, Event::Started(self.evidence()?))?;
+            let events = self.carry_all(effects)?;
+            self.drive_all(&claim, events)?;
+        }
+        if late { self.give_back_late(&claim) } else { Ok(()) }
+    }
+
+    /// The attempt is over, but somebody may still come for what came through the jump.
+    fn give_back_late(&self, claim: &Claim<'_>) -> Result<(), Refused> {
+        let (holders, _) = self.host.reclaim()?;
+        let events = self.carry_all(vec![Effect::GrantHolders])?;
+        self.drive_all(claim, events)?;
+        if holders.iter().all(|holder| holder.resumed) {
+            self.carry_all(vec![Effect::FinishSessions])?;
+        }
+        Ok(())
+    }
+
+    /// Changes the notes in memory; they are written down with the next event.
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Notes)) {
+        change(&mut self.lock().journal.notes);
+    }
+}

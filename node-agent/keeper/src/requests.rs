@@ -1,0 +1,244 @@
+//! The agent's requests.
+
+use std::time::Duration;
+
+use liveupdate_node_core::Monotonic;
+use liveupdate_node_core::node::{Attempt, Event, Go, NoPermission, Node, Permission, Phase, Receipt};
+use liveupdate_proto::MINOR_VERSION;
+use liveupdate_proto::common::v1::Subject;
+use liveupdate_proto::keeper::v1::refusal::Cause;
+use liveupdate_proto::keeper::v1::{Idle, Jump, Preserve, Reply, Request, reply, request::Message};
+
+use crate::intake;
+use crate::journal::Notes;
+use crate::keeper::Keeper;
+use crate::refusal::Refused;
+use crate::report::{confirmed, report};
+
+/// An abort waits that long for what is under way to end: a file that is being preserved cannot be
+/// interrupted, and pinning memory takes seconds per GiB.
+const ABORT_PATIENCE: Duration = Duration::from_secs(120);
+
+impl Keeper {
+    /// Answers one request. Blocks for as long as what it asks for takes; Status and Abort may be asked
+    /// meanwhile from other threads.
+    pub fn handle(&self, request: &Request) -> Reply {
+        self.answer(request).unwrap_or_else(Refused::reply)
+    }
+
+    fn answer(&self, request: &Request) -> Result<Reply, Refused> {
+        let message = request.message.as_ref().ok_or_else(|| Refused::malformed("the request is empty"))?;
+        if self.lock().jumped {
+            return Err(liveupdate_host::HostError::PoweredOff.into());
+        }
+        if matches!(message, Message::Status(_)) {
+            return self.status();
+        }
+        let subject = request.subject.as_ref().ok_or_else(|| Refused::malformed("no subject"))?;
+        if subject.minor_version.abs_diff(MINOR_VERSION) > 1 {
+            let found = subject.minor_version;
+            return Err(Refused::malformed(format!(
+                "version {found} of the contract, this is {MINOR_VERSION}"
+            )));
+        }
+        self.fence(subject)?;
+        match message {
+            Message::Status(_) => self.status(),
+            Message::Preserve(preserve) => self.begin(subject, preserve),
+            Message::Settle(_) => self.settle_attempt(subject),
+            Message::Jump(jump) => self.jump_attempt(subject, jump),
+            Message::Abort(abort) => self.abort(subject, &abort.reason),
+            Message::Confirm(_) => self.confirm(subject),
+            Message::Release(_) => self.release(subject),
+        }
+    }
+
+    /// A higher epoch is on disk before anything else is looked at.
+    fn fence(&self, subject: &Subject) -> Result<(), Refused> {
+        let mut state = self.lock();
+        let mut next = state.journal.clone();
+        if next.fence.pass(subject)? {
+            next.save(&*self.host)?;
+            state.journal = next;
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Result<Reply, Refused> {
+        match self.try_tick() {
+            Err(refused) if refused.cause == Cause::PoweredOff => Err(refused),
+            // Being busy is no error; what went wrong is in the report.
+            _ => Ok(self.reply()),
+        }
+    }
+
+    fn reply(&self) -> Reply {
+        let simulated = self.host.simulated();
+        let state = self.lock();
+        let over = matches!(state.journal.node, Node::Ended(_)) && confirmed(&state.journal.node);
+        let message = match report(&state.journal, simulated) {
+            Some(report) if !over => reply::Message::Attempt(report),
+            _ => reply::Message::Idle(Idle { epoch: state.journal.fence.highest() }),
+        };
+        Reply { message: Some(message) }
+    }
+
+    /// The report even when it is confirmed.
+    fn full_reply(&self) -> Reply {
+        let simulated = self.host.simulated();
+        match report(&self.lock().journal, simulated) {
+            Some(report) => Reply { message: Some(reply::Message::Attempt(report)) },
+            None => self.reply(),
+        }
+    }
+
+    fn begin(&self, subject: &Subject, preserve: &Preserve) -> Result<Reply, Refused> {
+        let claim = self.claim()?;
+        {
+            let state = self.lock();
+            let mut fence = state.journal.fence.clone();
+            fence.begin(&subject.attempt)?;
+            let under_way = !state.journal.node.is_free();
+            let known = state.journal.node.attempt().map(|attempt| attempt.id.clone()).unwrap_or_default();
+            if under_way || state.journal.notes.open {
+                let message = if under_way {
+                    format!("attempt {known} is under way")
+                } else {
+                    format!("holders may still come for files of attempt {known}; wait, or release them")
+                };
+                return Err(Refused::new(Cause::OtherAttempt, message));
+            }
+        }
+        let attempt = intake::attempt(&*self.host, subject, preserve)?;
+        let effects = self.apply_with(&claim, Event::Take(Box::new(attempt)), |journal| {
+            journal.fence.begin(&subject.attempt)?;
+            journal.notes = Notes { node_uid: subject.node_uid.clone(), ..Notes::default() };
+            Ok(())
+        })?;
+        let events = self.carry_all(effects)?;
+        self.drive_all(&claim, events)?;
+        Ok(self.reply())
+    }
+
+    /// The attempt under way, if the subject speaks of it.
+    fn own_attempt(&self, subject: &Subject) -> Result<Attempt, Refused> {
+        let state = self.lock();
+        let Some(attempt) = state.journal.node.attempt().filter(|a| a.id == subject.attempt) else {
+            let known = state.journal.node.attempt().map_or("none", |attempt| attempt.id.as_str());
+            let message = format!("the attempt here is {known}, not {}", subject.attempt);
+            return Err(Refused::new(Cause::OtherAttempt, message));
+        };
+        if state.journal.notes.node_uid != subject.node_uid {
+            let message = format!("the attempt is for Node UID {}", state.journal.notes.node_uid);
+            return Err(Refused::new(Cause::WrongNode, message));
+        }
+        Ok(attempt.clone())
+    }
+
+    fn settle_attempt(&self, subject: &Subject) -> Result<Reply, Refused> {
+        let claim = self.claim()?;
+        self.own_attempt(subject)?;
+        self.in_phase("Settle", |phase| matches!(phase, Phase::Settling { settled: false }))?;
+        let events = self.settle()?;
+        self.drive_all(&claim, events)?;
+        Ok(self.reply())
+    }
+
+    fn jump_attempt(&self, subject: &Subject, jump: &Jump) -> Result<Reply, Refused> {
+        let claim = self.claim()?;
+        let attempt = self.own_attempt(subject)?;
+        self.in_phase("Jump", |phase| matches!(phase, Phase::Settling { settled: true }))?;
+        let go = self.go(&attempt, jump)?;
+        self.drive(&claim, Event::Go(go))?;
+        Ok(self.reply())
+    }
+
+    /// Receipt and permission. The gates are read here once more: a receipt is not believed, it is matched.
+    fn go(&self, attempt: &Attempt, jump: &Jump) -> Result<Go, Refused> {
+        let no_receipt = |message: String| Refused::new(Cause::NoReceipt, message);
+        let boot_id = self.host.boot_id()?;
+        if jump.receipt.is_empty() {
+            return Err(no_receipt("the request carries no receipt".into()));
+        }
+        if jump.receipt_boot_id != boot_id {
+            return Err(no_receipt(format!(
+                "the receipt is for boot {:?}, which is over",
+                jump.receipt_boot_id
+            )));
+        }
+        if self.host.staged()?.as_ref() != Some(&attempt.target) {
+            return Err(no_receipt(format!("the image of {} is not loaded", attempt.target.release)));
+        }
+        let gates = self.host.gates(Some(&attempt.target))?;
+        let receipt =
+            Receipt::check(attempt, &boot_id, &gates).map_err(|error| no_receipt(error.to_string()))?;
+        if receipt.id() != jump.receipt {
+            let message = "the gates have changed since the receipt was made: make it again";
+            return Err(no_receipt(message.into()));
+        }
+        let no_permission = |error: NoPermission| Refused::new(Cause::NoPermission, error.to_string());
+        let now = self.now()?;
+        let until = Monotonic::from_millis(jump.permission_until_ms);
+        if until <= now {
+            return Err(no_permission(NoPermission::RanOut));
+        }
+        let left = until.since(now);
+        let (id, boot) = (&attempt.id, &jump.permission_boot_id);
+        let permission =
+            Permission::grant(&receipt, id, &jump.receipt, boot, now, left).map_err(no_permission)?;
+        Ok(Go { receipt, permission })
+    }
+
+    fn in_phase(&self, request: &str, fits: impl Fn(&Phase) -> bool) -> Result<(), Refused> {
+        let state = self.lock();
+        match &state.journal.node {
+            Node::Before(before) if fits(before.phase()) => Ok(()),
+            node => {
+                let message = format!("{request} does not fit: the attempt is {}", node.name());
+                Err(Refused::new(Cause::WrongState, message))
+            }
+        }
+    }
+
+    fn abort(&self, subject: &Subject, reason: &str) -> Result<Reply, Refused> {
+        if matches!(self.lock().journal.node, Node::Idle) {
+            return Ok(self.reply());
+        }
+        self.own_attempt(subject)?;
+        let why = if reason.is_empty() { "aborted by request" } else { reason };
+        let claim = self.claim_within(ABORT_PATIENCE, |state| state.abort = Some(why.to_owned()));
+        self.lock().abort = None;
+        let claim = claim?;
+        if matches!(self.lock().journal.node, Node::After(_)) {
+            let message = "the attempt is committed: it cannot be undone any more";
+            return Err(Refused::new(Cause::WrongState, message));
+        }
+        self.drive(&claim, Event::Abort(why.to_owned()))?;
+        Ok(self.full_reply())
+    }
+
+    fn confirm(&self, subject: &Subject) -> Result<Reply, Refused> {
+        if matches!(self.lock().journal.node, Node::Idle) {
+            return Ok(self.reply());
+        }
+        let claim = self.claim()?;
+        self.own_attempt(subject)?;
+        self.drive(&claim, Event::Confirm)?;
+        Ok(self.full_reply())
+    }
+
+    fn release(&self, subject: &Subject) -> Result<Reply, Refused> {
+        let claim = self.claim()?;
+        self.own_attempt(subject)?;
+        let late = {
+            let state = self.lock();
+            matches!(state.journal.node, Node::Ended(_)) && state.journal.notes.open
+        };
+        if late {
+            self.carry_all(vec![liveupdate_node_core::node::Effect::ReleaseCustody])?;
+        } else {
+            self.drive(&claim, Event::Release)?;
+        }
+        Ok(self.full_reply())
+    }
+}
