@@ -2,14 +2,89 @@
 //!
 //! No clock, no network, no disk: `#![no_std]`, so that it cannot. Every decision is taken from what was
 //! observed, so that a controller which was killed anywhere plans the same again (invariant 6).
+//!
+//! ```text
+//! verbs, revision ─► endings ─► ownership ─► members ─► stop ─► attempts ─► capacity ─► steps ─► admission
+//!                                                                            └─► finish, cleanup, report
+//! ```
 #![no_std]
 extern crate alloc;
 
+mod admission;
+mod amount;
+mod attempt_id;
+mod attempts;
+mod capacity;
+mod cleanup;
+mod cover;
+mod eligibility;
+mod endings;
+mod finish;
+mod fleet;
 pub mod input;
+mod members;
 pub mod output;
+mod ownership;
+mod preflight;
+mod proof;
 pub mod reason;
+mod report_nodes;
+mod report_update;
+mod revision;
+mod run;
+mod selection;
+mod steps;
+mod stop;
 pub mod time;
+mod todo;
+mod verbs;
+
+use alloc::vec::Vec;
 
 pub use input::*;
 pub use output::*;
 pub use time::Time;
+
+use fleet::Fleet;
+use run::Run;
+use todo::Todo;
+
+/// What to do now, what to write, and when to look again. Pure: the same snapshot and time give the same
+/// plan.
+pub fn plan(snapshot: &Snapshot, now: Time) -> Plan {
+    let mut todo = Todo::new(now);
+    let policy = &snapshot.policy;
+    let fleet = Fleet::new(&snapshot.nodes);
+    let mut runs: Vec<Run<'_>> = snapshot.updates.iter().map(|update| Run::new(update, policy)).collect();
+    ownership::sort(&mut runs);
+    for run in &mut runs {
+        verbs::take(run, &fleet);
+        endings::collect(run, &fleet, &mut todo);
+    }
+    let (owners, wanted) = ownership::assign(&mut runs, &fleet);
+    for (position, (run, wanted)) in runs.iter_mut().zip(wanted).enumerate() {
+        members::collect(run, position, wanted, &owners, &fleet, &mut todo);
+        run.stop = stop::of(run, policy);
+        attempts::advance(run, &fleet, &mut todo);
+    }
+    let mut capacity = capacity::Capacity::new(&runs, &owners, &fleet, policy);
+    for run in &mut runs {
+        if let Some(spec) = run.active() {
+            steps::advance(run, spec, &fleet, &mut todo);
+        }
+        admission::start(run, &mut capacity, &fleet, &mut todo);
+        finish::decide(run, now);
+    }
+    for run in runs.iter().filter(|run| run.record != run.update.record) {
+        todo.act(Action::CommitRecord { update: run.update.name.clone() });
+    }
+    cleanup::nodes(&runs, &owners, &fleet, &mut todo);
+    cleanup::finalizers(&runs, &fleet, &mut todo);
+    preflight::ask(&runs, &fleet, &mut todo);
+    let updates = runs
+        .iter()
+        .map(|run| (run.update.name.clone(), report_update::of(run, &runs, &fleet, now)))
+        .collect();
+    let nodes = report_nodes::all(&runs, &owners, &fleet);
+    Plan { actions: todo.actions, report: Report { updates, nodes }, wake: todo.wake }
+}

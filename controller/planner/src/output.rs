@@ -73,7 +73,8 @@ pub enum Action {
         /// The attempt.
         attempt: String,
     },
-    /// Stage and run the attempt.
+    /// Stage and run the attempt. Said in every pass until the attempt asks for its permission: whoever
+    /// carries it out joins a run that is under way (so does a controller that was started again).
     Run {
         /// The node.
         node: String,
@@ -187,6 +188,9 @@ pub struct UpdateReport {
     pub devices: BTreeMap<Outcome, u32>,
     /// When the run will be over at the present pace.
     pub estimated_end: Option<Time>,
+    /// The run was over before this pass: its nodes may serve other updates by now, so that the counts
+    /// here are no longer its own. The status keeps the numbers that it has.
+    pub frozen: bool,
 }
 
 /// What bounded `maxUnavailable`.
@@ -230,7 +234,11 @@ pub struct NodeReport {
     pub reason: Reason,
     /// A sentence about that. Other words alone cause no write.
     pub message: String,
-    /// The attempt, while there is one and at its end.
+    /// The revision that attempt, aborts and end are of; it can be an older one than the update's. Empty
+    /// without an update.
+    pub revision: String,
+    /// The attempt, while there is one; afterwards the last one that ended, so that ids are not used
+    /// twice.
     pub attempt: Option<String>,
     /// Attempts undone.
     pub aborts: u32,

@@ -30,7 +30,7 @@ reasons! {
     Idle,
     /// The gates are being read.
     Preflight,
-    /// The node's turn has not come: its step is not open yet or all slots are taken.
+    /// The node's turn has not come: its step is not open yet, all slots are taken, or the whole run stands (its update says why).
     WaitingForTurn,
     /// The step has its nodes and is watched for its bake time.
     Baking,

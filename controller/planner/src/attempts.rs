@@ -1,0 +1,330 @@
+//! The way of one attempt from its admission to its end, derived anew from what is observed in every pass.
+//!
+//! ```text
+//!  admitted ─► Mark, Claim ─seen─► agent knows it?
+//!                 no ──► Run, if the count still fits (admission.rs); stopped or surplus: leaves again
+//!                 Preparing ──► Run (joins)          ┐ hard stop, bad target or
+//!                 AsksPermission ──► Permit          ├ preparation too long: Abort
+//!                 Permitted ──► wait                 ┘
+//!                 Jumping ──► AskOutcome; overdue: Failed DidNotReturn
+//!                 Reclaiming, Returned ──► proof ─ bad: Failed WrongKernel
+//!                                            └ good ─► verify ─ overdue: Failed VerifyFailed
+//!                                                        └ RecordEnd: Updated, or Failed BlackoutOverBudget
+//!                 Aborted, Failed ──► RecordEnd
+//!                 silent ──► AskOutcome; overdue: Failed DidNotReturn
+//! ```
+//! What happens after the end is on record is in endings.rs.
+
+use alloc::borrow::Cow;
+use alloc::string::ToString;
+use core::time::Duration;
+
+use crate::eligibility::{aborts, is_on_target};
+use crate::input::{Agent, AgentFacts, AttemptState, Mark, Node, NodeEnd, Proof, Spec};
+use crate::output::{Action, NodeClass, Reason};
+use crate::proof::{self, Missing};
+use crate::run::{Entry, Run, Standing};
+use crate::stop::Stop;
+use crate::todo::Todo;
+
+/// A permission's length: far more than the commit takes, and within the lease.
+pub(crate) const PERMISSION: Duration = Duration::from_secs(30);
+
+/// What an attempt is measured by.
+struct Terms<'a> {
+    update: &'a str,
+    update_uid: &'a str,
+    /// The spec, for an attempt of its revision.
+    spec: Option<&'a Spec>,
+    prepare: Duration,
+    back: Duration,
+    verify: Duration,
+    blackout_budget: Option<Duration>,
+    stop: Option<Stop>,
+    /// Why it is undone, if it still can be.
+    undo: Option<Reason>,
+}
+
+impl<'a> Terms<'a> {
+    fn new(run: &Run<'a>, entry: &Entry<'a>) -> Self {
+        let hard = run.stop.filter(|stop| stop.hard).map(|stop| stop.reason);
+        let bad = |spec: &&Spec| entry.current && run.record.bad_targets.contains(&spec.digest);
+        let undo = hard.or_else(|| run.spec.filter(bad).map(|_| Reason::BadTarget));
+        Self {
+            update: &run.update.name,
+            update_uid: &run.update.uid,
+            spec: run.spec.filter(|_| entry.current),
+            // The schema's defaults, for a spec that cannot be read any more.
+            prepare: run.spec.map_or(Duration::from_mins(17), |spec| spec.prepare_deadline),
+            back: run.spec.map_or(Duration::from_mins(5), |spec| spec.return_deadline),
+            verify: run.spec.map_or(Duration::from_mins(10), |spec| spec.verify_deadline),
+            blackout_budget: run.spec.and_then(|spec| spec.blackout_budget),
+            stop: run.stop,
+            undo,
+        }
+    }
+}
+
+/// Takes every attempt of the run a step further.
+pub(crate) fn advance<'a>(run: &mut Run<'a>, fleet: &crate::fleet::Fleet<'a>, todo: &mut Todo) {
+    let mut entries = core::mem::take(&mut run.entries);
+    for entry in entries.iter_mut().filter(|entry| !entry.recorded) {
+        let node = fleet.at(entry.node);
+        let terms = Terms::new(run, entry);
+        entry.standing = Standing::new(NodeClass::InFlight, Reason::InProgress, "the attempt is under way");
+        entry.standing.aborts = if entry.current { aborts(run, node) } else { 0 };
+        step(entry, node, &terms, todo);
+    }
+    run.entries = entries;
+}
+
+fn step<'a>(entry: &mut Entry<'a>, node: &'a Node, terms: &Terms<'a>, todo: &mut Todo) {
+    match &node.agent {
+        Agent::Answered(facts) => match &facts.attempt {
+            Some(known) if known.attempt == entry.flight.attempt => {
+                if known.state.is_before_jump() {
+                    place(entry, node, terms, todo);
+                }
+                known_attempt(entry, node, &known.state, terms, todo);
+            }
+            _ => unknown_attempt(entry, node, facts, terms, todo),
+        },
+        Agent::Unasked => {
+            ask(entry, node, todo);
+            say(entry, Reason::InProgress, "its agent is being asked");
+        }
+        Agent::Unreachable { since, why, .. } => {
+            let silent = (*since).max(entry.flight.since);
+            overdue_or_ask(entry, node, silent.after(terms.back), Reason::DidNotReturn, todo);
+            say(entry, Reason::InProgress, why.as_str());
+        }
+        Agent::Misbehaves { why } => {
+            let last = entry.flight.since.after(terms.prepare).after(terms.back);
+            overdue_or_ask(entry, node, last, Reason::AgentMisbehaves, todo);
+            say(entry, Reason::AgentMisbehaves, why.as_str());
+        }
+    }
+}
+
+/// Puts mark and claim where they are missing; true when both are seen.
+fn place(entry: &Entry<'_>, node: &Node, terms: &Terms<'_>, todo: &mut Todo) -> bool {
+    let mark = Mark { update_uid: terms.update_uid.to_string(), attempt: entry.flight.attempt.clone() };
+    let marked = match &node.mark {
+        Some(found) if *found == mark => true,
+        // Another attempt's is removed first (cleanup.rs).
+        Some(_) => false,
+        None => {
+            todo.act(Action::Mark { node: node.name.clone(), update: terms.update.to_string(), mark });
+            false
+        }
+    };
+    let claimed = node.record.as_ref().is_some_and(|r| r.claimed_attempt == entry.flight.attempt);
+    if !claimed {
+        todo.act(Action::Claim {
+            node: node.name.clone(),
+            update: terms.update.to_string(),
+            attempt: entry.flight.attempt.clone(),
+        });
+    }
+    marked && claimed
+}
+
+/// The agent answers and does not know the attempt: it never began.
+fn unknown_attempt(
+    entry: &mut Entry<'_>,
+    node: &Node,
+    facts: &AgentFacts,
+    terms: &Terms<'_>,
+    todo: &mut Todo,
+) {
+    let Some(spec) = terms.spec else {
+        // Its target is not known any more.
+        entry.drop = true;
+        return;
+    };
+    if is_on_target(spec, node, facts) {
+        // It may have jumped and lost its journal; nobody knows what became of the devices.
+        let message = "the node runs the target, but its agent knows nothing of the attempt";
+        return end(entry, node, failed(Reason::VerifyFailed), message, todo);
+    }
+    if terms.stop.is_some() || terms.undo.is_some() {
+        entry.drop = true;
+        return;
+    }
+    if todo.due(entry.flight.since.after(terms.prepare)) {
+        entry.standing.aborts += 1;
+        let message = "the agent did not take the attempt in time";
+        return end(entry, node, NodeEnd::Aborted { reason: Reason::AttemptAborted }, message, todo);
+    }
+    entry.may_start = place(entry, node, terms, todo);
+    say(entry, Reason::InProgress, "the node is being marked");
+}
+
+fn known_attempt<'a>(
+    entry: &mut Entry<'a>,
+    node: &'a Node,
+    state: &'a AttemptState,
+    terms: &Terms<'a>,
+    todo: &mut Todo,
+) {
+    match state {
+        AttemptState::Preparing | AttemptState::AsksPermission { .. } | AttemptState::Permitted => {
+            before_jump(entry, node, state, terms, todo);
+        }
+        AttemptState::Jumping { since } => {
+            overdue_or_ask(entry, node, since.after(terms.back), Reason::DidNotReturn, todo);
+            say(entry, Reason::Jumping, "it jumped and is expected back");
+        }
+        AttemptState::Reclaiming { since, proof } => {
+            if proven(entry, node, proof, terms, todo) {
+                overdue_or_ask(entry, node, since.after(terms.verify), Reason::VerifyFailed, todo);
+                say(entry, Reason::Verifying, "back; holders take their files");
+            }
+        }
+        AttemptState::Returned { since, proof, blackout, simulated, devices } => {
+            if !proven(entry, node, proof, terms, todo) {
+                return;
+            }
+            if let Some(missing) = proof::missing(proof, node) {
+                return verify(entry, node, missing, since.after(terms.verify), todo);
+            }
+            let over = matches!((blackout, terms.blackout_budget), (Some(b), Some(budget)) if *b > budget);
+            if over {
+                let message = "it runs the target, but its blackout was longer than the budget";
+                return end(entry, node, failed(Reason::BlackoutOverBudget), message, todo);
+            }
+            let updated = NodeEnd::Updated {
+                verified_at: todo.now,
+                blackout: *blackout,
+                simulated: *simulated,
+                devices: devices.clone(),
+            };
+            end(entry, node, updated, "runs the target and was verified", todo);
+        }
+        AttemptState::Aborted { reason } => {
+            // What we undid ourselves does not count against the node.
+            let reason = terms.undo.unwrap_or_else(|| {
+                entry.standing.aborts += 1;
+                *reason
+            });
+            end(entry, node, NodeEnd::Aborted { reason }, "undone before the jump", todo);
+        }
+        AttemptState::Failed { reason } => end(entry, node, failed(*reason), reason.meaning(), todo),
+    }
+}
+
+fn before_jump(entry: &mut Entry<'_>, node: &Node, state: &AttemptState, terms: &Terms<'_>, todo: &mut Todo) {
+    let prepared = entry.flight.since.after(terms.prepare);
+    let late = todo.due(prepared);
+    if late && todo.due(prepared.after(terms.back)) {
+        let message = "the agent did not undo the attempt when it was told to";
+        return end(entry, node, failed(Reason::AgentMisbehaves), message, todo);
+    }
+    if late || terms.undo.is_some() {
+        let why = terms.undo.map_or("the preparation took too long", Reason::meaning);
+        todo.act(Action::Abort {
+            node: node.name.clone(),
+            attempt: entry.flight.attempt.clone(),
+            why: why.to_string(),
+        });
+        return say(entry, Reason::InProgress, "the attempt is being undone");
+    }
+    match state {
+        AttemptState::AsksPermission { receipt, boot_id } => {
+            let marked = node.mark.as_ref().is_some_and(|mark| mark.attempt == entry.flight.attempt);
+            if marked && *boot_id == node.boot_id {
+                todo.act(Action::Permit {
+                    node: node.name.clone(),
+                    attempt: entry.flight.attempt.clone(),
+                    receipt: receipt.clone(),
+                    boot_id: boot_id.clone(),
+                    duration: PERMISSION,
+                });
+                say(entry, Reason::InProgress, "it is permitted to jump");
+            } else {
+                say(entry, Reason::InProgress, "its receipt is for another boot than the kubelet's");
+            }
+        }
+        AttemptState::Permitted => say(entry, Reason::InProgress, "it may jump"),
+        _ => {
+            if terms.spec.is_some() {
+                todo.act(run_action(entry, node, terms.update));
+            } else {
+                ask(entry, node, todo);
+            }
+            say(entry, Reason::InProgress, "it prepares while its guests run");
+        }
+    }
+}
+
+/// Run the attempt, or join it.
+pub(crate) fn run_action(entry: &Entry<'_>, node: &Node, update: &str) -> Action {
+    Action::Run { node: node.name.clone(), update: update.to_string(), attempt: entry.flight.attempt.clone() }
+}
+
+/// False, and the end, when the proof is none.
+fn proven(entry: &mut Entry<'_>, node: &Node, proof: &Proof, terms: &Terms<'_>, todo: &mut Todo) -> bool {
+    match proof::jump(proof, terms.spec.map(|spec| spec.release.as_str())) {
+        Ok(()) => true,
+        Err(reason) => {
+            let message = alloc::format!("came back as release {} and is not the target", proof.release);
+            end(entry, node, failed(reason), message, todo);
+            false
+        }
+    }
+}
+
+fn verify(entry: &mut Entry<'_>, node: &Node, missing: Missing, until: crate::Time, todo: &mut Todo) {
+    if todo.due(until) {
+        return end(entry, node, failed(Reason::VerifyFailed), missing.message(), todo);
+    }
+    if missing == Missing::Lease {
+        todo.act(Action::ReadLease { node: node.name.clone() });
+    }
+    say(entry, Reason::Verifying, missing.message());
+}
+
+fn failed(reason: Reason) -> NodeEnd {
+    NodeEnd::Failed { reason }
+}
+
+/// Asks what became of it, until it is too late.
+fn overdue_or_ask(entry: &mut Entry<'_>, node: &Node, until: crate::Time, reason: Reason, todo: &mut Todo) {
+    if todo.due(until) {
+        end(entry, node, failed(reason), reason.meaning(), todo);
+    } else {
+        ask(entry, node, todo);
+    }
+}
+
+fn ask(entry: &Entry<'_>, node: &Node, todo: &mut Todo) {
+    todo.act(Action::AskOutcome { node: node.name.clone(), attempt: entry.flight.attempt.clone() });
+}
+
+/// Reason and message, unless the attempt has come to its end in this pass.
+fn say<'a>(entry: &mut Entry<'a>, reason: Reason, message: impl Into<Cow<'a, str>>) {
+    if entry.standing.end.is_none() {
+        entry.standing.reason = reason;
+        entry.standing.message = message.into();
+    }
+}
+
+/// The end, to be written into the node's record; the attempt leaves once it is seen there.
+fn end<'a>(
+    entry: &mut Entry<'a>,
+    node: &Node,
+    end: NodeEnd,
+    message: impl Into<Cow<'a, str>>,
+    todo: &mut Todo,
+) {
+    let (class, reason) = match &end {
+        NodeEnd::Updated { .. } => (NodeClass::Updated, Reason::Updated),
+        NodeEnd::Aborted { reason } => (NodeClass::Waiting, *reason),
+        NodeEnd::Failed { reason } => (NodeClass::Failed, *reason),
+    };
+    entry.standing.class = class;
+    entry.standing.reason = reason;
+    entry.standing.message = message.into();
+    entry.standing.end = Some(Cow::Owned(end));
+    todo.act(Action::RecordEnd { node: node.name.clone(), attempt: entry.flight.attempt.clone() });
+}

@@ -1,0 +1,170 @@
+//! How a node that has no attempt in flight stands towards its update, and why it does not start.
+
+use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use core::time::Duration;
+
+use crate::input::{Agent, AgentFacts, AttemptState, Node, NodeEnd, NodeRecord, OnBlocked, Spec, Verdict};
+use crate::output::{NodeClass, Reason};
+use crate::run::{Run, Standing};
+use crate::todo::Todo;
+use crate::{endings, verbs};
+
+/// Undone attempts after which a node is blocked.
+pub(crate) const MAX_ABORTS: u32 = 3;
+/// A blocked node's gates are read again that often, so that one that was mended goes on by itself.
+const ASK_AGAIN: Duration = Duration::from_mins(1);
+
+/// What the node's record says, if it speaks of this update's present revision.
+pub(crate) fn own_record<'n>(run: &Run<'_>, node: &'n Node) -> Option<&'n NodeRecord> {
+    let uid = &run.update.uid;
+    node.record.as_ref().filter(|record| record.update_uid == *uid && record.revision == run.record.revision)
+}
+
+/// Attempts of the present revision that were undone, and that nobody has forgiven.
+pub(crate) fn aborts(run: &Run<'_>, node: &Node) -> u32 {
+    match own_record(run, node) {
+        Some(record) if !verbs::is_forgiven(run, node) => record.aborts,
+        _ => 0,
+    }
+}
+
+/// How the node stands.
+pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: &mut Todo) -> Standing<'a> {
+    let skipped = run.record.skipped.contains(&node.name);
+    let record = own_record(run, node);
+    if let Some(standing) = record.and_then(|record| settled(run, node, record, skipped)) {
+        return standing;
+    }
+    let aborts = aborts(run, node);
+    let mut standing = if skipped {
+        Standing::new(NodeClass::Skipped, Reason::Skipped, "taken out of the run by the verb skip")
+    } else if aborts >= MAX_ABORTS {
+        blocked(
+            Reason::AbortedRepeatedly,
+            format!("undone {aborts} times before the jump; retry it when it is mended"),
+        )
+    } else {
+        unsettled(run, spec, node, todo)
+    };
+    if standing.class == NodeClass::Blocked && spec.strategy.on_blocked == OnBlocked::Skip {
+        standing.class = NodeClass::Skipped;
+    }
+    standing.aborts = aborts;
+    standing
+}
+
+/// By an end on record that is not forgiven. A failure that was skipped is skipped; what was updated stays
+/// updated.
+fn settled<'a>(run: &Run<'a>, node: &'a Node, record: &'a NodeRecord, skipped: bool) -> Option<Standing<'a>> {
+    match record.end {
+        Some(NodeEnd::Updated { .. }) => endings::of_record(record),
+        Some(NodeEnd::Failed { .. }) if !skipped && !verbs::is_forgiven(run, node) => {
+            endings::of_record(record)
+        }
+        _ => None,
+    }
+}
+
+fn unsettled<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: &mut Todo) -> Standing<'a> {
+    if let Some(why) = &node.malformed {
+        return blocked(Reason::NodeMalformed, why.as_str());
+    }
+    if !node.ready {
+        return blocked(Reason::NodeNotReady, "the Node object is not Ready");
+    }
+    if let Some(who) = &node.foreign {
+        return blocked(Reason::ForeignMaintenance, who.as_str());
+    }
+    match &node.agent {
+        Agent::Unasked => asking("its agent was not asked yet"),
+        Agent::Unreachable { never: true, why, .. } => blocked(Reason::AgentMissing, why.as_str()),
+        Agent::Unreachable { why, .. } => blocked(Reason::AgentUnreachable, why.as_str()),
+        Agent::Misbehaves { why } => blocked(Reason::AgentMisbehaves, why.as_str()),
+        Agent::Answered(facts) => answered(run, spec, node, facts, todo),
+    }
+}
+
+fn answered<'a>(
+    run: &Run<'a>,
+    spec: &'a Spec,
+    node: &'a Node,
+    facts: &'a AgentFacts,
+    todo: &mut Todo,
+) -> Standing<'a> {
+    let own =
+        |verdict: &&Verdict| verdict.update_uid == run.update.uid && verdict.revision == run.record.revision;
+    let verdict = facts.verdict.as_ref().filter(own);
+    if facts.boot_id != node.boot_id {
+        let message = format!(
+            "the agent says boot {}, the kubelet says {}: one of them is late or wrong",
+            facts.boot_id, node.boot_id
+        );
+        let mut standing = blocked(Reason::AgentMisbehaves, message);
+        standing.ask = verdict.is_none_or(|verdict| todo.due(verdict.at.after(ASK_AGAIN)));
+        return standing;
+    }
+    if is_on_target(spec, node, facts) {
+        let mut standing =
+            Standing::new(NodeClass::Updated, Reason::AlreadyOnTarget, "already ran the target");
+        let end = NodeEnd::Updated {
+            verified_at: todo.now,
+            blackout: None,
+            simulated: false,
+            devices: BTreeMap::new(),
+        };
+        standing.end = Some(Cow::Owned(end));
+        return standing;
+    }
+    if run.record.bad_targets.contains(&spec.digest) {
+        return blocked(Reason::BadTarget, "the bundle came up as another kernel on another node");
+    }
+    let Some(verdict) = verdict else { return asking("its gates are being read") };
+    if let Some((reason, message)) = &verdict.blocked {
+        let mut standing = blocked(*reason, message.as_str());
+        standing.ask = todo.due(verdict.at.after(ASK_AGAIN));
+        return standing;
+    }
+    let mut standing = Standing::new(NodeClass::Waiting, Reason::WaitingForTurn, "");
+    if node.mark.is_some() {
+        standing.message = "the mark of an earlier attempt is being removed".into();
+    } else if has_stray(facts) {
+        standing.message = "an earlier attempt is being undone".into();
+    } else {
+        standing.startable = true;
+    }
+    standing
+}
+
+/// Whether the node runs the very target, by the kubelet's word and the agent's.
+pub(crate) fn is_on_target(spec: &Spec, node: &Node, facts: &AgentFacts) -> bool {
+    node.release == spec.release && facts.release == spec.release && facts.digest == spec.digest
+}
+
+/// Whether the agent is still at an attempt (one in flight is not looked at here).
+fn has_stray(facts: &AgentFacts) -> bool {
+    facts.attempt.as_ref().is_some_and(|attempt| !attempt.state.is_over())
+}
+
+impl AttemptState {
+    /// Nothing more will happen on the node.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Returned { .. } | Self::Aborted { .. } | Self::Failed { .. })
+    }
+
+    /// The commit may not have happened, so that it can be undone.
+    pub fn is_before_jump(&self) -> bool {
+        matches!(self, Self::Preparing | Self::AsksPermission { .. } | Self::Permitted)
+    }
+}
+
+fn blocked<'a>(reason: Reason, message: impl Into<Cow<'a, str>>) -> Standing<'a> {
+    Standing::new(NodeClass::Blocked, reason, message)
+}
+
+fn asking<'a>(message: &'static str) -> Standing<'a> {
+    let mut standing = Standing::new(NodeClass::Waiting, Reason::Preflight, message);
+    standing.ask = true;
+    standing
+}

@@ -1,0 +1,122 @@
+//! How attempts leave the status, and what that counts.
+//!
+//! ```text
+//! end on record ─ Updated, Aborted ─ mark seen gone ──► leaves
+//!               └ Failed ─────────────────────────────► leaves, failures + 1 in the same write; mark stays
+//! node gone ──────────────────────────────────────────► leaves, failures + 1
+//! ```
+//! An attempt leaves in the very write that counts it, so that no kill between two writes counts it twice
+//! or not at all. A node that is gone counts as failed: nobody can say that it had not jumped.
+
+use alloc::vec::Vec;
+
+use crate::attempt_id;
+use crate::fleet::Fleet;
+use crate::input::{InFlight, Node, NodeEnd, NodeRecord};
+use crate::output::{Action, Reason};
+use crate::run::{Entry, Run, Standing};
+use crate::todo::Todo;
+use crate::{NodeClass, verbs};
+
+/// Sorts the run's attempts into those that leave and those that stay.
+pub(crate) fn collect<'a>(run: &mut Run<'a>, fleet: &Fleet<'a>, todo: &mut Todo) {
+    let mut entries = Vec::new();
+    for flight in &run.update.record.in_flight {
+        let current = attempt_id::revision_of(&flight.attempt) == run.record.revision;
+        let Some(index) = fleet.same(&flight.node, &flight.uid) else {
+            count_failure(run, current, Reason::NodeGone);
+            continue;
+        };
+        let node = fleet.at(index);
+        let end = recorded_end(run, node, flight);
+        match end {
+            Some(NodeEnd::Failed { reason }) => count_failure(run, current, *reason),
+            Some(_) if !is_marked(node, flight) => {}
+            _ => {
+                if let (Some(_), Some(mark)) = (end, &node.mark) {
+                    todo.act(Action::Unmark { node: node.name.clone(), mark: mark.clone() });
+                }
+                entries.push(entry(flight, index, current, end.and(node.record.as_ref())));
+            }
+        }
+    }
+    run.entries = entries;
+}
+
+fn entry<'a>(
+    flight: &'a InFlight,
+    node: usize,
+    current: bool,
+    recorded: Option<&'a NodeRecord>,
+) -> Entry<'a> {
+    let standing = match recorded {
+        Some(record) => of_record(record).unwrap_or_else(in_progress),
+        None => in_progress(),
+    };
+    let recorded = recorded.is_some();
+    Entry { flight, node, current, recorded, standing, may_start: false, drop: false }
+}
+
+fn in_progress<'a>() -> Standing<'a> {
+    Standing::new(NodeClass::InFlight, Reason::InProgress, "the attempt is under way")
+}
+
+/// The end of this very attempt, if it stands in the node's record.
+fn recorded_end<'n>(run: &Run<'_>, node: &'n Node, flight: &InFlight) -> Option<&'n NodeEnd> {
+    let record = node.record.as_ref()?;
+    let same = record.attempt == flight.attempt && record.update_uid == run.update.uid;
+    record.end.as_ref().filter(|_| same)
+}
+
+fn is_marked(node: &Node, flight: &InFlight) -> bool {
+    node.mark.as_ref().is_some_and(|mark| mark.attempt == flight.attempt)
+}
+
+/// Attempts of an older revision do not count into this one.
+fn count_failure(run: &mut Run<'_>, current: bool, reason: Reason) {
+    if !current {
+        return;
+    }
+    // What was accepted beyond the failures so far (blocked nodes) must not swallow this one.
+    run.record.accepted_failures = run.record.accepted_failures.min(run.record.failures);
+    run.record.failures = run.record.failures.saturating_add(1);
+    if reason == Reason::WrongKernel
+        && let Some(spec) = run.spec
+    {
+        run.record.bad_targets.insert(spec.digest.clone());
+    }
+}
+
+/// How a node stands by what its record says of an end.
+pub(crate) fn of_record(record: &NodeRecord) -> Option<Standing<'_>> {
+    let end = record.end.as_ref()?;
+    let mut standing = match end {
+        NodeEnd::Updated { .. } if attempt_id::revision_of(&record.attempt) != record.revision => {
+            Standing::new(NodeClass::Updated, Reason::AlreadyOnTarget, "already ran the target")
+        }
+        NodeEnd::Updated { .. } => {
+            Standing::new(NodeClass::Updated, Reason::Updated, "runs the target and was verified")
+        }
+        NodeEnd::Failed { reason } => Standing::new(NodeClass::Failed, *reason, reason.meaning()),
+        NodeEnd::Aborted { reason } => Standing::new(NodeClass::Waiting, *reason, reason.meaning()),
+    };
+    standing.end = Some(alloc::borrow::Cow::Borrowed(end));
+    standing.aborts = record.aborts;
+    Some(standing)
+}
+
+/// Whether the node carries our mark for a failure that still counts: it stays tainted until it is Ready
+/// and somebody accepted the failure (or retried it, skipped the node, or deleted or aborted the update).
+pub(crate) fn is_counted_failure(run: &Run<'_>, node: &Node) -> bool {
+    let (Some(mark), Some(record)) = (&node.mark, &node.record) else { return false };
+    let failed = mark.update_uid == run.update.uid
+        && record.update_uid == run.update.uid
+        && record.revision == run.record.revision
+        && record.attempt == mark.attempt
+        && matches!(record.end, Some(NodeEnd::Failed { .. }));
+    let let_go = run.update.deleting
+        || verbs::is_forgiven(run, node)
+        || run.record.skipped.contains(&node.name)
+        || (node.ready && (run.all_accepted() || verbs::is_aborted(run)));
+    failed && !let_go
+}

@@ -1,0 +1,53 @@
+//! What a node that came back has to prove, and to whom it is compared.
+//!
+//! The agent's proof alone never makes a node updated: the boot id and the release in it must be those that
+//! the kubelet wrote into the Node object, the node must be Ready, and its Lease must have been renewed
+//! since the controller saw the return.
+
+use crate::input::{Node, Proof};
+use crate::output::Reason;
+
+/// Whether the jump went to the target: another boot, with the nonce of this attempt, of this release. The
+/// release is not known here for an attempt of an older revision; the node itself compared it then.
+pub(crate) fn jump(proof: &Proof, release: Option<&str>) -> Result<(), Reason> {
+    let other_boot = !proof.boot_id.is_empty() && proof.boot_id != proof.boot_id_before;
+    let right_release = release.is_none_or(|release| release == proof.release);
+    if other_boot && right_release && proof.nonce_returned { Ok(()) } else { Err(Reason::WrongKernel) }
+}
+
+/// What is missing before the node is verified.
+pub(crate) fn missing(proof: &Proof, node: &Node) -> Option<Missing> {
+    if node.boot_id != proof.boot_id || node.release != proof.release {
+        Some(Missing::Kubelet)
+    } else if !node.ready {
+        Some(Missing::Ready)
+    } else if !node.lease_renewed {
+        Some(Missing::Lease)
+    } else {
+        None
+    }
+}
+
+/// What is missing before a node is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// The kubelet's word differs from the proof.
+    Kubelet,
+    /// The node is not Ready.
+    Ready,
+    /// Its Lease was not renewed since the return was seen.
+    Lease,
+}
+
+impl Missing {
+    /// For people.
+    pub(crate) fn message(self) -> &'static str {
+        match self {
+            Self::Kubelet => {
+                "back; the kubelet has not written the boot id and release that the agent proved"
+            }
+            Self::Ready => "back; the Node object is not Ready yet",
+            Self::Lease => "back; its Lease was not renewed since",
+        }
+    }
+}

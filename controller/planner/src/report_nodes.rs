@@ -1,0 +1,106 @@
+//! What every node's status shall say (invariant 10: a node that waits says on what).
+//!
+//! Reasons are chosen so that a status is written when something changes *for the node*. What holds the
+//! whole run (a bake, an approval, a pause, a hold, a spent budget) is said once, on the update; its nodes
+//! say [`Reason::WaitingForTurn`] meanwhile, which is true and needs no write for each of thousands of
+//! nodes, least of all in an emergency stop. Their message names the cause where it is written anyway.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::attempt_id;
+use crate::endings;
+use crate::fleet::Fleet;
+use crate::input::{Agent, Node};
+use crate::output::{NodeClass, NodeReport, Reason};
+use crate::ownership::Owners;
+use crate::run::{Run, Standing};
+
+/// The reports of all nodes that an update has, that have an end on record, or whose agents answer.
+pub(crate) fn all(runs: &[Run<'_>], owners: &Owners, fleet: &Fleet<'_>) -> BTreeMap<String, NodeReport> {
+    let mut reports: Vec<Option<NodeReport>> = Vec::new();
+    reports.resize_with(fleet.len(), || None);
+    for (position, run) in runs.iter().enumerate() {
+        for entry in &run.entries {
+            let mut report = of_standing(run, fleet.at(entry.node), &entry.standing);
+            report.revision = attempt_id::revision_of(&entry.flight.attempt).to_string();
+            report.attempt = Some(entry.flight.attempt.clone());
+            reports[entry.node] = Some(report);
+        }
+        let turn = turn_message(run);
+        let owned = run.members.iter().filter(|member| owners.of[member.node] == Some(position));
+        for member in owned.filter(|member| member.standing.class != NodeClass::InFlight) {
+            let mut report = of_standing(run, fleet.at(member.node), &member.standing);
+            if report.message.is_empty() {
+                report.message.clone_from(&turn);
+            }
+            reports[member.node] = Some(report);
+        }
+    }
+    fleet
+        .iter()
+        .zip(reports)
+        .filter_map(|((_, node), report)| Some((node.name.clone(), report.or_else(|| unowned(runs, node))?)))
+        .collect()
+}
+
+fn of_standing(run: &Run<'_>, node: &Node, standing: &Standing<'_>) -> NodeReport {
+    NodeReport {
+        update: Some(run.update.name.clone()),
+        class: standing.class,
+        reason: standing.reason,
+        message: standing.message.to_string(),
+        revision: run.record.revision.clone(),
+        attempt: last_attempt(node),
+        aborts: standing.aborts,
+        end: standing.end.as_deref().cloned(),
+    }
+}
+
+/// A node that no update wants keeps the end that it had; otherwise it is idle, if its agent answers.
+fn unowned(runs: &[Run<'_>], node: &Node) -> Option<NodeReport> {
+    let record = node.record.as_ref();
+    if let Some(record) = record
+        && let Some(standing) = endings::of_record(record)
+        && standing.class != NodeClass::Waiting
+    {
+        return Some(NodeReport {
+            update: runs
+                .iter()
+                .find(|run| run.update.uid == record.update_uid)
+                .map(|run| run.update.name.clone()),
+            class: standing.class,
+            reason: standing.reason,
+            message: standing.message.into_owned(),
+            revision: record.revision.clone(),
+            attempt: last_attempt(node),
+            aborts: record.aborts,
+            end: record.end.clone(),
+        });
+    }
+    matches!(node.agent, Agent::Answered(_)).then(|| NodeReport {
+        update: None,
+        class: NodeClass::Idle,
+        reason: Reason::Idle,
+        message: Reason::Idle.meaning().to_string(),
+        revision: String::new(),
+        attempt: last_attempt(node),
+        aborts: 0,
+        end: None,
+    })
+}
+
+fn last_attempt(node: &Node) -> Option<String> {
+    node.record.as_ref().map(|record| record.attempt.clone()).filter(|attempt| !attempt.is_empty())
+}
+
+/// Why nodes that could start do not.
+fn turn_message(run: &Run<'_>) -> String {
+    match run.stop {
+        Some(stop) => format!("the run stands: {}", stop.reason.meaning()),
+        None if run.progress.open > 0 => "all slots are taken".to_string(),
+        None => format!("its step is not open yet; the run is at \"{}\"", run.progress.name),
+    }
+}

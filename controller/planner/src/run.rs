@@ -1,0 +1,182 @@
+//! One update while a pass works on it.
+
+use alloc::borrow::Cow;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::input::{InFlight, NodeEnd, OnBlocked, Policy, Spec, Update, UpdateRecord};
+use crate::output::{Bound, NodeClass, Reason};
+use crate::revision;
+use crate::steps::Progress;
+use crate::stop::Stop;
+
+/// One update while a pass works on it.
+pub(crate) struct Run<'a> {
+    pub(crate) update: &'a Update,
+    /// Absent when it cannot be read.
+    pub(crate) spec: Option<&'a Spec>,
+    /// As it shall be after this pass.
+    pub(crate) record: UpdateRecord,
+    /// It was over before this pass.
+    pub(crate) was_finished: bool,
+    pub(crate) not_accepted: Option<(Reason, String)>,
+    /// The nodes that it wants, in plan order; none unless it is active.
+    pub(crate) members: Vec<Member<'a>>,
+    /// Its attempts in flight, without those that leave in this pass.
+    pub(crate) entries: Vec<Entry<'a>>,
+    /// Runs that have nodes which this one wants.
+    pub(crate) conflicts: BTreeSet<usize>,
+    /// A verb of this pass accepts the failures so far.
+    pub(crate) accepts: bool,
+    pub(crate) tally: Tally,
+    pub(crate) stop: Option<Stop>,
+    pub(crate) limit: Limit,
+    pub(crate) progress: Progress,
+}
+
+/// A node that an update wants.
+pub(crate) struct Member<'a> {
+    /// Its position in the fleet.
+    pub(crate) node: usize,
+    pub(crate) standing: Standing<'a>,
+}
+
+/// How a node stands towards the update that wants it.
+pub(crate) struct Standing<'a> {
+    pub(crate) class: NodeClass,
+    pub(crate) reason: Reason,
+    pub(crate) message: Cow<'a, str>,
+    /// Nothing but its turn is missing.
+    pub(crate) startable: bool,
+    /// Ask for its verdict.
+    pub(crate) ask: bool,
+    pub(crate) end: Option<Cow<'a, NodeEnd>>,
+    pub(crate) aborts: u32,
+}
+
+impl<'a> Standing<'a> {
+    pub(crate) fn new(class: NodeClass, reason: Reason, message: impl Into<Cow<'a, str>>) -> Self {
+        Self { class, reason, message: message.into(), startable: false, ask: false, end: None, aborts: 0 }
+    }
+}
+
+/// An attempt in flight.
+pub(crate) struct Entry<'a> {
+    pub(crate) flight: &'a InFlight,
+    /// Position of its node in the fleet.
+    pub(crate) node: usize,
+    /// It is of the revision that the record speaks of.
+    pub(crate) current: bool,
+    /// Its end stands in the node's record; the mark is still to be removed.
+    pub(crate) recorded: bool,
+    pub(crate) standing: Standing<'a>,
+    /// It was not run yet, as far as its agent knows, and could be now.
+    pub(crate) may_start: bool,
+    /// It shall leave although nothing was run.
+    pub(crate) drop: bool,
+}
+
+/// Numbers of nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) total: u32,
+    pub(crate) eligible: u32,
+    pub(crate) updated: u32,
+    pub(crate) failed: u32,
+    pub(crate) blocked: u32,
+    pub(crate) skipped: u32,
+    pub(crate) waiting: u32,
+    /// Of the revision, their ends not on record.
+    pub(crate) in_flight: u32,
+    /// Waiting for older updates.
+    pub(crate) conflicted: u32,
+    /// Their agents were not asked yet.
+    pub(crate) unasked: u32,
+}
+
+/// The numbers in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limit {
+    pub(crate) max_unavailable: u32,
+    pub(crate) bounded_by: Bound,
+    pub(crate) max_failures: u32,
+    /// Selected or in flight, and unavailable.
+    pub(crate) unavailable: u32,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(update: &'a Update, policy: &Policy) -> Self {
+        let spec = update.spec.as_ref().ok();
+        let record = revision::current(&update.record, spec);
+        Self {
+            update,
+            spec,
+            was_finished: record.finished.is_some(),
+            record,
+            not_accepted: not_accepted(update, policy),
+            members: Vec::new(),
+            entries: Vec::new(),
+            conflicts: BTreeSet::new(),
+            accepts: false,
+            tally: Tally::default(),
+            stop: None,
+            limit: Limit::default(),
+            progress: Progress::default(),
+        }
+    }
+
+    /// Its spec, while it may want nodes.
+    pub(crate) fn active(&self) -> Option<&'a Spec> {
+        let over = self.update.deleting || self.was_finished || self.not_accepted.is_some();
+        if over { None } else { self.spec }
+    }
+
+    /// Every failure so far was accepted.
+    pub(crate) fn all_accepted(&self) -> bool {
+        self.record.accepted_failures >= self.record.failures
+    }
+
+    /// Blocked nodes that count as failures.
+    pub(crate) fn blocked_failures(&self) -> u32 {
+        match self.spec.map(|spec| spec.strategy.on_blocked) {
+            Some(OnBlocked::Fail) => self.tally.blocked,
+            _ => 0,
+        }
+    }
+
+    /// Failures that count against the budget.
+    pub(crate) fn open_failures(&self) -> u32 {
+        let all = self.record.failures.saturating_add(self.blocked_failures());
+        all.saturating_sub(self.record.accepted_failures)
+    }
+}
+
+/// Why an update is not carried out at all.
+fn not_accepted(update: &Update, policy: &Policy) -> Option<(Reason, String)> {
+    let spec = match &update.spec {
+        Ok(spec) => spec,
+        Err(why) => return Some((Reason::SpecInvalid, why.clone())),
+    };
+    let missing: Vec<&str> =
+        spec.acknowledge.difference(&policy.allowed_acknowledgements).map(String::as_str).collect();
+    if !missing.is_empty() {
+        let message = format!(
+            "the policy does not allow {}: add it to allowedAcknowledgements of LiveUpdatePolicy/default, or \
+             remove it from spec.acknowledge",
+            missing.join(", ")
+        );
+        return Some((Reason::AcknowledgementNotAllowed, message));
+    }
+    let mut names = BTreeSet::new();
+    let twice = spec.strategy.steps.iter().find(|step| !names.insert(&step.name));
+    if let Some(step) = twice {
+        let message = format!("two steps are named \"{}\": give each its own name", step.name);
+        return Some((Reason::SpecInvalid, message));
+    }
+    let empty = [("revision", &spec.revision), ("target.release", &spec.release)]
+        .into_iter()
+        .find(|(_, value)| value.is_empty());
+    empty.map(|(what, _)| (Reason::SpecInvalid, format!("{what} is empty")))
+}

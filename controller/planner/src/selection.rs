@@ -1,0 +1,47 @@
+//! Which nodes an update wants, and in which order.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::fleet::Fleet;
+use crate::input::{Node, Operator, Selector, Spec, Update};
+
+impl Selector {
+    /// Whether a node with these labels is selected. As in Kubernetes, `NotIn` is met where the label is
+    /// absent.
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.requirements.iter().all(|requirement| {
+            let value = labels.get(&requirement.key);
+            match &requirement.operator {
+                Operator::In(values) => value.is_some_and(|v| values.contains(v)),
+                Operator::NotIn(values) => value.is_none_or(|v| !values.contains(v)),
+                Operator::Exists => value.is_some(),
+                Operator::DoesNotExist => value.is_none(),
+            }
+        })
+    }
+}
+
+/// Whether the update wants the node: its labels are selected, and it was there when the update was made
+/// or those that join take part.
+pub(crate) fn wants(update: &Update, spec: &Spec, node: &Node) -> bool {
+    (spec.include_joining || node.created <= update.created) && spec.selector.matches(&node.labels)
+}
+
+/// Positions of the nodes that the update wants, in plan order: by the values of the ordering labels,
+/// those without the label last, then by name.
+pub(crate) fn select(update: &Update, spec: &Spec, fleet: &Fleet<'_>) -> Vec<usize> {
+    let mut selected: Vec<usize> =
+        fleet.iter().filter(|(_, node)| wants(update, spec, node)).map(|(index, _)| index).collect();
+    let keys = &spec.strategy.order;
+    if !keys.is_empty() {
+        selected.sort_by_cached_key(|&index| {
+            let labels = &fleet.at(index).labels;
+            keys.iter()
+                .map(|key| labels.get(key).map_or((true, ""), |value| (false, value.as_str())))
+                .collect::<Vec<_>>()
+        });
+    }
+    selected
+}

@@ -1,0 +1,153 @@
+//! Canary steps: how many nodes may be updated by now, and what the run waits for.
+//!
+//! ```text
+//! step i: count reached ─► bake since the last verify ─► approval ─► step i + 1 … last: done
+//! ```
+//! Counts are cumulative. A step passes when its count is updated *and verified*; blocked nodes do not
+//! count, too few eligible nodes for a count is `CanaryTooSmall` and no success. A target never falls below
+//! the nodes that are updated. Steps that end before 100 % are followed by one of all nodes, because a run
+//! is complete only when every eligible node runs the target.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::amount::count;
+use crate::cover::{self, Cover};
+use crate::fleet::Fleet;
+use crate::input::{Amount, NodeEnd, Spec, Step};
+use crate::output::{NodeClass, Reason};
+use crate::run::Run;
+use crate::todo::Todo;
+use crate::{Time, verbs};
+
+/// Where a run is in its steps.
+#[derive(Default)]
+pub(crate) struct Progress {
+    /// From 0.
+    pub(crate) step: u32,
+    pub(crate) of: u32,
+    pub(crate) name: String,
+    /// Nodes to be updated for the step to pass.
+    pub(crate) target: u32,
+    /// Nodes that the step still lets start.
+    pub(crate) open: u32,
+    /// Members to start before others.
+    pub(crate) first: Vec<usize>,
+    pub(crate) waits: Waits,
+    /// Bake times of this step and those after it.
+    pub(crate) bakes: Duration,
+}
+
+/// What a step waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// Nodes.
+    #[default]
+    Nodes,
+    /// More eligible nodes than there are.
+    Eligible,
+    /// Agents that have not said which devices their nodes hold.
+    Models,
+    /// Its bake time.
+    Bake(Duration),
+    /// A person.
+    Approval,
+    /// Nothing: the last step has passed.
+    Nothing,
+}
+
+/// The step after the last that was written, if that leaves nodes out.
+const ALL: &str = "all";
+
+/// Passes the steps that are to be passed, and says how far the present one is.
+pub(crate) fn advance(run: &mut Run<'_>, spec: &Spec, fleet: &Fleet<'_>, todo: &mut Todo) {
+    let steps = &spec.strategy.steps;
+    let implicit = !matches!(steps.last(), Some(Step { nodes: Amount::Percent(100..), .. }));
+    let of = count(steps.len()) + u32::from(implicit);
+    let verified = last_verified(run);
+    run.record.step = run.record.step.min(of - 1);
+    loop {
+        let step = steps.get(run.record.step as usize);
+        let covering = step.is_some_and(|step| step.cover_device_model);
+        let cover = if covering { cover::needed(run, fleet) } else { Cover::default() };
+        let (target, too_small) = target(run, steps, &cover);
+        let started = run.tally.updated + run.tally.in_flight;
+        let open = if covering && cover.unknown && !cover.picks.is_empty() {
+            base(run, steps).saturating_sub(started)
+        } else {
+            target.saturating_sub(started)
+        };
+        let waits = if too_small {
+            Waits::Eligible
+        } else if run.tally.updated < target {
+            Waits::Nodes
+        } else if covering && cover.unknown {
+            Waits::Models
+        } else {
+            let reached = *run.record.step_reached.get_or_insert(todo.now);
+            reached_step(run, step, verified.unwrap_or(reached), todo)
+        };
+        if matches!(waits, Waits::Nodes | Waits::Eligible | Waits::Models) {
+            run.record.step_reached = None;
+        }
+        if waits == Waits::Nothing && run.record.step + 1 < of {
+            run.record.step += 1;
+            run.record.step_reached = None;
+            continue;
+        }
+        run.progress = Progress {
+            step: run.record.step,
+            of,
+            name: step.map_or(ALL, |step| &step.name).into(),
+            target,
+            open,
+            first: cover.picks,
+            waits,
+            bakes: steps.iter().skip(run.record.step as usize).map(|step| step.bake).sum(),
+        };
+        return;
+    }
+}
+
+fn reached_step(run: &Run<'_>, step: Option<&Step>, since: Time, todo: &mut Todo) -> Waits {
+    let Some(step) = step else { return Waits::Nothing };
+    if !step.bake.is_zero() && !todo.due(since.after(step.bake)) {
+        Waits::Bake(step.bake)
+    } else if step.approval && !verbs::is_approved(run, &step.name) {
+        Waits::Approval
+    } else {
+        Waits::Nothing
+    }
+}
+
+/// The step's count without `cover`: the highest so far, because counts are cumulative.
+fn base(run: &Run<'_>, steps: &[Step]) -> u32 {
+    let eligible = run.tally.eligible;
+    let so_far = steps.iter().take(run.record.step as usize + 1);
+    let amount = if (run.record.step as usize) < steps.len() { 0 } else { eligible.max(1) };
+    so_far.map(|step| step.nodes.of(eligible)).fold(amount, u32::max)
+}
+
+/// The step's count, and whether there are too few eligible nodes for it.
+fn target(run: &Run<'_>, steps: &[Step], cover: &Cover) -> (u32, bool) {
+    let updated = run.tally.updated;
+    let base = base(run, steps);
+    let covering = updated + run.tally.in_flight + count(cover.picks.len()) + cover.waiting;
+    let covering = if cover.picks.is_empty() && cover.waiting == 0 { 0 } else { covering };
+    (base.max(covering).max(updated), base > run.tally.eligible)
+}
+
+/// When the last node of the run was verified.
+fn last_verified(run: &Run<'_>) -> Option<Time> {
+    let members = run.members.iter().map(|member| &member.standing);
+    let entries = run.entries.iter().filter(|e| e.current && e.recorded).map(|e| &e.standing);
+    members
+        .chain(entries)
+        .filter(|standing| standing.class == NodeClass::Updated && standing.reason == Reason::Updated)
+        .filter_map(|standing| match standing.end.as_deref() {
+            Some(NodeEnd::Updated { verified_at, .. }) => Some(*verified_at),
+            _ => None,
+        })
+        .max()
+}

@@ -1,0 +1,171 @@
+//! One-shot verbs: annotations bound to a revision, each taken once and echoed in the record.
+//!
+//! A verb that was taken is forgotten when its annotation is gone, so that it can be given again; with two
+//! exceptions that stand for a state: `hold` stands until a `resume`, `approve` until its step has passed.
+//! Where `hold` and `resume` stand side by side, `resume` wins. `abort` is never forgotten.
+//!
+//! `retry` has to be exactly once although what it forgets stands in another object: it is taken together
+//! with a note of the attempt that is forgiven (`node/attempt`), which lasts until the node's own record
+//! says nothing bad of that attempt any more.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::amount::count;
+use crate::eligibility::{MAX_ABORTS, own_record};
+use crate::fleet::Fleet;
+use crate::input::{Node, NodeEnd, Verb, VerbKind};
+use crate::run::Run;
+
+/// Nodes that a status can name as skipped.
+const MAX_SKIPPED: usize = 250;
+/// Digits of the revision that a verb has to name at least.
+const MIN_REVISION: usize = 4;
+
+/// Takes the verbs that were not taken yet, and forgets those that are spent.
+pub(crate) fn take(run: &mut Run<'_>, fleet: &Fleet<'_>) {
+    forget(run, fleet);
+    let fresh: Vec<&Verb> = run
+        .update
+        .verbs
+        .iter()
+        .filter(|verb| is_bound(verb, &run.record.revision) && !run.record.verbs.contains(*verb))
+        .collect();
+    for verb in fresh {
+        if apply(run, verb, fleet) {
+            run.record.verbs.insert(verb.clone());
+        }
+    }
+}
+
+fn is_bound(verb: &Verb, revision: &str) -> bool {
+    verb.revision.len() >= MIN_REVISION && revision.starts_with(&verb.revision)
+}
+
+/// Does what the verb says; false leaves it for later or for ever.
+fn apply(run: &mut Run<'_>, verb: &Verb, fleet: &Fleet<'_>) -> bool {
+    match verb.kind {
+        VerbKind::Abort | VerbKind::Hold => true,
+        VerbKind::Approve => step_position(run, &verb.argument).is_some(),
+        VerbKind::Resume | VerbKind::AcceptFailure => {
+            run.accepts = true;
+            true
+        }
+        VerbKind::Skip => {
+            let room = run.record.skipped.len() < MAX_SKIPPED && !verb.argument.is_empty();
+            room && {
+                run.record.skipped.insert(verb.argument.clone());
+                true
+            }
+        }
+        VerbKind::Retry => retry(run, &verb.argument, fleet),
+    }
+}
+
+fn retry(run: &mut Run<'_>, name: &str, fleet: &Fleet<'_>) -> bool {
+    if run.record.in_flight.iter().any(|flight| flight.node == name) {
+        return false;
+    }
+    let Some(index) = fleet.index_of(name) else { return false };
+    run.record.skipped.remove(name);
+    let Some(attempt) = bad_attempt(run, fleet.at(index)) else { return true };
+    let failed = own_record(run, fleet.at(index))
+        .is_some_and(|record| matches!(record.end, Some(NodeEnd::Failed { .. })));
+    if failed {
+        let accepted = run.record.accepted_failures.saturating_add(1);
+        run.record.accepted_failures = accepted.min(run.record.failures.max(run.record.accepted_failures));
+    }
+    let note = forgiven(run, name, attempt);
+    run.record.verbs.insert(note);
+    true
+}
+
+/// The note that an attempt at a node is forgiven.
+fn forgiven(run: &Run<'_>, node: &str, attempt: &str) -> Verb {
+    Verb {
+        kind: VerbKind::Retry,
+        argument: format!("{node}/{attempt}"),
+        revision: run.record.revision.clone(),
+        again: 0,
+    }
+}
+
+/// The attempt of which the node's record says something that `retry` forgets.
+fn bad_attempt<'n>(run: &Run<'_>, node: &'n Node) -> Option<&'n str> {
+    let record = own_record(run, node)?;
+    let bad = matches!(record.end, Some(NodeEnd::Failed { .. })) || record.aborts >= MAX_ABORTS;
+    bad.then_some(record.attempt.as_str())
+}
+
+/// Whether what the node's record says was forgiven by `retry`, and is only still to be written.
+pub(crate) fn is_forgiven(run: &Run<'_>, node: &Node) -> bool {
+    let may_be = run.record.verbs.iter().any(|verb| verb.kind == VerbKind::Retry);
+    may_be
+        && bad_attempt(run, node)
+            .is_some_and(|attempt| run.record.verbs.contains(&forgiven(run, &node.name, attempt)))
+}
+
+/// Whether the verb `hold` is in force.
+pub(crate) fn is_held(run: &Run<'_>) -> bool {
+    let given = |kind| run.record.verbs.iter().any(|verb| verb.kind == kind);
+    given(VerbKind::Hold) && !given(VerbKind::Resume)
+}
+
+/// Whether the verb `abort` was given.
+pub(crate) fn is_aborted(run: &Run<'_>) -> bool {
+    run.record.verbs.iter().any(|verb| verb.kind == VerbKind::Abort)
+}
+
+/// Whether the step was approved.
+pub(crate) fn is_approved(run: &Run<'_>, step: &str) -> bool {
+    run.record.verbs.iter().any(|verb| verb.kind == VerbKind::Approve && verb.argument == step)
+}
+
+fn step_position(run: &Run<'_>, name: &str) -> Option<u32> {
+    let steps = &run.spec?.strategy.steps;
+    steps.iter().position(|step| step.name == name).map(count)
+}
+
+fn forget(run: &mut Run<'_>, fleet: &Fleet<'_>) {
+    let given: BTreeSet<&Verb> = run.update.verbs.iter().collect();
+    let resumed = run.record.verbs.iter().any(|verb| verb.kind == VerbKind::Resume);
+    let spent: Vec<Verb> = run
+        .record
+        .verbs
+        .iter()
+        .filter(|verb| match verb.kind {
+            VerbKind::Abort => false,
+            VerbKind::Hold => resumed && !given.contains(verb),
+            VerbKind::Approve => {
+                !given.contains(verb)
+                    && step_position(run, &verb.argument).is_none_or(|step| step < run.record.step)
+            }
+            VerbKind::Resume => !given.contains(verb) && !hold_is_lifted_only_by_resume(run, &given),
+            VerbKind::Retry if verb.argument.contains('/') => !note_is_needed(run, verb, fleet),
+            VerbKind::Retry | VerbKind::Skip | VerbKind::AcceptFailure => !given.contains(verb),
+        })
+        .cloned()
+        .collect();
+    for verb in &spent {
+        run.record.verbs.remove(verb);
+    }
+}
+
+/// A hold whose annotation is gone is forgotten together with the resume that lifted it; one pass later is
+/// early enough for the resume.
+fn hold_is_lifted_only_by_resume(run: &Run<'_>, given: &BTreeSet<&Verb>) -> bool {
+    run.record.verbs.iter().any(|verb| verb.kind == VerbKind::Hold && !given.contains(verb))
+}
+
+fn note_is_needed(run: &Run<'_>, note: &Verb, fleet: &Fleet<'_>) -> bool {
+    let Some((name, attempt)) = note.argument.split_once('/') else { return false };
+    let node = fleet.index_of(name).map(|index| fleet.at(index));
+    node.and_then(|node| bad_attempt(run, node)) == Some(attempt)
+}
+
+/// For messages: the first four digits of the revision, as a verb names them.
+pub(crate) fn short_revision(revision: &str) -> String {
+    revision.chars().take(MIN_REVISION).collect()
+}
