@@ -51,6 +51,8 @@ pub mod handover {
 }
 
 pub mod convert;
+#[cfg(feature = "grpc")]
+pub mod refusal;
 #[cfg(feature = "tls")]
 pub mod tls;
 

@@ -69,7 +69,7 @@ pub enum TlsError {
     },
     /// The peer does not accept *our* certificate.
     #[error("the peer refused our certificate: {0}")]
-    Refused(Refusal),
+    Refused(Objection),
     /// Anything else that TLS can say.
     #[error("TLS failed")]
     Handshake(#[source] rustls::Error),
@@ -80,7 +80,7 @@ pub enum TlsError {
 
 /// What the peer said of our certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum Objection {
     /// We presented none.
     NoCertificate,
     /// Ours has run out.
@@ -91,7 +91,7 @@ pub enum Refusal {
     Other,
 }
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for Objection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::NoCertificate => "none was presented",
@@ -115,10 +115,10 @@ impl TlsError {
             Self::NotYetValid => "CertificateNotYetValid",
             Self::UnknownAuthority => "UnknownAuthority",
             Self::WrongPeer { .. } => "WrongPeer",
-            Self::Refused(Refusal::NoCertificate) => "RefusedNoCertificate",
-            Self::Refused(Refusal::Expired) => "RefusedCertificateExpired",
-            Self::Refused(Refusal::UnknownAuthority) => "RefusedUnknownAuthority",
-            Self::Refused(Refusal::Other) => "RefusedCertificate",
+            Self::Refused(Objection::NoCertificate) => "RefusedNoCertificate",
+            Self::Refused(Objection::Expired) => "RefusedCertificateExpired",
+            Self::Refused(Objection::UnknownAuthority) => "RefusedUnknownAuthority",
+            Self::Refused(Objection::Other) => "RefusedCertificate",
             Self::Handshake(_) => "HandshakeFailed",
             Self::Transport(_) => "ConnectionFailed",
         }
@@ -161,14 +161,14 @@ impl TlsError {
                 _ => Self::Handshake(error.clone()),
             },
             rustls::Error::AlertReceived(alert) => match alert {
-                AlertDescription::CertificateRequired => Self::Refused(Refusal::NoCertificate),
-                AlertDescription::CertificateExpired => Self::Refused(Refusal::Expired),
+                AlertDescription::CertificateRequired => Self::Refused(Objection::NoCertificate),
+                AlertDescription::CertificateExpired => Self::Refused(Objection::Expired),
                 AlertDescription::UnknownCA | AlertDescription::DecryptError => {
-                    Self::Refused(Refusal::UnknownAuthority)
+                    Self::Refused(Objection::UnknownAuthority)
                 }
                 AlertDescription::BadCertificate
                 | AlertDescription::CertificateUnknown
-                | AlertDescription::AccessDenied => Self::Refused(Refusal::Other),
+                | AlertDescription::AccessDenied => Self::Refused(Objection::Other),
                 _ => Self::Handshake(error.clone()),
             },
             _ => Self::Handshake(error.clone()),
@@ -196,7 +196,7 @@ impl TlsError {
             Self::WrongPeer { expected, found } => {
                 Self::WrongPeer { expected: expected.clone(), found: found.clone() }
             }
-            Self::Refused(refusal) => Self::Refused(*refusal),
+            Self::Refused(objection) => Self::Refused(*objection),
             Self::Handshake(error) => Self::Handshake(error.clone()),
             Self::Transport(error) => Self::Transport(error.to_string().into()),
         }

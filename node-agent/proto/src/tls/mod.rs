@@ -18,5 +18,5 @@ mod identity;
 pub use accept::{AcceptLimits, Peer, TlsConnection, incoming};
 pub use credentials::Credentials;
 pub use dial::{DialOptions, connect};
-pub use error::{Refusal, TlsError};
+pub use error::{Objection, TlsError};
 pub use identity::Identity;

@@ -1,0 +1,209 @@
+//! Knocking at the controller: "look at me". It carries no truth and nothing waits for it.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+use std::time::Duration;
+
+use liveupdate_proto::common::v1::NodeState;
+use liveupdate_proto::controller::v1::controller_client::ControllerClient;
+use liveupdate_proto::controller::v1::{KnockCause, KnockRequest};
+use liveupdate_proto::refusal::Refusal;
+use liveupdate_proto::tls::{Credentials, DialOptions, Identity, TlsError, connect};
+use liveupdate_proto::{MAX_MESSAGE_BYTES, MINOR_VERSION};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tonic::Status;
+
+use crate::node::Node;
+use crate::run;
+
+/// For one call.
+const CALL: Duration = Duration::from_secs(10);
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+/// A controller that asks for more quiet than this is not obeyed.
+const LONGEST_QUIET: Duration = Duration::from_mins(10);
+
+/// Where the agent says that there is something to knock about.
+#[derive(Clone, Debug)]
+pub(crate) struct Knocker {
+    wanted: watch::Sender<Option<KnockCause>>,
+}
+
+impl Default for Knocker {
+    fn default() -> Self {
+        Self { wanted: watch::Sender::new(None) }
+    }
+}
+
+impl Knocker {
+    /// Knocks soon. Several wishes become one knock; a return outranks the others.
+    pub(crate) fn knock(&self, cause: KnockCause) {
+        self.wanted.send_modify(|wanted| {
+            if *wanted != Some(KnockCause::Returned) {
+                *wanted = Some(cause);
+            }
+        });
+    }
+}
+
+/// Begins to knock, and to look out for what is worth it.
+pub(crate) fn spawn(node: &Arc<Node>, credentials: &Arc<Credentials>, controller: String) {
+    tokio::spawn(keep_knocking(Arc::clone(node), Arc::clone(credentials), controller));
+    tokio::spawn(watch(Arc::clone(node)));
+}
+
+/// Knocks at start, and then whenever somebody wishes it, until the agent ends.
+async fn keep_knocking(node: Arc<Node>, credentials: Arc<Credentials>, controller: String) {
+    let knocking = async {
+        let cause = first_cause(&node).await;
+        if cause != KnockCause::Returned {
+            tokio::time::sleep(some(node.limits.knock_spread)).await;
+        }
+        node.knocker.knock(cause);
+        let mut wanted = node.knocker.wanted.subscribe();
+        let mut quiet_until = Instant::now();
+        loop {
+            let Ok(Some(cause)) = wanted.wait_for(Option::is_some).await.map(|cause| *cause) else { return };
+            if cause != KnockCause::Returned {
+                tokio::time::sleep_until(quiet_until).await;
+            }
+            let Some(cause) = node.knocker.wanted.send_replace(None) else { continue };
+            let quiet = until_heard(&node, &credentials, &controller, cause).await;
+            quiet_until = Instant::now() + quiet;
+        }
+    };
+    tokio::select! {
+        () = knocking => {}
+        () = node.ending.cancelled() => {}
+    }
+}
+
+/// Back from a jump, when the keeper has an attempt that is past it.
+async fn first_cause(node: &Arc<Node>) -> KnockCause {
+    match kept_state(node).await {
+        Ok(Some(state)) if run::is_committed(state) || run::is_over(state) => KnockCause::Returned,
+        _ => KnockCause::Started,
+    }
+}
+
+async fn kept_state(node: &Arc<Node>) -> Result<Option<NodeState>, Status> {
+    let own = node.own_subject().await?;
+    match node.kept(own, run::status()).await? {
+        Some(report) if !report.confirmed => Ok(Some(report.state())),
+        _ => Ok(None),
+    }
+}
+
+/// Tries until the controller has heard it; the pause grows and varies. Answers how long to be quiet.
+async fn until_heard(
+    node: &Arc<Node>,
+    credentials: &Arc<Credentials>,
+    controller: &str,
+    cause: KnockCause,
+) -> Duration {
+    let mut pause = FIRST_BACKOFF;
+    let mut told = None;
+    loop {
+        match tokio::time::timeout(CALL, once(node, credentials, controller, cause)).await {
+            Ok(Ok(quiet)) => return quiet.min(LONGEST_QUIET),
+            Ok(Err(why)) => {
+                // Once for each cause of failure: a controller that is away for long fills no log.
+                if told.replace(why.clone()).as_ref() != Some(&why) {
+                    tracing::warn!(node = node.name, controller, why, "cannot knock; trying again");
+                }
+            }
+            Err(_) => tracing::debug!(node = node.name, controller, "a knock took too long; trying again"),
+        }
+        tokio::time::sleep(pause / 2 + some(pause / 2)).await;
+        pause = (pause * 2).min(node.limits.knock_backoff);
+    }
+}
+
+/// One knock. The connection is closed after it: a fleet of idle connections would cost the controller more
+/// than a resumed handshake does.
+async fn once(
+    node: &Arc<Node>,
+    credentials: &Arc<Credentials>,
+    controller: &str,
+    cause: KnockCause,
+) -> Result<Duration, String> {
+    let channel = connect(credentials, &Identity::Controller, controller, DialOptions::default())
+        .await
+        .map_err(|error| said(&error))?;
+    let request = KnockRequest { node: node.name.clone(), node_uid: node.uid.clone(), cause: cause.into() };
+    let reply = ControllerClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+        .knock(request)
+        .await
+        .map_err(|status| match TlsError::of_status(&status) {
+            Some(error) => said(&error),
+            None => match Refusal::of(&status) {
+                Some(word) => format!("{word}: {}", status.message()),
+                None => status.to_string(),
+            },
+        })?;
+    Ok(Duration::from_millis(reply.into_inner().quiet_ms))
+}
+
+fn said(error: &TlsError) -> String {
+    format!("{}: {error}", error.reason())
+}
+
+/// Knocks when facts change, and while a return is on its way, until the agent ends.
+async fn watch(node: Arc<Node>) {
+    let watching = async {
+        let mut known = None;
+        let mut facts_due = Instant::now();
+        loop {
+            let before = known;
+            known = kept_state(&node).await.unwrap_or(before);
+            if before.is_some() && known != before {
+                node.knocker.knock(KnockCause::Changed);
+            }
+            // Only a return changes without a call; all else is looked at rarely.
+            if known.is_some_and(|state| run::is_committed(state) || state == NodeState::Thawing) {
+                tokio::time::sleep(node.limits.watch_return).await;
+                continue;
+            }
+            let Some(period) = node.limits.watch_facts else { return };
+            facts_due += period;
+            wait_and_compare(&node, period).await;
+        }
+    };
+    tokio::select! {
+        () = watching => {}
+        () = node.ending.cancelled() => {}
+    }
+}
+
+async fn wait_and_compare(node: &Arc<Node>, period: Duration) {
+    let before = facts(node).await;
+    tokio::time::sleep(period / 2 + some(period)).await;
+    let after = facts(node).await;
+    if before.is_ok() && after.is_ok() && before.ok() != after.ok() {
+        node.knocker.knock(KnockCause::Changed);
+    }
+}
+
+/// A fingerprint of everything that a verdict rests on.
+async fn facts(node: &Arc<Node>) -> Result<u64, Status> {
+    node.on_host(|node| {
+        let host = &node.host;
+        let facts = format!("{:?}{:?}{:?}", host.gates(None)?, host.devices()?, host.holders()?);
+        Ok(fixed_hash(&facts))
+    })
+    .await
+}
+
+fn fixed_hash(value: &impl Hash) -> u64 {
+    std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default().hash_one(value)
+}
+
+/// Some time between nothing and `most`, another one each time.
+fn some(most: Duration) -> Duration {
+    let random = RandomState::new().hash_one(MINOR_VERSION);
+    // 16 bits of it: enough to spread, and exact.
+    most.mul_f64(f64::from(u16::try_from(random & 0xffff).unwrap_or(0)) / 65536.0)
+}

@@ -1,0 +1,242 @@
+//! What all calls of one agent share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use liveupdate_host::{Host, HostError};
+use liveupdate_proto::MINOR_VERSION;
+use liveupdate_proto::common::v1::{AttemptReport, Subject};
+use liveupdate_proto::keeper::v1::{Reply, Request, refusal::Cause, reply, request};
+use liveupdate_proto::refusal::Refusal;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::config::Limits;
+use crate::fence::{Fence, Fenced};
+use crate::keeper::{Keeper, KeeperError};
+use crate::knock::Knocker;
+use crate::misbehaviour::Misbehaviour;
+use crate::run::Runs;
+use crate::stage::Stages;
+
+/// Longest name, id or UID in a subject. Kubernetes names have at most 253.
+const MAX_WORD: usize = 253;
+
+/// One agent's node.
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) limits: Limits,
+    pub(crate) host: Arc<dyn Host>,
+    keeper: Arc<dyn Keeper>,
+    fence: Fence,
+    pub(crate) misbehaviour: Misbehaviour,
+    pub(crate) knocker: Knocker,
+    pub(crate) runs: Runs,
+    pub(crate) stages: Stages,
+    /// Cancelled when the agent is to end; everything that it spawned ends with it.
+    pub(crate) ending: CancellationToken,
+    powered_off: AtomicBool,
+}
+
+impl Node {
+    pub(crate) fn new(
+        config: &crate::AgentConfig,
+        host: Arc<dyn Host>,
+        keeper: Arc<dyn Keeper>,
+        knocker: Knocker,
+        ending: CancellationToken,
+    ) -> Self {
+        Self {
+            name: config.node.clone(),
+            uid: config.node_uid.clone(),
+            limits: config.limits,
+            host,
+            keeper,
+            fence: Fence::default(),
+            misbehaviour: Misbehaviour::of(config),
+            knocker,
+            runs: Runs::default(),
+            stages: Stages::default(),
+            ending,
+            powered_off: AtomicBool::new(false),
+        }
+    }
+
+    /// The machine is no more, as far as this process knows.
+    pub(crate) fn powered_off(&self) -> bool {
+        self.powered_off.load(Ordering::Relaxed)
+    }
+
+    fn power_off(&self) {
+        self.powered_off.store(true, Ordering::Relaxed);
+        self.ending.cancel();
+    }
+
+    /// Does something with the host on a blocking thread.
+    pub(crate) async fn on_host<T: Send + 'static>(
+        self: &Arc<Self>,
+        operation: impl FnOnce(&Node) -> Result<T, HostError> + Send + 'static,
+    ) -> Result<T, Status> {
+        let node = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || operation(&node)).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(self.host_error(&error)),
+            Err(_) => Err(Refusal::HostFailed.status("the operation on the machine broke off")),
+        }
+    }
+
+    /// The answer to a call that failed on the machine.
+    pub(crate) fn host_error(&self, error: &HostError) -> Status {
+        let word = match error {
+            HostError::PoweredOff => {
+                self.power_off();
+                Refusal::PoweredOff
+            }
+            HostError::NoSuchBundle { .. }
+            | HostError::DigestMismatch { .. }
+            | HostError::ReleaseMismatch { .. } => Refusal::BundleUnusable,
+            HostError::Cancelled => Refusal::Aborted,
+            HostError::WrongMoment { .. } => Refusal::WrongState,
+            _ => Refusal::HostFailed,
+        };
+        word.status(error.to_string())
+    }
+
+    /// Asks the keeper. A refusal of its own is an answer, not an error.
+    pub(crate) async fn ask(
+        self: &Arc<Self>,
+        subject: Subject,
+        message: request::Message,
+    ) -> Result<reply::Message, Status> {
+        let keeper = Arc::clone(&self.keeper);
+        let request = Request { subject: Some(subject), message: Some(message) };
+        let reply = tokio::task::spawn_blocking(move || keeper.ask(&request)).await;
+        match reply {
+            Ok(Ok(Reply { message: Some(message) })) => Ok(message),
+            Ok(Ok(Reply { message: None })) => {
+                Err(Refusal::KeeperUnreachable.status("the keeper's answer is empty"))
+            }
+            Ok(Err(KeeperError::PoweredOff)) => {
+                self.power_off();
+                Err(Refusal::PoweredOff.status(KeeperError::PoweredOff.to_string()))
+            }
+            Ok(Err(error)) => Err(Refusal::KeeperUnreachable.status(error.to_string())),
+            Err(_) => Err(Refusal::KeeperUnreachable.status("the call to the keeper broke off")),
+        }
+    }
+
+    /// Asks the keeper; its refusals are errors.
+    pub(crate) async fn kept(
+        self: &Arc<Self>,
+        subject: Subject,
+        message: request::Message,
+    ) -> Result<Option<AttemptReport>, Status> {
+        match self.ask(subject, message).await? {
+            reply::Message::Attempt(report) => Ok(Some(report)),
+            reply::Message::Idle(_) => Ok(None),
+            reply::Message::Refusal(refusal) => Err(refused(&refusal)),
+        }
+    }
+
+    /// A subject of the agent's own, for asking the keeper how things are. It carries the highest epoch
+    /// that was seen, so that the keeper's fence lets it through.
+    pub(crate) async fn own_subject(self: &Arc<Self>) -> Result<Subject, Status> {
+        let epoch = self.on_host(|node| node.fence.highest(&node.host)).await?;
+        Ok(Subject {
+            node: self.name.clone(),
+            node_uid: self.uid.clone(),
+            epoch,
+            minor_version: MINOR_VERSION,
+            ..Subject::default()
+        })
+    }
+
+    /// Lets a call in: it is for this node, of a version that is understood, and of the newest leadership.
+    pub(crate) async fn admit(self: &Arc<Self>, subject: Option<Subject>) -> Result<Subject, Status> {
+        let subject = subject.ok_or_else(|| Refusal::malformed("subject", "is missing"))?;
+        self.misbehaviour.delay().await;
+        check_words(&subject)?;
+        if subject.node != self.name || subject.node_uid != self.uid {
+            return Err(Refusal::WrongNode.status(format!(
+                "this is node {} with UID {}, the call is for {} with UID {}",
+                self.name, self.uid, subject.node, subject.node_uid
+            )));
+        }
+        if subject.minor_version.abs_diff(MINOR_VERSION) > 1 {
+            return Err(Refusal::VersionSkew.status(format!(
+                "this agent speaks minor version {MINOR_VERSION}, the caller {}; update the older one first",
+                subject.minor_version
+            )));
+        }
+        let epoch = subject.epoch.clone().ok_or_else(|| Refusal::malformed("subject.epoch", "is missing"))?;
+        if epoch.cluster.is_empty() || epoch.counter == 0 {
+            return Err(Refusal::malformed("subject.epoch", "needs a cluster and a counter from 1"));
+        }
+        if self.misbehaviour.accepts_any_epoch() {
+            return Ok(subject);
+        }
+        let passed = match self.fence.known(&epoch) {
+            Some(known) => known,
+            None => {
+                let node = Arc::clone(self);
+                tokio::task::spawn_blocking(move || node.fence.pass(&node.host, &epoch))
+                    .await
+                    .map_err(|_| Refusal::HostFailed.status("the fence could not be read"))?
+            }
+        };
+        match passed {
+            Ok(()) => Ok(subject),
+            Err(Fenced::Refused(word, message)) => Err(word.status(message)),
+            Err(Fenced::Host(error)) => Err(self.host_error(&error)),
+        }
+    }
+
+    /// As [`Node::admit`], for a call about an attempt.
+    pub(crate) async fn admit_attempt(self: &Arc<Self>, subject: Option<Subject>) -> Result<Subject, Status> {
+        let subject = self.admit(subject).await?;
+        if subject.attempt.is_empty() || subject.revision.is_empty() {
+            return Err(Refusal::malformed("subject.attempt", "this call needs an attempt and its revision"));
+        }
+        Ok(subject)
+    }
+}
+
+fn check_words(subject: &Subject) -> Result<(), Status> {
+    let words = [
+        ("subject.node", &subject.node),
+        ("subject.node_uid", &subject.node_uid),
+        ("subject.update", &subject.update),
+        ("subject.update_uid", &subject.update_uid),
+        ("subject.revision", &subject.revision),
+        ("subject.attempt", &subject.attempt),
+    ];
+    for (field, word) in words {
+        if word.len() > MAX_WORD {
+            return Err(Refusal::malformed(field, "is longer than 253 bytes"));
+        }
+        // Words end up in file names, logs and on terminals.
+        if !word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
+            return Err(Refusal::malformed(field, "may have letters, digits, '-', '.' and '_' only"));
+        }
+    }
+    Ok(())
+}
+
+/// The keeper's refusal, as the agent's.
+pub(crate) fn refused(refusal: &liveupdate_proto::keeper::v1::Refusal) -> Status {
+    let word = match refusal.cause() {
+        Cause::StaleEpoch => Refusal::StaleEpoch,
+        Cause::ForeignCluster => Refusal::ForeignCluster,
+        Cause::WrongNode => Refusal::WrongNode,
+        Cause::AttemptRepeated => Refusal::AttemptRepeated,
+        Cause::OtherAttempt => Refusal::OtherAttempt,
+        Cause::WrongState | Cause::NoReceipt | Cause::Unspecified => Refusal::WrongState,
+        Cause::NoPermission => Refusal::PermissionVoid,
+        Cause::Malformed => Refusal::Malformed,
+        Cause::HostFailed => Refusal::HostFailed,
+        Cause::PoweredOff => Refusal::PoweredOff,
+        Cause::Busy => Refusal::Busy,
+    };
+    word.status(format!("the keeper refuses: {}", refusal.message))
+}

@@ -1,0 +1,84 @@
+//! Unary calls about one attempt.
+
+use std::sync::Arc;
+
+use liveupdate_proto::common::v1::{AttemptReport, Subject};
+use liveupdate_proto::keeper::v1::{Abort, Confirm, request};
+use liveupdate_proto::node::v1::OutcomeReply;
+use liveupdate_proto::refusal::Refusal;
+use tonic::Status;
+
+use crate::node::Node;
+use crate::run::{self, End};
+
+/// Undoes an attempt that is not committed.
+pub(crate) async fn abort(node: &Arc<Node>, subject: Subject, reason: &str) -> Result<AttemptReport, Status> {
+    let reason = if reason.is_empty() { "the controller wants it aborted" } else { reason };
+    node.stages.cancel(&subject.attempt);
+    if let Some(attempt) = node.runs.driven(&subject.attempt) {
+        attempt.speak_as(subject);
+        attempt.ask_to_abort(reason);
+        return match attempt.ended().await {
+            End::Report(report) => Ok(*report),
+            End::Jumping { .. } => Err(committed(&attempt.id)),
+            End::Broken(status) => Err(status),
+        };
+    }
+    let message = request::Message::Abort(Abort { reason: reason.to_owned() });
+    match node.kept(subject.clone(), run::status()).await? {
+        Some(report) if report.attempt == subject.attempt => {
+            if run::is_committed(report.state()) {
+                return Err(committed(&report.attempt));
+            }
+            if run::is_over(report.state()) {
+                return Ok(report);
+            }
+            let report = match node.kept(subject.clone(), message).await? {
+                Some(report) => report,
+                None => run::undone(&subject, reason.to_owned()),
+            };
+            run::unstage(node).await;
+            Ok(report)
+        }
+        // Of another attempt's image nothing is touched.
+        Some(report) if !report.confirmed && !run::is_over(report.state()) => {
+            Err(Refusal::OtherAttempt.status(format!("attempt {} is under way here", report.attempt)))
+        }
+        _ => {
+            // Staged at most: nothing but the image is to be undone.
+            run::unstage(node).await;
+            Ok(run::undone(&subject, reason.to_owned()))
+        }
+    }
+}
+
+fn committed(attempt: &str) -> Status {
+    Refusal::Committed.status(format!("attempt {attempt} is past commit and can no longer be undone"))
+}
+
+/// What became of an attempt, or how far it is.
+pub(crate) async fn outcome(node: &Arc<Node>, subject: Subject) -> Result<OutcomeReply, Status> {
+    let attempt = subject.attempt.clone();
+    match node.kept(subject, run::status()).await? {
+        Some(report) if report.attempt == attempt => {
+            let (boot_id, release) =
+                node.on_host(|node| Ok((node.host.boot_id()?, node.host.release()?))).await?;
+            let mut reply = OutcomeReply { attempt: Some(report), boot_id, release };
+            node.misbehaviour.outcome(&mut reply);
+            Ok(reply)
+        }
+        _ => Err(Refusal::NeverBegan.status(format!("attempt {attempt} never began here, or was confirmed"))),
+    }
+}
+
+/// The controller has the outcome on record.
+pub(crate) async fn confirm(node: &Arc<Node>, subject: Subject) -> Result<(), Status> {
+    let attempt = subject.attempt.clone();
+    if let Some(report) = node.kept(subject.clone(), run::status()).await?
+        && report.attempt == attempt
+        && !run::is_over(report.state())
+    {
+        return Err(Refusal::NotEnded.status(format!("attempt {attempt} has not ended; ask Outcome")));
+    }
+    node.kept(subject, request::Message::Confirm(Confirm {})).await.map(|_| ())
+}

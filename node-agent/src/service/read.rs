@@ -1,0 +1,89 @@
+//! Calls that change nothing.
+
+use std::sync::Arc;
+
+use liveupdate_proto::MINOR_VERSION;
+use liveupdate_proto::common::v1::{Gate, GateResult};
+use liveupdate_proto::node::v1::{InspectReply, PreflightReply, PreflightRequest};
+use tonic::Status;
+
+use crate::node::Node;
+use crate::{convert, decide, run};
+
+/// Everything that the agent knows. A keeper that cannot be reached is told as a gate that fails, since
+/// that is when somebody wants to look.
+pub(crate) async fn inspect(node: &Arc<Node>) -> Result<InspectReply, Status> {
+    let own = node.own_subject().await?;
+    let epoch = own.epoch.clone();
+    let kept = node.kept(own, run::status()).await;
+    let mut reply = node
+        .on_host(|node| {
+            let host = &node.host;
+            Ok(InspectReply {
+                boot_id: host.boot_id()?,
+                release: host.release()?,
+                bundle_digest: host.bundle_digest()?.unwrap_or_default(),
+                simulated: host.simulated(),
+                gates: host.gates(None)?.iter().map(Into::into).collect(),
+                devices: host.devices()?.iter().map(convert::device).collect(),
+                holders: host.holders()?.iter().map(convert::holder).collect(),
+                ..InspectReply::default()
+            })
+        })
+        .await?;
+    reply.node.clone_from(&node.name);
+    reply.node_uid.clone_from(&node.uid);
+    env!("CARGO_PKG_VERSION").clone_into(&mut reply.agent_version);
+    reply.minor_version = MINOR_VERSION;
+    reply.epoch = epoch;
+    match kept {
+        Ok(Some(report)) if !report.confirmed => reply.attempt = Some(report),
+        Ok(_) => {}
+        Err(status) => no_custody(&mut reply.gates, &status),
+    }
+    node.misbehaviour.inspect(&mut reply);
+    Ok(reply)
+}
+
+fn no_custody(gates: &mut Vec<Gate>, status: &Status) {
+    gates.retain(|gate| gate.id != "CustodySafe");
+    gates.push(Gate {
+        id: "CustodySafe".to_owned(),
+        subject: String::new(),
+        result: GateResult::Fail.into(),
+        evidence: status.message().to_owned(),
+        remedy: "start the keeper's unit on the node".to_owned(),
+    });
+}
+
+/// What would happen if the node were updated now.
+pub(crate) async fn preflight(node: &Arc<Node>, request: PreflightRequest) -> Result<PreflightReply, Status> {
+    let target = convert::target(request.target.as_ref())?;
+    let demands = convert::demands(request.demands.as_ref())?;
+    let own = node.own_subject().await?;
+    let kept = node.kept(own, run::status()).await;
+    let mut reply = node
+        .on_host(move |node| {
+            let decision = decide::read(&*node.host, Some(&target), &demands)?;
+            Ok(PreflightReply {
+                clear: decision.clear,
+                reason: decision.reason,
+                message: decision.message,
+                gates: decision.gates,
+                devices: decision.devices,
+                boot_id: node.host.boot_id()?,
+                release: node.host.release()?,
+                bundle_digest: node.host.bundle_digest()?.unwrap_or_default(),
+                simulated: node.host.simulated(),
+            })
+        })
+        .await?;
+    if let Err(status) = kept {
+        no_custody(&mut reply.gates, &status);
+        reply.clear = false;
+        "GateNotPassed".clone_into(&mut reply.reason);
+        reply.message = format!("CustodySafe fails: {}", status.message());
+    }
+    node.misbehaviour.preflight(&mut reply);
+    Ok(reply)
+}

@@ -1,0 +1,120 @@
+//! Staging: fetch, verify and load while guests run. Once per attempt; whoever calls again joins.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use liveupdate_host::{HostError, Target};
+use liveupdate_proto::common::v1::Subject;
+use liveupdate_proto::node::v1::StageProgress;
+use liveupdate_proto::refusal::Refusal;
+use tokio::sync::watch;
+use tonic::Status;
+
+use crate::node::Node;
+
+/// How far a staging is.
+#[derive(Clone, Debug)]
+pub(crate) enum Stage {
+    Going { done: u64, total: u64 },
+    Loaded { total: u64 },
+    Failed(Status),
+}
+
+impl Stage {
+    /// As a message; an error ends the stream.
+    pub(crate) fn message(&self) -> Result<StageProgress, Status> {
+        match self {
+            Self::Going { done, total } => {
+                Ok(StageProgress { bytes_done: *done, bytes_total: *total, done: false })
+            }
+            Self::Loaded { total } => {
+                Ok(StageProgress { bytes_done: *total, bytes_total: *total, done: true })
+            }
+            Self::Failed(status) => Err(status.clone()),
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        !matches!(self, Self::Going { .. })
+    }
+}
+
+struct Staging {
+    attempt: String,
+    target: Target,
+    progress: watch::Receiver<Stage>,
+    cancel: Arc<AtomicBool>,
+}
+
+/// The one staging of an agent.
+#[derive(Default)]
+pub(crate) struct Stages {
+    current: Mutex<Option<Staging>>,
+}
+
+impl Stages {
+    /// Stops the staging of an attempt, if it is still under way.
+    pub(crate) fn cancel(&self, attempt: &str) {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(staging) = current.as_ref().filter(|staging| staging.attempt == attempt) {
+            staging.cancel.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Begins the staging of an attempt, or joins it. What has ended is begun again: the host knows what is
+    /// loaded, and need not load it twice.
+    pub(crate) fn begin(
+        &self,
+        node: &Arc<Node>,
+        subject: &Subject,
+        target: Target,
+    ) -> Result<watch::Receiver<Stage>, Status> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(staging) = current.as_ref().filter(|staging| !staging.progress.borrow().is_over()) {
+            if staging.attempt != subject.attempt {
+                return Err(Refusal::OtherAttempt
+                    .status(format!("attempt {} is being staged; abort it first", staging.attempt)));
+            }
+            if staging.target != target {
+                return Err(Refusal::malformed("target", "differs from the one this attempt began with"));
+            }
+            return Ok(staging.progress.clone());
+        }
+        let (sender, progress) = watch::channel(Stage::Going { done: 0, total: 0 });
+        let cancel = Arc::new(AtomicBool::new(false));
+        let staging = Staging {
+            attempt: subject.attempt.clone(),
+            target: target.clone(),
+            progress: progress.clone(),
+            cancel: Arc::clone(&cancel),
+        };
+        *current = Some(staging);
+        let node = Arc::clone(node);
+        tokio::task::spawn_blocking(move || load(&node, &target, &sender, &cancel));
+        Ok(progress)
+    }
+}
+
+fn load(node: &Node, target: &Target, sender: &watch::Sender<Stage>, cancel: &AtomicBool) {
+    let deadline = Instant::now() + node.limits.stage;
+    let (mut total, mut late) = (0, false);
+    let done = node.host.staged().and_then(|staged| {
+        if staged.as_ref() == Some(target) {
+            return Ok(());
+        }
+        node.host.stage(target, &mut |done, all| {
+            total = all;
+            late = Instant::now() > deadline;
+            sender.send_replace(Stage::Going { done, total: all });
+            !late && !cancel.load(Ordering::Relaxed) && !node.ending.is_cancelled()
+        })
+    });
+    sender.send_replace(match done {
+        Ok(()) => Stage::Loaded { total },
+        Err(HostError::Cancelled) if late => Stage::Failed(
+            Refusal::DeadlineExceeded.status(format!("staging took longer than {:?}", node.limits.stage)),
+        ),
+        Err(error) => Stage::Failed(node.host_error(&error)),
+    });
+}
