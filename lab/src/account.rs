@@ -5,7 +5,7 @@ use kube::{Client, Config};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use crate::certs::{Authority, Identity, Request};
+use crate::certs::{Authority, Certificate, Request};
 use crate::{Error, Result};
 
 /// A user of the API server.
@@ -48,7 +48,7 @@ impl Account {
         self
     }
 
-    pub(crate) fn identity(&self, authority: &Authority) -> Result<Identity> {
+    pub(crate) fn identity(&self, authority: &Authority) -> Result<Certificate> {
         if self.groups.len() > 2 {
             // The certificate library keeps one value per attribute type, and there are two ways to
             // spell the organisation's.
@@ -77,7 +77,7 @@ pub(crate) fn kubeconfig(
     account: &Account,
     server: &str,
     authority_pem: &str,
-    identity: &Identity,
+    identity: &Certificate,
 ) -> Kubeconfig {
     let name = "liveupdate-lab".to_owned();
     Kubeconfig {
@@ -116,7 +116,7 @@ pub(crate) fn client(
     account: &Account,
     server: &str,
     authority_pem: &str,
-    identity: &Identity,
+    identity: &Certificate,
 ) -> Result<Client> {
     let config = || -> std::result::Result<Client, Box<dyn std::error::Error + Send + Sync>> {
         let mut config = Config::new(server.parse()?);
@@ -127,7 +127,7 @@ pub(crate) fn client(
     config().map_err(|source| Error::Client { user: account.user.clone(), source })
 }
 
-fn auth_info(identity: &Identity) -> AuthInfo {
+fn auth_info(identity: &Certificate) -> AuthInfo {
     AuthInfo {
         client_certificate_data: Some(base64(identity.certificate_pem.as_bytes())),
         client_key_data: Some(base64(identity.key_pem.as_bytes()).into()),

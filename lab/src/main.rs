@@ -11,10 +11,7 @@ use tracing_subscriber::EnvFilter;
 async fn main() -> ExitCode {
     // Asking a component that is not up yet is no error here, though it is one to the client library.
     let quiet = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,kube_client=off"));
-    tracing_subscriber::fmt()
-        .with_env_filter(quiet)
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(quiet).with_writer(std::io::stderr).init();
     match Cli::parse().run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -8,7 +8,8 @@ use crate::{Error, Result};
 /// Names a folder that already holds the binaries, for machines where they come from elsewhere.
 pub const TOOLS_VARIABLE: &str = "LIVEUPDATE_LAB_TOOLS";
 
-const BINARIES: [&str; 5] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"];
+const BINARIES: [&str; 5] =
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"];
 
 /// A folder in which all binaries are present.
 #[derive(Clone, Debug)]
@@ -46,11 +47,9 @@ impl Tools {
 
     fn build() -> Result<Tools> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/build.sh");
-        let output = Command::new(&script)
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .map_err(|source| Error::Spawn { name: "the build of the tools".into(), program: script.clone(), source })?;
+        let output = Command::new(&script).stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(
+            |source| Error::Spawn { name: "the build of the tools".into(), program: script.clone(), source },
+        )?;
         if !output.status.success() {
             return Err(Error::Tools {
                 reason: format!("{} failed ({}); its output is above", script.display(), output.status),

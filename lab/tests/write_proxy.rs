@@ -123,37 +123,47 @@ async fn a_trap_that_no_write_reaches_says_so() {
     );
 }
 
-/// As the crash tests do it: a process of its own writes in a loop and is killed at a certain write.
+/// As the crash tests do it: a process of its own is killed at a certain write and started again.
 #[tokio::test]
-async fn a_client_killed_at_a_write_writes_nothing_more() {
+async fn a_client_killed_at_a_write_writes_nothing_more_until_it_is_started_again() {
     let cluster = TestCluster::shared().await.unwrap();
-    let (proxy, _maps) = set_up(cluster).await;
-    let name = cluster.unique("victim");
-    let run = RunDir::create().unwrap();
-    let script = format!("for n in 1 2 3 4 5 6; do \"$0\" create configmap {name}-$n & done; wait");
-    let kubectl = cluster.tools().binary("kubectl");
-    let spec = Spec::new("victim", "sh", run.path())
-        .args(["-c", &script, kubectl.to_str().unwrap()])
-        .env("KUBECONFIG", proxy.kubeconfig())
-        .env("HOME", run.path());
-    let mut victim = Process::start(spec).unwrap();
-    let handle = victim.handle();
-    let sprung = proxy.arm(object(3, Moment::After), move |_| {
-        handle.kill().unwrap();
-        Fate::Drop
-    });
-    sprung.wait(Duration::from_secs(30)).await.unwrap();
-    victim.kill().unwrap();
-    assert!(victim.status().unwrap().is_some());
+    let direct: Api<ConfigMap> = Api::namespaced(cluster.client(&Account::admin()).unwrap(), "default");
+    for (moment, written) in [(Moment::Before, 2), (Moment::After, 3)] {
+        let (proxy, _maps) = set_up(cluster).await;
+        let names: Vec<_> = (0..6).map(|_| cluster.unique("victim")).collect();
+        let run = RunDir::create().unwrap();
+        let document =
+            |name: &String| format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n");
+        let manifest = run.path().join("maps.yaml");
+        std::fs::write(&manifest, names.iter().map(document).collect::<String>()).unwrap();
+        let start = || {
+            let spec = Spec::new("victim", cluster.tools().binary("kubectl"), run.path())
+                .args(["apply".as_ref(), "-f".as_ref(), manifest.as_os_str()])
+                .env("KUBECONFIG", proxy.kubeconfig())
+                .env("HOME", run.path());
+            Process::start(spec).unwrap()
+        };
+        let there = async || {
+            let all = direct.list(&ListParams::default()).await.unwrap();
+            all.iter()
+                .filter(|map| map.metadata.name.as_ref().is_some_and(|name| names.contains(name)))
+                .count()
+        };
+        let mut victim = start();
+        let handle = victim.handle();
+        let sprung = proxy.arm(object(3, moment), move |_| {
+            handle.kill().unwrap();
+            Fate::Drop
+        });
+        sprung.wait(Duration::from_secs(30)).await.unwrap();
+        assert_eq!(victim.wait(SOON).await.unwrap().code(), None, "ended by a signal");
+        assert_eq!(there().await, written, "{moment:?}");
+        assert_eq!(proxy.counts().of(WriteClass::Object), 3);
 
-    // Those that came before were numbered; no later one has been let through with an answer.
-    let answered = proxy.writes().iter().filter(|write| write.code.is_some()).count();
-    assert!(answered >= 1, "the struck write itself was answered");
-    let numbers: Vec<_> = proxy.writes().iter().map(|write| write.number).collect();
-    assert!(numbers.contains(&3));
-    // The proxy serves whoever comes next.
-    let maps: Api<ConfigMap> = Api::namespaced(client(&proxy).await, "default");
-    maps.create(&PostParams::default(), &config_map(&format!("{name}-next"))).await.unwrap();
+        assert_eq!(start().wait(Duration::from_secs(30)).await.unwrap().code(), Some(0));
+        assert_eq!(there().await, 6);
+        assert_eq!(proxy.counts().of(WriteClass::Object), 3 + 6 - written);
+    }
 }
 
 #[tokio::test]

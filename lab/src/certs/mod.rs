@@ -13,7 +13,7 @@ use rcgen::{
 
 use crate::{Error, Result};
 
-pub use fleet::{CONTROLLER_NAME, CONTROLLER_URI, FleetCertificates, node_name, node_uri};
+pub use fleet::FleetCertificates;
 
 /// A certificate authority whose key stays in memory.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub struct Request {
 
 /// A certificate and its key, both PEM.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub struct Certificate {
     /// The certificate.
     pub certificate_pem: String,
     /// Its private key, PKCS#8.
@@ -56,7 +56,7 @@ pub struct Identity {
 
 /// Where an identity and the authority that its peers must have were written.
 #[derive(Clone, Debug)]
-pub struct IdentityFiles {
+pub struct CertificateFiles {
     /// The authority's certificate, `ca.crt`.
     pub authority: PathBuf,
     /// The certificate, `tls.crt`.
@@ -91,12 +91,12 @@ impl Authority {
     ///
     /// # Errors
     /// When a name is not ASCII, or no key can be made.
-    pub fn issue(&self, request: &Request) -> Result<Identity> {
+    pub fn issue(&self, request: &Request) -> Result<Certificate> {
         self.try_issue(request)
             .map_err(|source| Error::Certificate { subject: request.common_name.clone(), source })
     }
 
-    fn try_issue(&self, request: &Request) -> std::result::Result<Identity, rcgen::Error> {
+    fn try_issue(&self, request: &Request) -> std::result::Result<Certificate, rcgen::Error> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, request.common_name.as_str());
@@ -117,7 +117,7 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         set_validity(&mut params, request.validity);
         let certificate = params.signed_by(&key, &self.issuer)?;
-        Ok(Identity { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+        Ok(Certificate { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
     }
 }
 
@@ -182,14 +182,14 @@ impl Request {
     }
 }
 
-impl Identity {
+impl Certificate {
     /// Writes `ca.crt`, `tls.crt` and `tls.key`, as a mounted Secret would look.
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub fn write(&self, authority_pem: &str, folder: &Path) -> Result<IdentityFiles> {
+    pub fn write(&self, authority_pem: &str, folder: &Path) -> Result<CertificateFiles> {
         fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
-        let files = IdentityFiles {
+        let files = CertificateFiles {
             authority: folder.join("ca.crt"),
             certificate: folder.join("tls.crt"),
             key: folder.join("tls.key"),

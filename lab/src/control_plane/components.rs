@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Options;
 use super::audit;
-use crate::certs::{Authority, IdentityFiles, Request, write_file, write_secret};
+use crate::certs::{Authority, CertificateFiles, Request, write_file, write_secret};
 use crate::process::Spec;
 use crate::{Account, Result, RunDir, Tools};
 
@@ -39,7 +39,7 @@ pub(super) struct Layout {
     etcd_data: PathBuf,
     audit_policy: PathBuf,
     tokens: PathBuf,
-    serving: IdentityFiles,
+    serving: CertificateFiles,
     service_account_key: PathBuf,
     service_account_certificate: PathBuf,
 }

@@ -224,3 +224,49 @@ impl State {
         self.generation = CancellationToken::new();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, Uri};
+
+    use super::*;
+    use crate::write_proxy::request::target;
+
+    fn write() -> Target {
+        target(&Method::DELETE, &Uri::from_static("/api/v1/nodes/a"), b"").unwrap()
+    }
+
+    #[test]
+    fn what_was_under_way_when_a_trap_sprang_is_lost_and_what_comes_later_is_not() {
+        let ledger = Ledger::default();
+        let old = ledger.generation();
+        let under_way = ledger.arrived(write(), &old).unwrap();
+        let (sender, mut sprung) = oneshot::channel();
+        let place = Place { class: WriteClass::Object, number: 2, moment: Moment::Before };
+        ledger.arm(place, Box::new(|_| Fate::Drop), sender);
+
+        assert!(ledger.arrived(write(), &old).is_err());
+
+        assert_eq!(sprung.try_recv().unwrap().number, 2);
+        assert!(old.is_cancelled());
+        assert!(ledger.answered(under_way, 200, &old).is_err(), "done, but its answer is lost");
+        assert!(ledger.arrived(write(), &old).is_err(), "a write of a dead client");
+        let new = ledger.generation();
+        let ticket = ledger.arrived(write(), &new).unwrap();
+        ledger.answered(ticket, 200, &new).unwrap();
+        let codes: Vec<_> = ledger.writes().iter().map(|write| (write.number, write.code)).collect();
+        assert_eq!(codes, [(1, Some(200)), (2, None), (3, Some(200))]);
+    }
+
+    #[test]
+    fn an_answer_from_before_a_reset_marks_nothing() {
+        let ledger = Ledger::default();
+        let generation = ledger.generation();
+        let old = ledger.arrived(write(), &generation).unwrap();
+        ledger.reset();
+        ledger.arrived(write(), &generation).unwrap();
+        ledger.answered(old, 200, &generation).unwrap();
+        assert_eq!(ledger.writes()[0].code, None);
+        assert_eq!(ledger.counts().of(WriteClass::Object), 1);
+    }
+}

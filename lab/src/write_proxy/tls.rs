@@ -10,7 +10,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::certs::{Authority, Identity, Request};
+use crate::certs::{Authority, Certificate, Request};
 use crate::{Account, Error, Result};
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -58,7 +58,7 @@ fn roots(authority: &Authority) -> std::result::Result<RootCertStore, Cause> {
 }
 
 fn parse(
-    identity: &Identity,
+    identity: &Certificate,
 ) -> std::result::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Cause> {
     let certificate = CertificateDer::from_pem_slice(identity.certificate_pem.as_bytes())?;
     Ok((vec![certificate], PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes())?))

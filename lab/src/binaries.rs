@@ -1,0 +1,63 @@
+//! The product's own binaries, fresh from its sources.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use crate::{Error, Result};
+
+/// The path of a binary of one of the workspace's packages, built first in this process's own profile
+/// and target folder. Cargo builds what a test links to, not what it starts: without this, tests would
+/// start what was built some other day.
+///
+/// # Errors
+/// When cargo fails; what it says goes to stderr.
+pub fn fresh(package: &str, binary: &str) -> Result<PathBuf> {
+    static BUILT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    // Held while building: tests side by side wait for the one build.
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let profile = profile_folder()?;
+    if !built.contains(package) {
+        build(package, &profile)?;
+        built.insert(package.to_owned());
+    }
+    let path = profile.join(binary);
+    if path.is_file() {
+        return Ok(path);
+    }
+    let reason =
+        std::io::Error::new(std::io::ErrorKind::NotFound, format!("package {package} builds no such binary"));
+    Err(Error::Spawn { name: binary.to_owned(), program: path, source: reason })
+}
+
+fn build(package: &str, profile: &Path) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let name = format!("the build of {package}");
+    let fail = |source| Error::Spawn { name: name.clone(), program: PathBuf::from(&cargo), source };
+    let mut command = Command::new(&cargo);
+    command
+        .args(["build", "--quiet", "--bins", "--package", package, "--manifest-path"])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"))
+        .arg("--target-dir")
+        .arg(profile.parent().unwrap_or(profile))
+        .stdin(Stdio::null())
+        // Standard output may be somebody's answer.
+        .stdout(Stdio::null());
+    if profile.ends_with("release") {
+        command.arg("--release");
+    }
+    let status = command.status().map_err(fail)?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(fail(std::io::Error::other(format!("{status}; its output is above"))))
+}
+
+/// `target/debug` or `target/release`: this executable is in it, or in its `deps` or `examples`.
+fn profile_folder() -> Result<PathBuf> {
+    let here = std::env::current_exe().map_err(Error::file("find", Path::new("/proc/self/exe")))?;
+    let folder = here.parent().unwrap_or(&here);
+    let inner = folder.ends_with("deps") || folder.ends_with("examples");
+    Ok(if inner { folder.parent().unwrap_or(folder).to_owned() } else { folder.to_owned() })
+}
