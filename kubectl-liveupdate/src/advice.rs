@@ -8,7 +8,7 @@ pub fn reason(word: &str) -> Option<Reason> {
     Reason::ALL.iter().copied().find(|reason| reason.as_str() == word)
 }
 
-/// What to do, as a sentence without names; empty where there is nothing to do but wait.
+/// What to do; empty where there is nothing to do but wait. `UPDATE` and `NODE` stand for names.
 #[must_use]
 pub const fn advice(reason: Reason) -> &'static str {
     match reason {
@@ -25,11 +25,13 @@ pub const fn advice(reason: Reason) -> &'static str {
         | Reason::Progressing
         | Reason::Completed
         | Reason::CompletedWithSkipped => "",
-        Reason::WaitingForApproval => "look at what the step did, then `kubectl liveupdate approve`",
-        Reason::Paused => "`kubectl liveupdate resume`, or set spec.paused to false where the spec is kept",
+        Reason::WaitingForApproval => "look at what the step did, then `kubectl liveupdate approve UPDATE`",
+        Reason::Paused => {
+            "`kubectl liveupdate resume UPDATE`, or set spec.paused to false where the spec is kept"
+        }
         Reason::PolicyHold => "set spec.hold of liveupdatepolicy/default to false",
         Reason::FailureBudgetSpent => {
-            "mend or skip the failed nodes, then `kubectl liveupdate resume` or `accept-failure`; or `abort`"
+            "mend or skip the failed nodes, then `kubectl liveupdate resume UPDATE`, or give up with `abort`"
         }
         Reason::Aborted => "make a new LiveUpdate, or change the target, to try again",
         Reason::Conflicted => "finish or delete the older update, or narrow one of the selectors",
@@ -45,7 +47,9 @@ pub const fn advice(reason: Reason) -> &'static str {
         Reason::NodeMalformed => "mend the Node object (addresses, nodeInfo)",
         Reason::ForeignMaintenance => "wait for the other actor, or take its lock or remediation away",
         Reason::AttemptAborted => "it is tried again by itself, three times in all",
-        Reason::AbortedRepeatedly => "mend what undid the attempts, then `kubectl liveupdate retry`",
+        Reason::AbortedRepeatedly => {
+            "mend what undid the attempts, then `kubectl liveupdate retry UPDATE NODE`"
+        }
         Reason::WrongKernel => {
             "find out why the bundle boots another kernel, and set spec.target to one that does not"
         }
@@ -53,17 +57,17 @@ pub const fn advice(reason: Reason) -> &'static str {
             "look at the node's console; when it is back and sound, `kubectl liveupdate retry`"
         }
         Reason::KernelRefused => {
-            "read the kernel log of the node, mend what it names, then `kubectl liveupdate retry`"
+            "read the kernel log of the node, mend what it names, then `kubectl liveupdate retry UPDATE NODE`"
         }
         Reason::VerifyFailed => {
-            "find out why the kubelet does not report the target, then `kubectl liveupdate retry`"
+            "find out why the kubelet does not report the target, then `kubectl liveupdate retry UPDATE NODE`"
         }
         Reason::Quarantined => "start the holder, which may still come for its files; they are kept",
         Reason::HolderNotResumed => "look at the holder: its guest stands still",
         Reason::BlackoutOverBudget => {
-            "find what took long with `kubectl liveupdate explain`, or raise blackoutBudget"
+            "find what took long with `kubectl liveupdate explain NODE`, or raise blackoutBudget"
         }
-        Reason::NodeGone => "nothing is left to mend; `kubectl liveupdate accept-failure` goes on",
+        Reason::NodeGone => "nothing is left to mend; `kubectl liveupdate accept-failure UPDATE` goes on",
         Reason::BadTarget => "set spec.target to another bundle",
         Reason::AcknowledgementNotAllowed => {
             "have the risk allowed in liveupdatepolicy/default, or take it out of spec.acknowledge"
@@ -75,8 +79,23 @@ pub const fn advice(reason: Reason) -> &'static str {
     }
 }
 
-/// What to do about the reason that a status names.
+/// What to do about the reason that a status names, with the names that are known.
 #[must_use]
-pub fn advice_for(word: &str) -> &'static str {
-    reason(word).map_or("", advice)
+pub fn advice_for(word: &str, update: Option<&str>, node: Option<&str>) -> String {
+    let text = reason(word).map_or("", advice);
+    text.replace("UPDATE", update.unwrap_or("UPDATE")).replace("NODE", node.unwrap_or("NODE"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_in_advice_can_be_copied() {
+        assert_eq!(
+            advice_for("AbortedRepeatedly", Some("gpu"), Some("node-3")),
+            "mend what undid the attempts, then `kubectl liveupdate retry gpu node-3`"
+        );
+        assert_eq!(advice_for("NotKnownToThisVersion", None, None), "");
+    }
 }

@@ -24,12 +24,13 @@ pub fn tree(known: &Known, now: Timestamp, canvas: Canvas) -> Tree {
     match &known.node {
         Some(node) => root.push_branch(object(node, status)),
         None => {
-            root.push(Tree::new("there is no Node object of this name, or it may not be read", Tone::Wait))
+            root.push(Tree::new("there is no Node object of this name, or it may not be read", Tone::Wait));
         }
     }
     let Some(status) = status else {
         let mut line = Tree::new("no agent has ever answered for this node", Tone::Wait);
-        push_advice(&mut line, "AgentMissing");
+        let advice = advice::advice_for("AgentMissing", None, Some(&known.name));
+        line.push(Tree::new(format!("→ {advice}"), Tone::Strong));
         root.push(line);
         return root;
     };
@@ -117,8 +118,8 @@ fn standing(known: &Known, status: &NodeLiveUpdateStatus) -> Tree {
             format!("{} undone before the jump (three are tried)", units::count(status.aborts, "attempt"));
         line.push(Tree::new(text, Tone::Wait));
     }
-    let advice =
-        advice::advice_for(&status.reason).replace("explain NODE", &format!("explain {}", known.name));
+    let update = Some(status.update_name.as_str()).filter(|name| !name.is_empty());
+    let advice = advice::advice_for(&status.reason, update, Some(&known.name));
     // This is what that advice would lead to.
     if !advice.is_empty() && status.reason != "GateNotPassed" {
         line.push(Tree::new(format!("→ {advice}"), Tone::Strong));
@@ -215,11 +216,4 @@ fn attempt(status: &NodeLiveUpdateStatus, now: Timestamp, canvas: Canvas) -> Tre
         branch.push(Tree::new("blackout", Tone::Faint).and(&status.blackout, Tone::Strong));
     }
     branch
-}
-
-fn push_advice(line: &mut Tree, reason: &str) {
-    let advice = advice::advice_for(reason);
-    if !advice.is_empty() {
-        line.push(Tree::new(format!("→ {advice}"), Tone::Strong));
-    }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use liveupdate_crds::conditions::LiveUpdateCondition;
 use liveupdate_crds::update::{LiveUpdateStatus, OnBlocked};
 use liveupdate_crds::{NodeLiveUpdate, NodeLiveUpdateStatus};
 
-use super::View;
+use super::{View, summary};
 use crate::advice;
 use crate::render::tree::Tree;
 use crate::render::{Canvas, Tone, units};
@@ -34,10 +35,12 @@ pub fn branch(view: &View, status: &LiveUpdateStatus, now: Timestamp, canvas: Ca
         }
     }
     branch.push_branch(in_flight(view, status, now, canvas));
-    branch.push_branch(waiting(status));
-    branch.push_branch(failed(status));
+    branch.push_branch(waiting(view, status));
+    branch.push_branch(failed(view, status));
     branch.push_branch(blocked(view, status));
-    branch.push_branch(skipped(status));
+    if let Some(line) = skipped(status) {
+        branch.push(line);
+    }
     if status.effective.max_unavailable > 0 {
         branch.push(limits(status));
     }
@@ -79,7 +82,7 @@ fn in_flight(view: &View, status: &LiveUpdateStatus, now: Timestamp, canvas: Can
     branch
 }
 
-fn waiting(status: &LiveUpdateStatus) -> Tree {
+fn waiting(view: &View, status: &LiveUpdateStatus) -> Tree {
     let mut branch = Tree::new("waiting", Tone::Wait);
     for group in &status.waiting {
         let total = usize::try_from(group.count).unwrap_or(0);
@@ -89,13 +92,17 @@ fn waiting(status: &LiveUpdateStatus) -> Tree {
         if !group.message.is_empty() {
             line.push(Tree::new(group.message.clone(), Tone::Faint));
         }
-        push_advice(&mut line, &group.reason);
+        // What stops the whole run is told above, once.
+        let paused = summary::holds(&status.conditions, LiveUpdateCondition::Paused);
+        if paused.is_none_or(|paused| paused.reason != group.reason) {
+            push_advice(&mut line, &group.reason, view, group.nodes.first());
+        }
         branch.push(line);
     }
     branch
 }
 
-fn failed(status: &LiveUpdateStatus) -> Tree {
+fn failed(view: &View, status: &LiveUpdateStatus) -> Tree {
     let allowed = status.effective.max_failures;
     let accepted = match status.accepted_failures {
         0 => String::new(),
@@ -109,7 +116,7 @@ fn failed(status: &LiveUpdateStatus) -> Tree {
         let mut line = Tree::new(node.node.clone(), Tone::Plain)
             .and(node.reason.clone(), Tone::Bad)
             .and(&node.message, Tone::Plain);
-        push_advice(&mut line, &node.reason);
+        push_advice(&mut line, &node.reason, view, Some(&node.node));
         branch.push(line);
     }
     let total = usize::try_from(status.counts.failed).unwrap_or(0);
@@ -136,19 +143,17 @@ fn blocked(view: &View, status: &LiveUpdateStatus) -> Tree {
             group.push(Tree::new(name.clone(), Tone::Plain).and(&said.message, Tone::Plain));
         }
         more(&mut group, nodes.len());
-        push_advice(&mut group, reason);
+        push_advice(&mut group, reason, view, nodes.first().map(|(name, _)| name));
         branch.push(group);
     }
     branch
 }
 
-fn skipped(status: &LiveUpdateStatus) -> Tree {
-    let mut branch = Tree::new("skipped", Tone::Faint);
-    if !status.skipped.is_empty() {
-        let names = units::names(status.skipped.iter().map(String::as_str), status.skipped.len(), MOST);
-        branch.push(Tree::new("by `skip`", Tone::Faint).and(names, Tone::Plain));
-    }
-    branch
+fn skipped(status: &LiveUpdateStatus) -> Option<Tree> {
+    let names = units::names(status.skipped.iter().map(String::as_str), status.skipped.len(), MOST);
+    let line =
+        Tree::new("skipped", Tone::Faint).and("by the verb `skip`:", Tone::Plain).and(names, Tone::Plain);
+    (!status.skipped.is_empty()).then_some(line)
 }
 
 fn more(branch: &mut Tree, total: usize) {
@@ -157,8 +162,8 @@ fn more(branch: &mut Tree, total: usize) {
     }
 }
 
-fn push_advice(line: &mut Tree, reason: &str) {
-    let advice = advice::advice_for(reason);
+fn push_advice(line: &mut Tree, reason: &str, view: &View, node: Option<&String>) {
+    let advice = advice::advice_for(reason, Some(&view.update.name_any()), node.map(String::as_str));
     if !advice.is_empty() {
         line.push(Tree::new(format!("→ {advice}"), Tone::Strong));
     }

@@ -2,20 +2,22 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
-use liveupdate_crds::{LiveUpdate, LiveUpdateStatus, verbs};
+use liveupdate_crds::conditions::{ConditionStatus, LiveUpdateCondition, find};
+use liveupdate_crds::verbs::{self, Verb, VerbKind};
+use liveupdate_crds::{LiveUpdate, LiveUpdateStatus};
 
 use crate::render::Tone;
 
-/// The condition of that type, if it is there.
-#[must_use]
-pub fn condition<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
-    conditions.iter().find(|condition| condition.type_ == kind)
-}
-
 /// The condition of that type, if it is there and holds.
 #[must_use]
-pub fn holds<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
-    condition(conditions, kind).filter(|condition| condition.status == "True")
+pub fn holds(conditions: &[Condition], kind: LiveUpdateCondition) -> Option<&Condition> {
+    find(conditions, kind).filter(|condition| condition.status == ConditionStatus::True.as_str())
+}
+
+/// The condition of that type, if it is there and does not hold.
+#[must_use]
+pub fn fails(conditions: &[Condition], kind: LiveUpdateCondition) -> Option<&Condition> {
+    find(conditions, kind).filter(|condition| condition.status == ConditionStatus::False.as_str())
 }
 
 /// The word and its tone: the first that fits, the gravest first.
@@ -24,42 +26,53 @@ pub fn word(update: &LiveUpdate) -> (String, Tone) {
     let Some(status) = &update.status else {
         return ("Unseen".to_owned(), Tone::Wait);
     };
-    let conditions = &status.conditions;
-    let word = |text: &str, tone| (text.to_owned(), tone);
     if update.metadata.deletion_timestamp.is_some() {
-        return word("Deleting", Tone::Wait);
+        return ("Deleting".to_owned(), Tone::Wait);
     }
-    if let Some(succeeded) = condition(conditions, "Succeeded") {
-        match succeeded.status.as_str() {
-            "True" => return word(&succeeded.reason, Tone::Good),
-            "False" if status.finished_at.is_some() => return word(&succeeded.reason, Tone::Bad),
-            _ => {}
+    let (condition, tone) = gravest(status);
+    let reason = condition.map_or("Unseen", |condition| condition.reason.as_str());
+    // The column of `kubectl get lu` says the same word.
+    (if status.state.is_empty() { reason } else { &status.state }.to_owned(), tone)
+}
+
+/// The condition that counts most now.
+fn gravest(status: &LiveUpdateStatus) -> (Option<&Condition>, Tone) {
+    let conditions = &status.conditions;
+    if let Some(succeeded) = holds(conditions, LiveUpdateCondition::Succeeded) {
+        return (Some(succeeded), Tone::Good);
+    }
+    if let Some(failed) =
+        fails(conditions, LiveUpdateCondition::Succeeded).filter(|_| status.finished_at.is_some())
+    {
+        return (Some(failed), Tone::Bad);
+    }
+    if let Some(refused) = fails(conditions, LiveUpdateCondition::Accepted) {
+        return (Some(refused), Tone::Bad);
+    }
+    for kind in [LiveUpdateCondition::Paused, LiveUpdateCondition::Conflicted] {
+        if let Some(stopped) = holds(conditions, kind) {
+            return (Some(stopped), Tone::Wait);
         }
     }
-    if let Some(refused) = condition(conditions, "Accepted").filter(|accepted| accepted.status == "False") {
-        return word(&refused.reason, Tone::Bad);
-    }
-    if let Some(paused) = holds(conditions, "Paused") {
-        return word(&paused.reason, Tone::Wait);
-    }
-    if let Some(conflicted) = holds(conditions, "Conflicted") {
-        return word(&conflicted.reason, Tone::Wait);
-    }
-    match condition(conditions, "Progressing") {
-        Some(progress) => word(&progress.reason, Tone::Plain),
-        None => word("Unseen", Tone::Wait),
+    match find(conditions, LiveUpdateCondition::Progressing) {
+        Some(progress) => (Some(progress), Tone::Plain),
+        None => (None, Tone::Wait),
     }
 }
 
-/// Whether `hold` stands in the annotations for the present revision.
+/// Whether the verb `hold` is in force, or will be as soon as the controller reads it.
 #[must_use]
 pub fn is_held(update: &LiveUpdate) -> bool {
-    let revision = update.status.as_ref().map_or("", |status| status.revision.as_str());
-    let value = update.annotations().get(verbs::annotation(verbs::VerbKind::Hold));
-    value.is_some_and(|value| {
-        let parsed = verbs::parse_value(verbs::VerbKind::Hold, value);
-        parsed.verbs.iter().any(|verb| verbs::binds(&verb.revision, revision))
-    })
+    let Some(status) = &update.status else { return false };
+    let asked = verbs::parse(update.annotations()).verbs;
+    let taken: Vec<_> = status.verbs.iter().filter_map(|line| verbs::parse_echo(line).ok()).collect();
+    let given = |verbs: &[Verb], kind| {
+        verbs.iter().any(|verb| verb.kind == kind && verbs::binds(&verb.revision, &status.revision))
+    };
+    if given(&asked, VerbKind::Resume) {
+        return false;
+    }
+    given(&asked, VerbKind::Hold) || (given(&taken, VerbKind::Hold) && !given(&taken, VerbKind::Resume))
 }
 
 /// Whether the status speaks of the spec as it is now.

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use liveupdate_crds::conditions::{LiveUpdateCondition, find};
 use liveupdate_crds::update::{Approval, LiveUpdateStatus, Step};
 use liveupdate_crds::{IntOrPercent, LiveUpdate};
 use liveupdate_planner::Reason;
@@ -29,11 +30,8 @@ pub fn tree(view: &View, now: Timestamp, canvas: Canvas) -> Tree {
     }
     root.push_branch(steps(update, status, now, canvas));
     root.push_branch(nodes::branch(view, status, now, canvas));
-    root.push_branch(devices(status));
-    if let Some(line) = blackout(status) {
-        root.push(line);
-    }
-    if let Some(line) = end(status, now, canvas) {
+    let last = [devices(status), blackout(status), end(status, now, canvas)];
+    for line in last.into_iter().flatten() {
         root.push(line);
     }
     root
@@ -52,13 +50,12 @@ fn standing(update: &LiveUpdate, status: &LiveUpdateStatus) -> Vec<Tree> {
         lines.push(Tree::new("the spec was edited; the controller has not read the edit yet", Tone::Wait));
     }
     let mut conditions = Vec::new();
-    let accepted = summary::condition(&status.conditions, "Accepted");
-    conditions
-        .extend(accepted.filter(|one| one.status == "False").map(|one| ("not accepted", one, Tone::Bad)));
+    let accepted = summary::fails(&status.conditions, LiveUpdateCondition::Accepted);
+    conditions.extend(accepted.map(|one| ("not accepted", one, Tone::Bad)));
     for (kind, label, tone) in [
-        ("Paused", "paused", Tone::Wait),
-        ("Conflicted", "conflicted", Tone::Wait),
-        ("Degraded", "degraded", Tone::Bad),
+        (LiveUpdateCondition::Paused, "paused", Tone::Wait),
+        (LiveUpdateCondition::Conflicted, "conflicted", Tone::Wait),
+        (LiveUpdateCondition::Degraded, "degraded", Tone::Bad),
     ] {
         conditions.extend(summary::holds(&status.conditions, kind).map(|one| (label, one, tone)));
     }
@@ -66,14 +63,14 @@ fn standing(update: &LiveUpdate, status: &LiveUpdateStatus) -> Vec<Tree> {
     for (label, condition, tone) in conditions {
         let mut line =
             Tree::new(label, tone).and(condition.reason.clone(), tone).and(&condition.message, Tone::Plain);
-        let advice = advice::advice_for(&condition.reason);
+        let advice = advice::advice_for(&condition.reason, Some(&update.name_any()), None);
         if !advice.is_empty() && !told.contains(&advice) {
-            told.push(advice);
             line.push(Tree::new(format!("→ {advice}"), Tone::Strong));
+            told.push(advice);
         }
         lines.push(line);
     }
-    if summary::is_held(update) && summary::holds(&status.conditions, "Paused").is_none() {
+    if summary::is_held(update) && summary::holds(&status.conditions, LiveUpdateCondition::Paused).is_none() {
         lines.push(
             Tree::new("held", Tone::Wait).and("by annotation; not taken by the controller yet", Tone::Plain),
         );
@@ -92,7 +89,7 @@ fn steps(update: &LiveUpdate, status: &LiveUpdateStatus, now: Timestamp, canvas:
         approval: Approval::NotRequired,
     }];
     let steps = if named.is_empty() { &implied[..] } else { named };
-    let succeeded = summary::holds(&status.conditions, "Succeeded").is_some();
+    let succeeded = summary::holds(&status.conditions, LiveUpdateCondition::Succeeded).is_some();
     let current = status.step.as_ref();
     for (index, step) in steps.iter().enumerate() {
         let number = i32::try_from(index + 1).unwrap_or(i32::MAX);
@@ -153,8 +150,8 @@ fn present(step: &Step, status: &LiveUpdateStatus, now: Timestamp, canvas: Canva
     line
 }
 
-fn devices(status: &LiveUpdateStatus) -> Tree {
-    let mut branch = Tree::new("devices", Tone::Faint);
+fn devices(status: &LiveUpdateStatus) -> Option<Tree> {
+    let mut line = Tree::new("devices", Tone::Faint);
     for group in &status.devices {
         let tone = match group.outcome.as_str() {
             "Uninterrupted" | "Paused" => Tone::Good,
@@ -162,9 +159,9 @@ fn devices(status: &LiveUpdateStatus) -> Tree {
             "Reinitialised" | "Stopped" => Tone::Wait,
             _ => Tone::Plain,
         };
-        branch.push(Tree::new(group.outcome.clone(), tone).and(group.count.to_string(), Tone::Plain));
+        line = line.and(format!("{} {}", group.count, group.outcome), tone);
     }
-    branch
+    (!status.devices.is_empty()).then_some(line)
 }
 
 fn blackout(status: &LiveUpdateStatus) -> Option<Tree> {
@@ -179,7 +176,7 @@ fn blackout(status: &LiveUpdateStatus) -> Option<Tree> {
 fn end(status: &LiveUpdateStatus, now: Timestamp, canvas: Canvas) -> Option<Tree> {
     let line = Tree::new("end", Tone::Faint);
     if let Some(finished) = &status.finished_at {
-        let how = summary::condition(&status.conditions, "Succeeded");
+        let how = find(&status.conditions, LiveUpdateCondition::Succeeded);
         let tone = if how.is_some_and(|how| how.status == "True") { Tone::Good } else { Tone::Bad };
         let reason = how.map_or_else(|| Reason::Aborted.as_str().to_owned(), |how| how.reason.clone());
         let message = how.map_or("", |how| how.message.as_str());

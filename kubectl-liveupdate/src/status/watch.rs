@@ -10,6 +10,7 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
+use liveupdate_crds::conditions::LiveUpdateCondition;
 use liveupdate_crds::{LiveUpdate, NodeLiveUpdate};
 
 use super::{View, summary, table, tree};
@@ -37,18 +38,18 @@ struct Seen {
 }
 
 enum Change {
-    Update(watcher::Event<LiveUpdate>),
-    Node(watcher::Event<NodeLiveUpdate>),
+    Update(Box<watcher::Event<LiveUpdate>>),
+    Node(Box<watcher::Event<NodeLiveUpdate>>),
 }
 
 impl Seen {
     fn take(&mut self, change: Change) {
         match change {
             Change::Update(event) => {
-                self.ready += usize::from(apply(&mut self.updates, &mut self.fresh_updates, event));
+                self.ready += usize::from(apply(&mut self.updates, &mut self.fresh_updates, *event));
             }
             Change::Node(event) => {
-                self.ready += usize::from(apply(&mut self.nodes, &mut self.fresh_nodes, event));
+                self.ready += usize::from(apply(&mut self.nodes, &mut self.fresh_nodes, *event));
             }
         }
     }
@@ -138,12 +139,14 @@ fn changes(client: Client, name: Option<&str>) -> impl Stream<Item = Result<Chan
             let nodes = watcher(Api::<NodeLiveUpdate>::all(client.clone()), config)
                 .default_backoff()
                 .modify(forget_details)
-                .map_ok(Change::Node);
+                .map_ok(|event| Change::Node(Box::new(event)));
             (one, nodes.left_stream())
         }
         None => (config, stream::pending().right_stream()),
     };
-    let updates = watcher(Api::<LiveUpdate>::all(client), updates).default_backoff().map_ok(Change::Update);
+    let updates = watcher(Api::<LiveUpdate>::all(client), updates)
+        .default_backoff()
+        .map_ok(|event| Change::Update(Box::new(event)));
     stream::select(updates, nodes)
 }
 
@@ -230,8 +233,8 @@ fn changed(before: &[String], now_shown: &[String], now: Timestamp) -> String {
 /// How the update ended, if it has.
 fn end(update: &LiveUpdate) -> Option<Result<(), Error>> {
     let status = update.status.as_ref()?;
-    let succeeded = summary::condition(&status.conditions, "Succeeded");
-    if succeeded.is_some_and(|condition| condition.status == "True") && summary::is_current(update, status) {
+    let succeeded = summary::holds(&status.conditions, LiveUpdateCondition::Succeeded).is_some();
+    if succeeded && summary::is_current(update, status) {
         return Some(Ok(()));
     }
     status.finished_at.as_ref()?;

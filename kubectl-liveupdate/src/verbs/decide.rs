@@ -1,6 +1,7 @@
 //! Whether a verb makes sense now, what is written for it, and what will happen. Pure.
 
 use kube::ResourceExt;
+use liveupdate_crds::conditions::{LiveUpdateCondition, find};
 use liveupdate_crds::update::{Approval, LiveUpdateStatus};
 use liveupdate_crds::verbs::{self, Verb, VerbKind};
 use liveupdate_crds::{LiveUpdate, NodeLiveUpdate, NodeLiveUpdateStatus};
@@ -98,10 +99,8 @@ impl Decision {
     #[must_use]
     pub fn is_taken(&self, update: &LiveUpdate) -> bool {
         let Some(status) = &update.status else { return false };
-        let echoed = echoes(status).any(|verb| verb == self.verb);
-        // A level that is in force is visible as such, too.
-        echoed
-            || (self.verb.kind == VerbKind::Hold && summary::holds(&status.conditions, "Paused").is_some())
+        // An abort may have ended the run, and with it the bookkeeping, before anybody looked.
+        echoes(status).any(|verb| verb == self.verb)
             || (self.verb.kind == VerbKind::Abort && status.finished_at.is_some())
     }
 }
@@ -130,11 +129,20 @@ pub fn decide(request: &Request, update: &LiveUpdate, subject: &Subject) -> Resu
         revision: status.revision.clone(),
     };
     let existing = update.annotations().get(verbs::annotation(kind)).map(String::as_str);
-    let value = verbs::add(existing, &verb).map_err(|error| error.to_string())?;
+    let taken: Vec<Verb> = echoes(status).collect();
+    let value = verbs::add(existing, &taken, &verb).map_err(|error| error.to_string())?;
     let mut annotations = Map::new();
     annotations.insert(verbs::annotation(kind).to_owned(), value.into());
-    if kind == VerbKind::Resume {
-        annotations.insert(verbs::annotation(VerbKind::Hold).to_owned(), Value::Null);
+    // `resume` would win over a `hold` beside it, and a `hold` that stays would outlive its `resume`.
+    let opposite = match kind {
+        VerbKind::Resume => Some(VerbKind::Hold),
+        VerbKind::Hold => Some(VerbKind::Resume),
+        VerbKind::Approve | VerbKind::Abort | VerbKind::Retry | VerbKind::Skip | VerbKind::AcceptFailure => {
+            None
+        }
+    };
+    if let Some(opposite) = opposite {
+        annotations.insert(verbs::annotation(opposite).to_owned(), Value::Null);
     }
     let what = if verb.argument.is_empty() { String::new() } else { format!(" {}", verb.argument) };
     let word = request.word();
@@ -216,7 +224,7 @@ fn approve(
             units::count(current.target, "node"),
         ));
     }
-    let progress = summary::condition(&status.conditions, "Progressing");
+    let progress = find(&status.conditions, LiveUpdateCondition::Progressing);
     if progress.is_some_and(|progress| progress.reason == Reason::Baking.as_str()) {
         return Err(format!(
             "step {name:?} is still baking ({}): approve it afterwards",
@@ -261,7 +269,8 @@ fn pause(update: &LiveUpdate) -> Result<(String, String), String> {
 }
 
 fn resume(update: &LiveUpdate, status: &LiveUpdateStatus) -> Result<(String, String), String> {
-    let paused = summary::holds(&status.conditions, "Paused").map(|paused| paused.reason.as_str());
+    let paused =
+        summary::holds(&status.conditions, LiveUpdateCondition::Paused).map(|paused| paused.reason.as_str());
     let spent = paused == Some(Reason::FailureBudgetSpent.as_str());
     if !summary::is_held(update) && !spent {
         return Err(if update.spec.paused {
@@ -311,14 +320,16 @@ fn retry(
     node: &str,
     subject: &Subject,
 ) -> Result<(String, String), String> {
-    let said = said(update, node, subject)?;
-    let retriable = said.state == "Failed" || said.reason == Reason::AbortedRepeatedly.as_str();
-    if !retriable {
-        return Err(format!(
-            "node {node:?} is {} ({}): only a node that failed, or was undone three times, is retried; \
-             see `kubectl liveupdate explain {node}`",
-            said.state, said.reason
-        ));
+    let put_back = status.skipped.iter().any(|skipped| skipped == node);
+    if !put_back {
+        let said = said(update, node, subject)?;
+        if said.state != "Failed" && said.reason != Reason::AbortedRepeatedly.as_str() {
+            return Err(format!(
+                "node {node:?} is {} ({}): only a node that failed, was undone three times or was skipped \
+                 is retried; see `kubectl liveupdate explain {node}`",
+                said.state, said.reason
+            ));
+        }
     }
     if status.bad_targets.contains(&update.spec.target.bundle.digest) {
         return Err(format!(
@@ -403,7 +414,7 @@ fn again(
     let value = update.annotations().get(verbs::annotation(kind)).map_or("", String::as_str);
     let asked: Vec<Verb> = verbs::parse_value(kind, value).verbs.into_iter().filter(same).collect();
     let pending = |verb: &&Verb| !taken.iter().any(|other| other.again == verb.again);
-    if kind != VerbKind::Hold && asked.iter().find(pending).is_some() {
+    if asked.iter().find(pending).is_some() {
         return Err(format!(
             "{} was asked for already, and the controller has not taken it yet: is it running?",
             verbs::word(kind)
