@@ -20,6 +20,7 @@ pub mod certs;
 pub mod commands;
 pub mod control_plane;
 pub mod error;
+pub mod fleet;
 pub mod install;
 pub mod ports;
 pub mod process;
