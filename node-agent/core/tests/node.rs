@@ -1,0 +1,401 @@
+//! The node's way, step by step, and what leads off it.
+#![allow(missing_docs)]
+mod common;
+
+use std::time::Duration;
+
+use common::{BOOT, GPU, NIC, arrived, at, attempt, best, gates, go, still_here};
+use liveupdate_node_core::gate::GateId;
+use liveupdate_node_core::node::{
+    Attempt, BlockReason, Effect, End, Ended, Event, Evidence, FailReason, NoPermission, NoReceipt, Node,
+    Nonce, Permission, Receipt, StateName,
+};
+use liveupdate_node_core::outcome::Outcome;
+use liveupdate_node_core::{GateResult, Monotonic};
+
+fn run(node: Node, events: Vec<Event>, now: Monotonic) -> Node {
+    events.into_iter().fold(node, |node, event| {
+        let name = event.name();
+        let t = node.step(event, now);
+        assert_eq!(t.refused, None, "{name}");
+        t.state
+    })
+}
+
+/// The events of an undisturbed attempt up to (and without) the one that enters the next state.
+fn up_to(state: StateName, now: Monotonic) -> Node {
+    let events = [
+        (StateName::Preflight, Event::Begin(Box::new(attempt()))),
+        (StateName::Queued, Event::Clear),
+        (StateName::Staging, Event::Stage),
+        (StateName::Preserving, Event::Staged),
+        (StateName::Settling, Event::Preserved),
+        (StateName::Settling, Event::Settled),
+        (StateName::Quiescing, Event::Go(go(&attempt(), now))),
+        (StateName::Committing, Event::Quiesced),
+        (StateName::Committing, Event::ShortListPassed),
+        (StateName::Jumping, Event::IntentWritten),
+        (StateName::Returned, Event::Started(arrived())),
+        (StateName::Reclaiming, Event::Retrieved),
+        (StateName::Reclaiming, Event::Device { address: GPU.into(), facts: best() }),
+        (StateName::Reclaiming, Event::Device { address: NIC.into(), facts: best() }),
+        (StateName::Reclaiming, Event::HolderResumed("vm-a".into())),
+        (StateName::Verifying, Event::HolderResumed("vm-b".into())),
+        (StateName::Updated, Event::Confirm),
+    ];
+    let events: Vec<_> = events.into_iter().filter(|(s, _)| *s <= state).map(|(_, e)| e).collect();
+    let node = run(Node::Idle, events, now);
+    assert_eq!(node.name(), state);
+    node
+}
+
+fn ended(node: &Node) -> &Ended {
+    let Node::Ended(ended) = node else { panic!("not over: {}", node.name()) };
+    ended
+}
+
+fn words(node: &Node) -> Vec<Outcome> {
+    ended(node).outcomes.devices().values().map(|settled| settled.outcome).collect()
+}
+
+const BEFORE: [StateName; 7] = [
+    StateName::Preflight,
+    StateName::Queued,
+    StateName::Staging,
+    StateName::Preserving,
+    StateName::Settling,
+    StateName::Quiescing,
+    StateName::Committing,
+];
+
+#[test]
+fn an_undisturbed_attempt_ends_updated() {
+    let node = up_to(StateName::Updated, at(0));
+    assert_eq!(ended(&node).end, End::Updated);
+    assert_eq!(
+        words(&node),
+        [Outcome::Uninterrupted, Outcome::Uninterrupted, Outcome::Stopped, Outcome::Untouched]
+    );
+    assert!(node.proof().unwrap().nonce_returned());
+}
+
+#[test]
+fn the_target_is_made_permanent_only_when_asked_for() {
+    let mut asked = attempt();
+    asked.persist = true;
+    let Node::After(_) = up_to(StateName::Verifying, at(0)) else { panic!() };
+    let events = vec![
+        Event::Take(Box::new(asked.clone())),
+        Event::Preserved,
+        Event::Settled,
+        Event::Go(go(&asked, at(0))),
+        Event::Quiesced,
+        Event::ShortListPassed,
+        Event::IntentWritten,
+        Event::Started(arrived()),
+        Event::Retrieved,
+        Event::HolderResumed("vm-a".into()),
+        Event::HolderResumed("vm-b".into()),
+    ];
+    let node = run(Node::Idle, events, at(0));
+    let t = node.step(Event::Confirm, at(0));
+    assert_eq!((t.state.name(), t.effects), (StateName::Persisting, vec![Effect::Persist]));
+    assert_eq!(run(t.state, vec![Event::Confirm, Event::Persisted], at(0)).name(), StateName::Updated);
+}
+
+#[test]
+fn an_abort_undoes_exactly_what_was_done_in_reverse() {
+    use Effect::{ReportUndone, RestartBystanders, ResumeHolders, ThawFilesystems, UnloadImage, Unpreserve};
+    let all = [ThawFilesystems, ResumeHolders, RestartBystanders, Unpreserve, UnloadImage, ReportUndone];
+    let skipped = [6, 6, 4, 3, 2, 1, 0];
+    for (state, skip) in BEFORE.into_iter().zip(skipped) {
+        let t = up_to(state, at(0)).step(Event::Abort("asked to".into()), at(0));
+        assert_eq!(t.effects, all[skip..], "{state}");
+        let events = match (&t.state, skip) {
+            (Node::Ended(_), _) => vec![],
+            (_, 0 | 1) => vec![
+                Event::Undone,
+                Event::Device { address: GPU.into(), facts: best() },
+                Event::HolderResumed("vm-a".into()),
+                Event::HolderResumed("vm-b".into()),
+            ],
+            _ => vec![Event::Undone],
+        };
+        let node = run(t.state, events, at(0));
+        assert_eq!((ended(&node).end, ended(&node).message.as_str()), (End::Aborted, "asked to"), "{state}");
+        let first = words(&node)[0];
+        assert_eq!(first, if skip < 2 { Outcome::Uninterrupted } else { Outcome::Untouched }, "{state}");
+    }
+}
+
+#[test]
+fn after_the_commit_nothing_aborts() {
+    for state in [StateName::Jumping, StateName::Returned, StateName::Reclaiming, StateName::Verifying] {
+        let node = up_to(state, at(0));
+        let t = node.clone().step(Event::Abort("too late".into()), at(0));
+        assert_eq!(t.state, node);
+        assert_eq!(
+            t.refused.unwrap().to_string(),
+            format!("Abort is not possible while the node is {state}: nothing was changed")
+        );
+    }
+}
+
+#[test]
+fn a_holder_that_does_not_go_on_after_an_abort_is_a_failure() {
+    let node = up_to(StateName::Quiescing, at(0)).step(Event::Abort("asked to".into()), at(0)).state;
+    let node = run(node, vec![Event::Undone, Event::HolderResumed("vm-a".into())], at(0));
+    assert_eq!(node.name(), StateName::Thawing);
+    let node = run(node, vec![Event::Tick], at(60_000));
+    assert_eq!(ended(&node).end, End::Failed(FailReason::HolderNotResumed));
+    assert!(ended(&node).message.contains("vm-b") && !ended(&node).message.contains("vm-a"));
+}
+
+#[test]
+fn custody_that_cannot_be_given_up_is_quarantined_and_kept() {
+    let node = up_to(StateName::Preserving, at(0)).step(Event::Abort("asked to".into()), at(0)).state;
+    let node = run(node, vec![Event::Tick], at(60_000));
+    assert_eq!((node.name(), node.reason()), (StateName::Quarantined, Some("Quarantined")));
+    let t = node.step(Event::Release, at(60_000));
+    assert!(t.effects.contains(&Effect::ReleaseCustody));
+    assert_eq!(ended(&t.state).end, End::Failed(FailReason::Quarantined));
+}
+
+#[test]
+fn a_refused_jump_is_undone_and_fails() {
+    let t = up_to(StateName::Jumping, at(0)).step(Event::KernelRefused("EBUSY".into()), at(0));
+    assert_eq!(t.state.name(), StateName::Thawing);
+    assert!(t.effects.contains(&Effect::ResumeHolders) && !t.effects.contains(&Effect::Jump));
+    let events =
+        vec![Event::Undone, Event::HolderResumed("vm-a".into()), Event::HolderResumed("vm-b".into())];
+    let node = run(t.state, events, at(0));
+    assert_eq!(ended(&node).end, End::Failed(FailReason::KernelRefused));
+    assert_eq!(ended(&node).message, "EBUSY");
+}
+
+#[test]
+fn the_jump_is_proven_or_failed() {
+    let cases = [
+        (Evidence { release: "7.3.4".into(), ..arrived() }, "kernel \"7.3.4\" came up instead of \"7.3.5\""),
+        (Evidence { nonce: Some(Nonce(7)), ..arrived() }, "nonce did not come back"),
+        (Evidence { nonce: None, ..arrived() }, "nonce did not come back"),
+    ];
+    for (evidence, message) in cases {
+        let node = up_to(StateName::Jumping, at(0)).step(Event::Started(evidence), at(0)).state;
+        assert_eq!(ended(&node).end, End::Failed(FailReason::WrongKernel));
+        assert!(ended(&node).message.contains(message), "{}", ended(&node).message);
+        assert_eq!(words(&node)[..2], [Outcome::Lost, Outcome::Lost]);
+        assert_eq!(node.proof(), None);
+    }
+}
+
+#[test]
+fn a_node_that_holds_nothing_jumps_without_luo_gates_and_without_nonce() {
+    let adopted = Attempt { devices: vec![], ..attempt() };
+    let jump_only: Vec<_> = gates().into_iter().filter(|g| g.id.required(None)).collect();
+    assert!(!jump_only.iter().any(|g| g.id == GateId::LiveUpdateKernel));
+    let receipt = Receipt::check(&adopted, BOOT, &jump_only).unwrap();
+    assert!(matches!(Receipt::check(&attempt(), BOOT, &jump_only), Err(NoReceipt::Gates(_))));
+    let id = receipt.id().to_owned();
+    let permission =
+        Permission::grant(&receipt, &adopted.id, &id, BOOT, at(0), Duration::from_secs(1)).unwrap();
+    let events = vec![
+        Event::Take(Box::new(adopted)),
+        Event::Preserved,
+        Event::Settled,
+        Event::Go(liveupdate_node_core::node::Go { receipt, permission }),
+        Event::Quiesced,
+        Event::ShortListPassed,
+        Event::IntentWritten,
+        Event::Started(Evidence { nonce: None, ..arrived() }),
+        Event::Retrieved,
+    ];
+    let node = run(Node::Idle, events, at(0));
+    assert_eq!(node.name(), StateName::Verifying);
+    assert!(!node.proof().unwrap().nonce_returned());
+}
+
+#[test]
+fn overdue_reclaim_is_quarantined_and_a_late_return_corrects_the_outcome() {
+    let node = up_to(StateName::Returned, at(0)).step(Event::Retrieved, at(0)).state;
+    let events =
+        vec![Event::Device { address: GPU.into(), facts: best() }, Event::HolderResumed("vm-a".into())];
+    let node = run(node, events, at(0));
+    let t = node.step(Event::Tick, at(5 * 60_000));
+    assert_eq!(t.state.name(), StateName::Quarantined);
+    assert!(!t.effects.contains(&Effect::FinishSessions) && !t.effects.contains(&Effect::ReleaseCustody));
+    let node = run(t.state, vec![Event::Confirm], at(0));
+    let t = node.step(Event::Device { address: NIC.into(), facts: best() }, at(0));
+    let t = t.state.step(Event::HolderResumed("vm-b".into()), at(0));
+    assert_eq!(t.effects, [Effect::FinishSessions, Effect::Knock]);
+    assert_eq!(ended(&t.state).end, End::Failed(FailReason::Quarantined));
+    assert_eq!(words(&t.state)[1], Outcome::Uninterrupted);
+}
+
+#[test]
+fn invariant_2_no_receipt_without_every_required_gate() {
+    let all = gates();
+    assert!(Receipt::check(&attempt(), BOOT, &all).is_ok());
+    for (i, gate) in all.iter().enumerate() {
+        let required = match gate.subject.as_str() {
+            "" | GPU | "vm-a" | "vm-b" => gate.id.required(Some(liveupdate_node_core::Continuity::Paused)),
+            _ => gate.id.required(Some(liveupdate_node_core::Continuity::Reinitialised)),
+        };
+        for result in [None, Some(GateResult::Fail), Some(GateResult::Unknown)] {
+            let mut gates = all.clone();
+            match result {
+                None => drop(gates.remove(i)),
+                Some(result) => gates[i].result = result,
+            }
+            let receipt = Receipt::check(&attempt(), BOOT, &gates);
+            assert_eq!(receipt.is_err(), required, "{} {} {result:?}", gate.id, gate.subject);
+            if let Err(error) = receipt {
+                assert!(error.to_string().contains(gate.id.as_str()), "{error}");
+            }
+        }
+    }
+    // A second reading that says otherwise counts.
+    let mut gates = all.clone();
+    gates.push(common::gate(GateId::KexecAllowed, "", GateResult::Fail));
+    assert!(Receipt::check(&attempt(), BOOT, &gates).is_err());
+    assert!(matches!(Receipt::check(&attempt(), "boot-z", &all), Err(NoReceipt::OtherBoot { .. })));
+}
+
+#[test]
+fn a_risk_that_is_acknowledged_needs_no_gate() {
+    let mut gates = gates();
+    gates.retain(|gate| gate.id != GateId::CrashDump);
+    assert!(Receipt::check(&attempt(), BOOT, &gates).is_err());
+    let mut brave = attempt();
+    brave.acknowledged.insert("NoKdump".into());
+    assert!(Receipt::check(&brave, BOOT, &gates).is_ok());
+}
+
+#[test]
+fn invariant_2_a_permission_is_for_one_attempt_one_receipt_one_boot_and_ends() {
+    let receipt = Receipt::check(&attempt(), BOOT, &gates()).unwrap();
+    let id = receipt.id().to_owned();
+    let second = Duration::from_secs(1);
+    let grant = |attempt: &str, receipt_id: &str, boot: &str, d| {
+        Permission::grant(&receipt, attempt, receipt_id, boot, at(100), d)
+    };
+    let ours = attempt().id;
+    assert!(matches!(grant("x", &id, BOOT, second), Err(NoPermission::OtherAttempt(_))));
+    assert!(matches!(grant(&ours, "x", BOOT, second), Err(NoPermission::OtherReceipt(_))));
+    assert!(matches!(grant(&ours, &id, "x", second), Err(NoPermission::OtherBoot(_))));
+    let long = Duration::from_millis(30_001);
+    assert!(matches!(grant(&ours, &id, BOOT, long), Err(NoPermission::TooLong(_))));
+    let permission = grant(&ours, &id, BOOT, second).unwrap();
+    assert_eq!(permission.check(at(1_099), BOOT), Ok(()));
+    assert_eq!(permission.check(at(1_100), BOOT), Err(NoPermission::RanOut));
+    assert!(matches!(permission.check(at(100), "x"), Err(NoPermission::OtherBoot(_))));
+}
+
+#[test]
+fn invariant_2_a_permission_that_runs_out_before_the_commit_aborts() {
+    let node = up_to(StateName::Committing, at(0));
+    let t = node.step(Event::IntentWritten, at(30_000));
+    assert!(!t.effects.contains(&Effect::Jump) && t.effects.contains(&Effect::ResumeHolders));
+    assert_eq!(t.state.name(), StateName::Thawing);
+}
+
+#[test]
+fn invariant_2_leave_for_another_attempt_stops_no_guest() {
+    let node = up_to(StateName::Settling, at(0));
+    let other = Attempt { id: "other".into(), ..attempt() };
+    for go in [go(&other, at(0)), go(&attempt(), at(0))] {
+        let fits = go == common::go(&attempt(), at(0));
+        let now = if fits { at(30_000) } else { at(0) };
+        let t = node.clone().step(Event::Go(go), now);
+        assert!(t.refused.is_some());
+        assert_eq!(t.state, node);
+    }
+}
+
+#[test]
+fn every_state_under_way_has_a_deadline_with_an_exit() {
+    for state in StateName::ALL {
+        let node = match state {
+            StateName::Idle
+            | StateName::Updated
+            | StateName::Blocked
+            | StateName::Aborted
+            | StateName::Failed => {
+                continue;
+            }
+            StateName::Thawing => {
+                up_to(StateName::Staging, at(0)).step(Event::Abort(String::new()), at(0)).state
+            }
+            StateName::Persisting => {
+                let mut asked = attempt();
+                asked.persist = true;
+                let text = up_to(StateName::Verifying, at(0)).encode();
+                let body: Vec<_> = text.lines().filter(|l| !l.starts_with("end ")).collect();
+                let body = format!("{}\npersist\n", body.join("\n"));
+                let sum = liveupdate_node_core::codec::checksum(body.as_bytes());
+                let node = Node::decode(&format!("{body}end {sum:016x}\n")).unwrap();
+                node.step(Event::Confirm, at(0)).state
+            }
+            StateName::Quarantined => {
+                up_to(StateName::Returned, at(0)).step(Event::Tick, at(9_000_000)).state
+            }
+            state => up_to(state, at(0)),
+        };
+        assert_eq!(node.name(), state);
+        let deadline = node.deadline().unwrap();
+        let before = Monotonic(deadline.at.0 - Duration::from_millis(1));
+        let early = node.clone().step(Event::Tick, before);
+        assert_eq!((early.state, early.effects), (node.clone(), vec![]), "{state}");
+        let t = node.clone().step(Event::Tick, deadline.at);
+        assert!(t.state.name() != state || t.effects == [Effect::Knock], "{state}");
+    }
+}
+
+#[test]
+fn a_blocked_node_says_why_and_nothing_was_done() {
+    let node = up_to(StateName::Preflight, at(0));
+    let event = Event::Blocked(BlockReason::GateNotPassed, "gate CustodySafe fails".into());
+    let node = run(node, vec![event], at(0));
+    assert_eq!((node.name(), node.reason()), (StateName::Blocked, Some("GateNotPassed")));
+    assert_eq!(words(&node), [Outcome::Untouched; 4]);
+}
+
+#[test]
+fn invariant_5_a_running_attempt_cannot_be_begun_again() {
+    for state in BEFORE {
+        let node = up_to(state, at(0));
+        for event in [Event::Begin(Box::new(attempt())), Event::Take(Box::new(attempt()))] {
+            assert!(node.clone().step(event, at(0)).refused.is_some(), "{state}");
+        }
+    }
+}
+
+#[test]
+fn a_keeper_that_restarts_with_holders_standing_still_lets_them_go_on() {
+    for state in [StateName::Quiescing, StateName::Committing] {
+        let node = Node::decode(&up_to(state, at(0)).encode()).unwrap();
+        let t = node.step(Event::Started(still_here()), at(0));
+        assert!(t.effects.contains(&Effect::ResumeHolders), "{state}");
+    }
+}
+
+#[test]
+fn a_second_boot_before_verification_is_a_failure() {
+    let again = Evidence { boot_id: "boot-c".into(), ..arrived() };
+    for state in [StateName::Returned, StateName::Verifying] {
+        let node = up_to(state, at(0)).step(Event::Started(again.clone()), at(0)).state;
+        assert_eq!(ended(&node).end, End::Failed(FailReason::VerifyFailed));
+    }
+}
+
+#[test]
+fn records_that_cannot_be_read_say_what_is_wrong() {
+    let text = up_to(StateName::Reclaiming, at(0)).encode();
+    let error = |text: &str| Node::decode(text).unwrap_err().to_string();
+    assert!(error("").contains("not a record of kind liveupdate-node"));
+    assert!(error("liveupdate-node 9\n").contains("version \"9\""));
+    assert!(error(&text.replace("vm-a", "vm-x")).contains("torn or was changed"));
+    for cut in 0..text.len() {
+        assert!(Node::decode(&text[..cut]).is_err(), "cut at {cut}");
+    }
+}
