@@ -215,12 +215,15 @@ impl Process {
         Ok(status)
     }
 
-    /// Stops it in its tracks (SIGSTOP) until [`Process::thaw`].
+    /// Stops it in its tracks (SIGSTOP) until [`Process::thaw`], and returns only when it has stopped.
     ///
     /// # Errors
     /// When it is gone.
     pub fn freeze(&self) -> Result<()> {
-        self.handle().signal(Signal::STOP)
+        let handle = self.handle();
+        handle.signal(Signal::STOP)?;
+        // A signal that is sent next could overtake the stop otherwise: they are delivered by number.
+        handle.await_change(WaitIdOptions::STOPPED | WaitIdOptions::EXITED)
     }
 
     /// Lets it go on (SIGCONT).
@@ -262,11 +265,14 @@ impl Handle {
     /// When the process is gone already, or was not started by this process.
     pub fn kill(&self) -> Result<()> {
         self.signal(Signal::KILL)?;
+        self.await_change(WaitIdOptions::EXITED)
+    }
+
+    fn await_change(&self, changes: WaitIdOptions) -> Result<()> {
         // NOWAIT leaves the pid taken, so it cannot become another process's under our hands.
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let options = changes | WaitIdOptions::NOWAIT;
         let fail = |source: rustix::io::Errno| self.fail("wait for", source.into());
-        rustix::process::waitid(WaitId::Pid(self.raw()?), options).map_err(fail)?;
-        Ok(())
+        rustix::process::waitid(WaitId::Pid(self.raw()?), options).map(drop).map_err(fail)
     }
 
     fn raw(&self) -> Result<Pid> {

@@ -59,13 +59,15 @@ async fn a_control_plane_dies_with_a_killed_owner_and_its_folder_is_swept() {
         .spawn()
         .unwrap();
     let mut first = String::new();
-    BufReader::new(owner.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let mut said = BufReader::new(owner.stdout.take().unwrap());
+    said.read_line(&mut first).unwrap();
     assert!(first.starts_with("ready after"), "{first}");
     let components = processes_with(base.to_str().unwrap());
     assert_eq!(components.len(), 4, "etcd, API server, controller manager, scheduler");
     let everything = children_of(owner.id());
     assert_eq!(everything.len(), 8, "each with its leash");
 
+    assert!(owner.try_wait().unwrap().is_none(), "it ends by our hand alone");
     owner.kill().unwrap();
     owner.wait().unwrap();
 
@@ -104,11 +106,18 @@ async fn a_dropped_process_takes_its_children_along() {
 #[tokio::test]
 async fn processes_stop_go_on_and_end_as_told() {
     let run = RunDir::create().unwrap();
-    let start = |name: &str| {
-        let script = "trap 'echo bye; exit 3' TERM; while :; do sleep 0.02; done";
-        Process::start(Spec::new(name, "sh", run.path()).args(["-c", script])).unwrap()
+    let start = async |name: &str| {
+        let script = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.02; done";
+        let process = Process::start(Spec::new(name, "sh", run.path()).args(["-c", script])).unwrap();
+        until("the trap", Duration::from_secs(5), async || {
+            let log = std::fs::read_to_string(process.log()).unwrap();
+            Ok(if log == "up\n" { Answer::Yes(()) } else { Answer::not_yet(log) })
+        })
+        .await
+        .unwrap();
+        process
     };
-    let mut frozen = start("frozen");
+    let mut frozen = start("frozen").await;
     frozen.freeze().unwrap();
     let error = frozen.terminate(Duration::from_millis(200)).await.unwrap_err();
     assert!(matches!(error, Error::Deadline { .. }), "{error:?}");
@@ -116,7 +125,7 @@ async fn processes_stop_go_on_and_end_as_told() {
     assert_eq!(frozen.wait(Duration::from_secs(5)).await.unwrap().code(), Some(3));
     assert!(std::fs::read_to_string(frozen.log()).unwrap().ends_with("bye\n"));
 
-    let mut killed = start("killed");
+    let mut killed = start("killed").await;
     killed.handle().kill().unwrap();
     assert!(!runs(killed.pid()));
     assert!(killed.status().unwrap().is_some());

@@ -10,7 +10,6 @@ pub(super) struct Tools {}
 
 impl Tools {
     pub(super) fn run(self) -> Result<()> {
-        println!("{}", crate::Tools::find()?.folder().display());
-        Ok(())
+        super::say(&format!("{}\n", crate::Tools::find()?.folder().display()))
     }
 }

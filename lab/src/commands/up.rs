@@ -27,13 +27,21 @@ impl Up {
             std::fs::copy(&kubeconfig, &wanted).map_err(Error::file("write", &wanted))?;
             kubeconfig = wanted;
         }
-        println!("ready after {:.1} s at {}", begun.elapsed().as_secs_f32(), plane.server());
-        println!("in another terminal:");
-        println!("  export KUBECONFIG={}", kubeconfig.display());
-        println!("  export PATH={}:$PATH", plane.tools().folder().display());
-        println!("  kubectl api-resources");
-        println!("logs: {}", plane.logs().display());
-        println!("Ctrl-C ends it");
+        let text = format!(
+            "ready after {:.1} s at {}\n\
+             in another terminal:\n  \
+               export KUBECONFIG={}\n  \
+               export PATH={}:$PATH\n  \
+               kubectl api-resources\n\
+             logs: {}\n\
+             Ctrl-C ends it\n",
+            begun.elapsed().as_secs_f32(),
+            plane.server(),
+            kubeconfig.display(),
+            plane.tools().folder().display(),
+            plane.logs().display(),
+        );
+        super::say(&text)?;
         until_asked().await?;
         plane.stop();
         Ok(())
