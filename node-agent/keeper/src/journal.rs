@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use liveupdate_host::{Host, HostError};
+use liveupdate_node_core::fence::Fence;
 use liveupdate_node_core::node::Node;
 use liveupdate_proto::common::v1::NodeState;
 use serde::{Deserialize, Serialize};
 
 use crate::blackout::Stamps;
-use crate::fence::Fence;
 use crate::report::node_state;
 
 const KEY: &str = "journal";
@@ -44,7 +44,7 @@ pub(crate) struct Notes {
 struct Record {
     version: u32,
     node: String,
-    fence: Fence,
+    fence: String,
     notes: Notes,
 }
 
@@ -63,7 +63,8 @@ impl Journal {
             return Err(malformed(format!("version {}, this keeper reads {VERSION}", record.version)));
         }
         let node = Node::decode(&record.node).map_err(|e| malformed(e.to_string()))?;
-        Ok(Self { node, fence: record.fence, notes: record.notes })
+        let fence = Fence::decode(&record.fence).map_err(|e| malformed(e.to_string()))?;
+        Ok(Self { node, fence, notes: record.notes })
     }
 
     /// Writes it down.
@@ -71,7 +72,7 @@ impl Journal {
         let record = Record {
             version: VERSION,
             node: self.node.encode(),
-            fence: self.fence.clone(),
+            fence: self.fence.encode(),
             notes: self.notes.clone(),
         };
         let bytes = serde_json::to_vec(&record)

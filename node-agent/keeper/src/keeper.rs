@@ -170,6 +170,9 @@ impl Keeper {
             return Err(Refused::new(Cause::WrongState, refused.to_string()));
         }
         next.node = transition.state;
+        if matches!(next.node, Node::Ended(_)) {
+            next.fence.ended();
+        }
         next.note_state(wall);
         if next != state.journal {
             next.save(&*self.host)?;

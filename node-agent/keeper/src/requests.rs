@@ -3,21 +3,22 @@
 use std::time::Duration;
 
 use liveupdate_node_core::Monotonic;
+use liveupdate_node_core::fence::Call;
 use liveupdate_node_core::node::{Attempt, Event, Go, NoPermission, Node, Permission, Phase, Receipt};
 use liveupdate_proto::MINOR_VERSION;
-use liveupdate_proto::common::v1::Subject;
+use liveupdate_proto::common::v1::{Epoch, Subject};
 use liveupdate_proto::keeper::v1::refusal::Cause;
 use liveupdate_proto::keeper::v1::{Idle, Jump, Preserve, Reply, Request, reply, request::Message};
 
-use crate::intake;
-use crate::journal::Notes;
-use crate::keeper::Keeper;
+use crate::journal::{Journal, Notes};
+use crate::keeper::{Claim, Keeper};
 use crate::refusal::Refused;
 use crate::report::{confirmed, report};
+use crate::{fence, intake};
 
-/// An abort waits that long for what is under way to end: a file that is being preserved cannot be
+/// For what is under way to end: a file that is being preserved cannot be
 /// interrupted, and pinning memory takes seconds per GiB.
-const ABORT_PATIENCE: Duration = Duration::from_secs(120);
+const LONG_PATIENCE: Duration = Duration::from_secs(120);
 
 impl Keeper {
     /// Answers one request. Blocks for as long as what it asks for takes; Status and Abort may be asked
@@ -41,7 +42,7 @@ impl Keeper {
                 "version {found} of the contract, this is {MINOR_VERSION}"
             )));
         }
-        self.fence(subject)?;
+        self.pass(subject)?;
         match message {
             Message::Status(_) => self.status(),
             Message::Preserve(preserve) => self.begin(subject, preserve),
@@ -54,10 +55,11 @@ impl Keeper {
     }
 
     /// A higher epoch is on disk before anything else is looked at.
-    fn fence(&self, subject: &Subject) -> Result<(), Refused> {
+    fn pass(&self, subject: &Subject) -> Result<(), Refused> {
         let mut state = self.lock();
         let mut next = state.journal.clone();
-        if next.fence.pass(subject)? {
+        fence::pass(&mut next.fence, subject, Call::Look)?;
+        if next.fence != state.journal.fence {
             next.save(&*self.host)?;
             state.journal = next;
         }
@@ -78,7 +80,7 @@ impl Keeper {
         let over = matches!(state.journal.node, Node::Ended(_)) && confirmed(&state.journal.node);
         let message = match report(&state.journal, simulated) {
             Some(report) if !over => reply::Message::Attempt(report),
-            _ => reply::Message::Idle(Idle { epoch: state.journal.fence.highest() }),
+            _ => reply::Message::Idle(Idle { epoch: highest(&state.journal) }),
         };
         Reply { message: Some(message) }
     }
@@ -93,31 +95,48 @@ impl Keeper {
     }
 
     fn begin(&self, subject: &Subject, preserve: &Preserve) -> Result<Reply, Refused> {
-        let claim = self.claim()?;
-        {
-            let state = self.lock();
-            let mut fence = state.journal.fence.clone();
-            fence.begin(&subject.attempt)?;
-            let under_way = !state.journal.node.is_free();
-            let known = state.journal.node.attempt().map(|attempt| attempt.id.clone()).unwrap_or_default();
-            if under_way || state.journal.notes.open {
-                let message = if under_way {
-                    format!("attempt {known} is under way")
-                } else {
-                    format!("holders may still come for files of attempt {known}; wait, or release them")
-                };
-                return Err(Refused::new(Cause::OtherAttempt, message));
-            }
+        let claim = self.claim_for(subject)?;
+        if self.joins(subject)? {
+            return Ok(self.reply());
         }
         let attempt = intake::attempt(&*self.host, subject, preserve)?;
         let effects = self.apply_with(&claim, Event::Take(Box::new(attempt)), |journal| {
-            journal.fence.begin(&subject.attempt)?;
+            fence::pass(&mut journal.fence, subject, Call::Begin(&subject.attempt))?;
             journal.notes = Notes { node_uid: subject.node_uid.clone(), ..Notes::default() };
             Ok(())
         })?;
         let events = self.carry_all(effects)?;
         self.drive_all(&claim, events)?;
         Ok(self.reply())
+    }
+
+    /// The claim; whoever asks about the attempt that is being worked on waits for that to end, as its agent
+    /// may have been started again meanwhile.
+    fn claim_for(&self, subject: &Subject) -> Result<Claim<'_>, Refused> {
+        let own = self.lock().journal.node.attempt().is_some_and(|attempt| attempt.id == subject.attempt);
+        if own { self.claim_within(LONG_PATIENCE, |_| {}) } else { self.claim() }
+    }
+
+    /// True: the attempt has begun and can still be gone on with. False: it may begin now.
+    fn joins(&self, subject: &Subject) -> Result<bool, Refused> {
+        let state = self.lock();
+        let node = &state.journal.node;
+        let known = node.attempt().map(|attempt| attempt.id.clone()).unwrap_or_default();
+        if known == subject.attempt && matches!(node, Node::Before(_) | Node::Thawing(_)) {
+            return Ok(true);
+        }
+        if known == subject.attempt && !node.is_free() {
+            let message = format!("attempt {known} is {} and runs at most once", node.name());
+            return Err(Refused::new(Cause::AttemptRepeated, message));
+        }
+        // Asked of a copy: it is written down with the attempt itself.
+        fence::pass(&mut state.journal.fence.clone(), subject, Call::Begin(&subject.attempt))?;
+        if state.journal.notes.open {
+            let message =
+                format!("holders may still come for files of attempt {known}; wait, or release them");
+            return Err(Refused::new(Cause::OtherAttempt, message));
+        }
+        Ok(false)
     }
 
     /// The attempt under way, if the subject speaks of it.
@@ -136,8 +155,11 @@ impl Keeper {
     }
 
     fn settle_attempt(&self, subject: &Subject) -> Result<Reply, Refused> {
-        let claim = self.claim()?;
+        let claim = self.claim_for(subject)?;
         self.own_attempt(subject)?;
+        if self.in_phase("Settle", |phase| matches!(phase, Phase::Settling { settled: true })).is_ok() {
+            return Ok(self.reply());
+        }
         self.in_phase("Settle", |phase| matches!(phase, Phase::Settling { settled: false }))?;
         let events = self.settle()?;
         self.drive_all(&claim, events)?;
@@ -153,7 +175,8 @@ impl Keeper {
         Ok(self.reply())
     }
 
-    /// Receipt and permission. The gates are read here once more: a receipt is not believed, it is matched.
+    /// Receipt and permission. The gates are read here once more: the agent's receipt is needed, but not
+    /// believed.
     fn go(&self, attempt: &Attempt, jump: &Jump) -> Result<Go, Refused> {
         let no_receipt = |message: String| Refused::new(Cause::NoReceipt, message);
         let boot_id = self.host.boot_id()?;
@@ -172,10 +195,6 @@ impl Keeper {
         let gates = self.host.gates(Some(&attempt.target))?;
         let receipt =
             Receipt::check(attempt, &boot_id, &gates).map_err(|error| no_receipt(error.to_string()))?;
-        if receipt.id() != jump.receipt {
-            let message = "the gates have changed since the receipt was made: make it again";
-            return Err(no_receipt(message.into()));
-        }
         let no_permission = |error: NoPermission| Refused::new(Cause::NoPermission, error.to_string());
         let now = self.now()?;
         let until = Monotonic::from_millis(jump.permission_until_ms);
@@ -185,7 +204,7 @@ impl Keeper {
         let left = until.since(now);
         let (id, boot) = (&attempt.id, &jump.permission_boot_id);
         let permission =
-            Permission::grant(&receipt, id, &jump.receipt, boot, now, left).map_err(no_permission)?;
+            Permission::grant(&receipt, id, receipt.id(), boot, now, left).map_err(no_permission)?;
         Ok(Go { receipt, permission })
     }
 
@@ -206,7 +225,7 @@ impl Keeper {
         }
         self.own_attempt(subject)?;
         let why = if reason.is_empty() { "aborted by request" } else { reason };
-        let claim = self.claim_within(ABORT_PATIENCE, |state| state.abort = Some(why.to_owned()));
+        let claim = self.claim_within(LONG_PATIENCE, |state| state.abort = Some(why.to_owned()));
         self.lock().abort = None;
         let claim = claim?;
         if matches!(self.lock().journal.node, Node::After(_)) {
@@ -241,4 +260,8 @@ impl Keeper {
         }
         Ok(self.full_reply())
     }
+}
+
+fn highest(journal: &Journal) -> Option<Epoch> {
+    journal.fence.highest().map(|epoch| Epoch { cluster: epoch.cluster.clone(), counter: epoch.counter })
 }

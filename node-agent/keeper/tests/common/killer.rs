@@ -1,0 +1,137 @@
+//! A machine on which the keeper is killed at its n-th call: before or after that call had its effect.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use liveupdate_host::{
+    Custody, Device, Gate, Holder, Host, HostError, JumpIntent, JumpRefused, Jumped, Quiesced,
+    ReclaimedDevice, ReclaimedHolder, Resumed, Target,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    Before,
+    After,
+}
+
+pub(crate) struct Killer {
+    host: Arc<dyn Host>,
+    left: AtomicUsize,
+    when: When,
+}
+
+impl Killer {
+    pub(crate) fn at(host: Arc<dyn Host>, call: usize, when: When) -> Self {
+        Self { host, left: AtomicUsize::new(call + 1), when }
+    }
+
+    /// The calls so far did not reach the one at which it kills.
+    pub(crate) fn survived(&self) -> bool {
+        self.left.load(Ordering::SeqCst) > 0
+    }
+
+    fn call<T, E: From<HostError>>(&self, call: impl FnOnce(&dyn Host) -> Result<T, E>) -> Result<T, E> {
+        let left = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        match (left, self.when) {
+            (Err(_), _) | (Ok(1), When::Before) => Err(HostError::PoweredOff.into()),
+            (Ok(1), When::After) => call(&*self.host).and(Err(HostError::PoweredOff.into())),
+            _ => call(&*self.host),
+        }
+    }
+}
+
+impl Host for Killer {
+    fn boot_id(&self) -> Result<String, HostError> {
+        self.call(|h| h.boot_id())
+    }
+    fn boot_id_before(&self) -> Result<Option<String>, HostError> {
+        self.call(|h| h.boot_id_before())
+    }
+    fn release(&self) -> Result<String, HostError> {
+        self.call(|h| h.release())
+    }
+    fn bundle_digest(&self) -> Result<Option<String>, HostError> {
+        self.call(|h| h.bundle_digest())
+    }
+    fn simulated(&self) -> bool {
+        true
+    }
+    fn monotonic(&self) -> Result<Duration, HostError> {
+        self.call(|h| h.monotonic())
+    }
+    fn counter(&self) -> Result<Option<u64>, HostError> {
+        self.call(|h| h.counter())
+    }
+    fn wall(&self) -> Result<i64, HostError> {
+        self.call(|h| h.wall())
+    }
+    fn random(&self) -> Result<String, HostError> {
+        self.call(|h| h.random())
+    }
+    fn devices(&self) -> Result<Vec<Device>, HostError> {
+        self.call(|h| h.devices())
+    }
+    fn holders(&self) -> Result<Vec<Holder>, HostError> {
+        self.call(|h| h.holders())
+    }
+    fn gates(&self, target: Option<&Target>) -> Result<Vec<Gate>, HostError> {
+        self.call(|h| h.gates(target))
+    }
+    fn staged(&self) -> Result<Option<Target>, HostError> {
+        self.call(|h| h.staged())
+    }
+    fn stage(&self, target: &Target, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<(), HostError> {
+        self.call(|h| h.stage(target, progress))
+    }
+    fn unstage(&self) -> Result<(), HostError> {
+        self.call(|h| h.unstage())
+    }
+    fn preserve(
+        &self,
+        attempt: &str,
+        devices: &[String],
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<(), HostError> {
+        self.call(|h| h.preserve(attempt, devices, go_on))
+    }
+    fn preserved(&self) -> Result<Option<Custody>, HostError> {
+        self.call(|h| h.preserved())
+    }
+    fn unpreserve(&self) -> Result<(), HostError> {
+        self.call(|h| h.unpreserve())
+    }
+    fn settle(&self, stop: &[String], go_on: &mut dyn FnMut() -> bool) -> Result<(), HostError> {
+        self.call(|h| h.settle(stop, go_on))
+    }
+    fn thaw(&self) -> Result<(), HostError> {
+        self.call(|h| h.thaw())
+    }
+    fn quiesce(&self, attempt: &str, deadline: Duration) -> Result<Vec<Quiesced>, HostError> {
+        self.call(|h| h.quiesce(attempt, deadline))
+    }
+    fn resume(&self, cause: &str) -> Result<Vec<Resumed>, HostError> {
+        self.call(|h| h.resume(cause))
+    }
+    fn jump(&self, intent: &JumpIntent) -> Result<Jumped, JumpRefused> {
+        self.call(|h| h.jump(intent))
+    }
+    fn returned_nonce(&self) -> Result<Option<String>, HostError> {
+        self.call(|h| h.returned_nonce())
+    }
+    fn reclaim(&self) -> Result<(Vec<ReclaimedHolder>, Vec<ReclaimedDevice>), HostError> {
+        self.call(|h| h.reclaim())
+    }
+    fn finish(&self) -> Result<(), HostError> {
+        self.call(|h| h.finish())
+    }
+    fn release_custody(&self) -> Result<(), HostError> {
+        self.call(|h| h.release_custody())
+    }
+    fn load(&self, key: &str) -> Result<Option<Vec<u8>>, HostError> {
+        self.call(|h| h.load(key))
+    }
+    fn store(&self, key: &str, bytes: &[u8]) -> Result<(), HostError> {
+        self.call(|h| h.store(key, bytes))
+    }
+}

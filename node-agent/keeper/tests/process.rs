@@ -1,0 +1,219 @@
+//! The keeper as a process: behind its socket, killed for real, over a jump.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::*;
+use liveupdate_host::Host;
+use liveupdate_host::simulated::{Durations, Pace, World, WorldSpec};
+use liveupdate_keeper::{ClientError, KeeperClient, Socket};
+use liveupdate_proto::common::v1::{NodeState, Outcome};
+use liveupdate_proto::keeper::v1::{reply, request::Message};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A folder of a machine; removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("liveupdate-keeper-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join("keeper.sock")
+    }
+
+    fn client(&self) -> Socket {
+        Socket::new(self.socket(), LIMIT)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A keeper process; killed at the end.
+struct Process(Child);
+
+impl Process {
+    fn start(folder: &Folder) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_liveupdate-keeper"))
+            .arg("--host")
+            .arg(format!("simulated:{}", folder.0.join("machine").display()))
+            .arg("--socket")
+            .arg(folder.socket())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut process = Self(child);
+        let mut ready = [0; 25];
+        process.0.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+        assert_eq!(&ready, b"liveupdate-keeper: ready\n");
+        process
+    }
+
+    /// SIGKILL.
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    fn ends(mut self) {
+        let started = Instant::now();
+        while self.0.try_wait().unwrap().is_none() {
+            assert!(started.elapsed() < LIMIT, "it did not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn machine(folder: &Folder, spec: &WorldSpec) -> World {
+    World::create(&folder.0.join("machine"), spec).unwrap()
+}
+
+fn ask(folder: &Folder, message: Message) -> liveupdate_proto::keeper::v1::Reply {
+    folder.client().ask(&request(message)).unwrap()
+}
+
+fn wait_for(folder: &Folder, state: NodeState) -> liveupdate_proto::common::v1::AttemptReport {
+    let started = Instant::now();
+    loop {
+        let reply = folder.client().ask(&status()).unwrap();
+        if let Some(reply::Message::Attempt(report)) = reply.message
+            && report.state() == state
+        {
+            return report;
+        }
+        assert!(started.elapsed() < LIMIT, "never {state:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn invariant_6_a_keeper_process_killed_while_it_preserves_undoes_when_started_again() {
+    let folder = Folder::new("killed");
+    let slow = Durations { preserve: 60_000, ..Durations::default() };
+    let world = machine(&folder, &WorldSpec { pace: Pace::Real, durations: slow, ..spec() });
+    let process = Process::start(&folder);
+    let client = folder.client();
+    let preserving = std::thread::spawn(move || client.ask(&request(preserve())));
+    wait_for(&folder, NodeState::Preserving);
+    process.kill();
+    assert!(matches!(preserving.join().unwrap(), Err(ClientError::Unreachable { .. })));
+    assert!(matches!(folder.client().ask(&status()), Err(ClientError::Unreachable { .. })));
+
+    let _again = Process::start(&folder);
+    let end = wait_for(&folder, NodeState::Aborted);
+    assert_eq!(end.message, "the keeper was started again");
+    assert_eq!(world.host().unwrap().preserved().unwrap(), None);
+}
+
+#[test]
+fn a_keeper_process_jumps_ends_with_its_machine_and_proves_the_return() {
+    let folder = Folder::new("jump");
+    let world = machine(&folder, &WorldSpec { pace: Pace::Real, durations: Durations::default(), ..spec() });
+    let process = Process::start(&folder);
+    let host = world.host().unwrap();
+    host.stage(&target(), &mut |_, _| true).unwrap();
+    ask(&folder, preserve());
+    ask(&folder, settle());
+    assert_eq!(report(ask(&folder, Message::Jump(jump(&host)))).state(), NodeState::Jumping);
+    process.ends();
+    assert!(world.wait_for_power_event(LIMIT).unwrap().unwrap().comes_back);
+    world.boot().unwrap();
+
+    let process = Process::start(&folder);
+    wait_for(&folder, NodeState::Verifying);
+    process.kill();
+    let _again = Process::start(&folder);
+    let back = wait_for(&folder, NodeState::Verifying);
+    assert!(back.proof.clone().unwrap().nonce_returned);
+    assert_eq!(outcome_of(&back, GPU), Outcome::Uninterrupted);
+    assert_eq!(report(ask(&folder, confirm())).state(), NodeState::Updated);
+}
+
+#[test]
+fn the_socket_is_its_owners_alone_and_outlives_bad_peers() {
+    let folder = Folder::new("socket");
+    machine(&folder, &spec());
+    let process = Process::start(&folder);
+    let mode = fs::metadata(folder.socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    for bad in [&[0xff; 64][..], &[3, 0xff, 0xff, 0xff], &[0xff, 0xff, 0xff, 0x7f]] {
+        let mut stream = UnixStream::connect(folder.socket()).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.write_all(bad).unwrap();
+        assert_eq!(closed(&mut stream), 0, "closed without a word");
+    }
+    // Somebody who connects and says nothing keeps nobody else out.
+    let _silent = UnixStream::connect(folder.socket()).unwrap();
+    assert!(matches!(folder.client().ask(&status()).unwrap().message, Some(reply::Message::Idle(_))));
+
+    let second = start_second(&folder);
+    assert!(second.contains("another keeper already answers"), "{second}");
+    process.kill();
+    // A socket that was left behind is no obstacle.
+    let _next = Process::start(&folder);
+    assert!(folder.client().ask(&status()).is_ok());
+}
+
+/// How many bytes come before the end; a reset is an end, too.
+fn closed(stream: &mut UnixStream) -> usize {
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Ok(length) => length,
+        Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => rest.len(),
+        Err(e) => panic!("not closed: {e}"),
+    }
+}
+
+fn start_second(folder: &Folder) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_liveupdate-keeper"))
+        .arg("--host")
+        .arg(format!("simulated:{}", folder.0.join("machine").display()))
+        .arg("--socket")
+        .arg(folder.socket())
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_host_or_machine_that_is_not_there_is_a_clear_error() {
+    let error = |host: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_liveupdate-keeper"))
+            .args(["--host", host, "--socket", "unused.sock"])
+            .output()
+            .unwrap();
+        assert!(!output.status.success() && !Path::new("unused.sock").exists());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(error("linux").contains("want simulated:DIR"));
+    let folder = Folder::new("empty");
+    assert!(error(&format!("simulated:{}", folder.0.display())).contains("world.json"));
+    fs::write(folder.0.join("world.json"), "{\"release\": \"r\", \"fault\": []}").unwrap();
+    let typo = error(&format!("simulated:{}", folder.0.display()));
+    assert!(typo.contains("malformed") && typo.contains("unknown field `fault`"), "{typo}");
+}

@@ -1,0 +1,215 @@
+//! An attempt's way through the keeper: the good one, and what goes wrong on it.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::*;
+use liveupdate_host::simulated::{Durations, Fault, Pace, World, WorldSpec};
+use liveupdate_proto::common::v1::{NodeState, Outcome};
+use liveupdate_proto::keeper::v1::{reply, request::Message};
+
+#[test]
+fn a_node_jumps_proves_it_and_gives_back() {
+    let rig = Rig::new(spec()).settled();
+    let before = rig.host.boot_id().unwrap();
+    assert_eq!(report(rig.jump()).state(), NodeState::Jumping);
+    let rig = rig.booted();
+
+    let back = report(rig.status());
+    assert_eq!((back.state(), back.attempt.as_str()), (NodeState::Verifying, "7f3c-0a1b2c3d-1"));
+    let proof = back.proof.clone().unwrap();
+    assert_eq!((proof.release.as_str(), proof.nonce_returned), (NEW, true));
+    assert_eq!(proof.boot_id_before, before);
+    assert_ne!(proof.boot_id, before);
+    // Invariant 3: each device in scope has exactly one, and none better than its facts.
+    let expected = [
+        (GPU, Outcome::Uninterrupted),
+        (NIC, Outcome::Paused),
+        (DISK, Outcome::Reinitialised),
+        (FREE, Outcome::Untouched),
+    ];
+    assert_eq!(back.devices.len(), expected.len());
+    for (address, outcome) in expected {
+        assert_eq!(outcome_of(&back, address), outcome, "{address}");
+    }
+    let blackout = back.blackout.unwrap();
+    assert!(blackout.measured && blackout.simulated);
+    assert!(
+        (723..5000).contains(&blackout.milliseconds),
+        "3 + 700 + 20 ms and what the test took: {blackout:?}"
+    );
+    let states: Vec<_> = back.states.iter().map(|s| s.state()).collect();
+    let way = [
+        NodeState::Preserving,
+        NodeState::Settling,
+        NodeState::Quiescing,
+        NodeState::Committing,
+        NodeState::Jumping,
+        NodeState::Returned,
+        NodeState::Reclaiming,
+        NodeState::Verifying,
+    ];
+    assert_eq!(states, way);
+
+    let end = report(rig.ask(confirm()));
+    assert_eq!((end.state(), end.confirmed), (NodeState::Updated, true));
+    assert!(rig.is_idle());
+    assert!(rig.reopened().is_idle(), "also for a keeper that starts later");
+}
+
+#[test]
+fn a_node_that_holds_nothing_jumps_without_custody() {
+    let rig = Rig::new(WorldSpec { devices: vec![], holders: vec![], ..spec() });
+    rig.host.stage(&target(), &mut |_, _| true).unwrap();
+    let Message::Preserve(mut nothing) = preserve() else { unreachable!() };
+    nothing.preserve.clear();
+    rig.ask(Message::Preserve(nothing));
+    rig.ask(settle());
+    assert_eq!(report(rig.jump()).state(), NodeState::Jumping);
+    let back = report(rig.booted().status());
+    assert_eq!((back.state(), back.blackout), (NodeState::Verifying, None), "{}", back.message);
+}
+
+#[test]
+fn what_fails_before_the_commit_is_undone_and_says_why() {
+    let holder = || "vm-a".to_owned();
+    for (fault, word) in [
+        (Fault::VotesNo { holder: holder() }, "refused to be stopped"),
+        (Fault::QuiesceLate { holder: holder() }, "did not answer Quiesce within 2000 ms"),
+    ] {
+        let rig = Rig::with_fault(fault.clone()).settled();
+        let end = report(rig.jump());
+        assert_eq!((end.state(), end.reason.as_str()), (NodeState::Aborted, "AttemptAborted"), "{fault:?}");
+        assert!(end.message.contains("vm-a") && end.message.contains(word), "{}", end.message);
+        assert_eq!(outcome_of(&end, GPU), Outcome::Uninterrupted, "it stood still, and no more: {end:?}");
+        assert!(end.blackout.unwrap().measured, "the guests did stand still");
+        rig.assert_undone();
+    }
+    let rig = Rig::with_fault(Fault::PreserveFails { subject: NIC.into() });
+    let end = report(rig.ask(preserve()));
+    assert_eq!((end.state(), end.blackout), (NodeState::Aborted, None));
+    assert!(end.message.contains(NIC), "{}", end.message);
+    rig.assert_undone();
+}
+
+#[test]
+fn a_kernel_that_refuses_is_a_failure_with_holders_resumed() {
+    let rig = Rig::with_fault(Fault::KernelRefused).settled();
+    let end = report(rig.jump());
+    assert_eq!((end.state(), end.reason.as_str()), (NodeState::Failed, "KernelRefused"));
+    assert!(end.message.contains("EBUSY"), "{}", end.message);
+    rig.assert_undone();
+}
+
+#[test]
+fn a_holder_that_does_not_go_on_is_a_failure() {
+    let mut faulty = spec();
+    faulty.faults =
+        vec![Fault::VotesNo { holder: "vm-a".into() }, Fault::DoesNotResume { holder: "vm-b".into() }];
+    let rig = Rig::new(faulty).settled();
+    assert_eq!(report(rig.jump()).state(), NodeState::Thawing);
+    rig.world.advance(Duration::from_secs(120)).unwrap();
+    let end = report(rig.status());
+    assert_eq!((end.state(), end.reason.as_str()), (NodeState::Failed, "HolderNotResumed"));
+    assert!(end.message.contains("vm-b"), "{}", end.message);
+    assert_eq!(outcome_of(&end, DISK), Outcome::Lost);
+    assert_eq!(outcome_of(&end, GPU), Outcome::Uninterrupted);
+}
+
+#[test]
+fn another_kernel_and_lost_custody_are_failures_with_devices_lost() {
+    let cases = [
+        (Fault::WrongKernel { release: "6.1.0-stock".into() }, "6.1.0-stock"),
+        (Fault::CustodyLost, "nonce did not come back"),
+    ];
+    for (fault, word) in cases {
+        let rig = Rig::with_fault(fault).settled();
+        rig.jump();
+        let end = report(rig.booted().status());
+        assert_eq!((end.state(), end.reason.as_str()), (NodeState::Failed, "WrongKernel"));
+        assert!(end.message.contains(word), "{}", end.message);
+        assert_eq!(outcome_of(&end, GPU), Outcome::Lost);
+    }
+}
+
+#[test]
+fn a_reset_behind_our_back_makes_a_device_reinitialised() {
+    let rig = Rig::with_fault(Fault::DeviceReset { address: GPU.into() }).settled();
+    rig.jump();
+    assert_eq!(outcome_of(&report(rig.booted().status()), GPU), Outcome::Reinitialised);
+}
+
+#[test]
+fn without_a_counter_the_blackout_is_unmeasured() {
+    let rig = Rig::new(WorldSpec { counter: false, ..spec() }).settled();
+    rig.jump();
+    let blackout = report(rig.booted().status()).blackout.unwrap();
+    assert!(!blackout.measured && blackout.simulated);
+}
+
+#[test]
+fn an_abort_ends_a_preservation_that_is_under_way() {
+    let slow = Durations { preserve: 60_000, ..Durations::default() };
+    let rig = Rig::of(World::in_memory(WorldSpec { pace: Pace::Real, durations: slow, ..spec() }));
+    let keeper = std::sync::Arc::clone(&rig.keeper);
+    let started = Instant::now();
+    let preserving = std::thread::spawn(move || keeper.handle(&request(preserve())));
+    while !matches!(rig.status().message, Some(reply::Message::Attempt(_))) {
+        assert!(started.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(report(rig.status()).state(), NodeState::Preserving, "answered meanwhile");
+    let end = report(rig.ask(abort()));
+    assert_eq!((end.state(), end.message.as_str()), (NodeState::Aborted, "the test says so"));
+    assert_eq!(report(preserving.join().unwrap()).state(), NodeState::Aborted);
+    assert!(started.elapsed() < Duration::from_secs(30), "it did not wait for the preservation");
+    rig.assert_undone();
+    assert_eq!(report(rig.ask(abort())).state(), NodeState::Aborted, "idempotent");
+}
+
+#[test]
+fn a_preservation_over_its_deadline_is_undone() {
+    let slow = Durations { preserve: 400_000, ..Durations::default() };
+    let rig = Rig::new(WorldSpec { durations: slow, ..spec() });
+    let end = report(rig.ask(preserve()));
+    assert_eq!(
+        (end.state(), end.message.as_str()),
+        (NodeState::Aborted, "Preserving took longer than 300 s")
+    );
+    rig.assert_undone();
+}
+
+#[test]
+fn an_attempt_that_nobody_drives_on_is_undone() {
+    let rig = Rig::new(spec()).settled();
+    rig.world.advance(Duration::from_secs(3600)).unwrap();
+    assert_eq!(report(rig.status()).state(), NodeState::Aborted);
+    rig.assert_undone();
+}
+
+#[test]
+fn bad_requests_are_refused_and_change_nothing() {
+    let Message::Preserve(good) = preserve() else { unreachable!() };
+    let with = |edit: &dyn Fn(&mut liveupdate_proto::keeper::v1::Preserve)| {
+        let mut bad = good.clone();
+        edit(&mut bad);
+        Message::Preserve(bad)
+    };
+    let rig = Rig::new(spec());
+    for (message, word) in [
+        (with(&|p| p.target = None), "no target"),
+        (with(&|p| p.preserve.push("0000:ff:00.0".into())), "no device"),
+        (with(&|p| p.preserve.push(FREE.into())), "nobody holds"),
+        (with(&|p| p.stop.push(GPU.into())), "preserved and stopped"),
+        (with(&|p| p.preserve.truncate(2)), "neither preserved nor stopped"),
+        (with(&|p| p.target.as_mut().unwrap().digest = "x".repeat(999)), "999 bytes"),
+    ] {
+        let (cause, sentence) = refusal(rig.ask(message));
+        assert_eq!(cause, liveupdate_proto::keeper::v1::refusal::Cause::Malformed);
+        assert!(sentence.contains(word), "{sentence}");
+        assert!(rig.is_idle());
+    }
+    assert_eq!(report(rig.ask(preserve())).state(), NodeState::Settling, "the same attempt may still begin");
+}
