@@ -50,6 +50,37 @@ fn event(now: u64) -> impl Strategy<Value = Event> {
     ]
 }
 
+/// What comes next when nothing goes wrong, so that random histories get far.
+fn natural(node: &Node, now: u64) -> Event {
+    match node {
+        Node::Idle | Node::Ended(_) => Event::Take(Box::new(attempt())),
+        Node::Thawing(thawing) => match thawing.waiting().first() {
+            Some(holder) => Event::HolderResumed(holder.clone()),
+            None => Event::Undone,
+        },
+        Node::Before(before) => match before.phase() {
+            Phase::Preflight => Event::Clear,
+            Phase::Queued => Event::Stage,
+            Phase::Staging => Event::Staged,
+            Phase::Preserving => Event::Preserved,
+            Phase::Settling { settled: false } => Event::Settled,
+            Phase::Settling { settled: true } => Event::Go(go(&attempt(), at(now))),
+            Phase::Quiescing { .. } => Event::Quiesced,
+            Phase::Committing { intent: false, .. } => Event::ShortListPassed,
+            Phase::Committing { intent: true, .. } => Event::IntentWritten,
+        },
+        Node::After(after) => match after.stage() {
+            Stage::Jumping => Event::Started(arrived()),
+            Stage::Returned { .. } => Event::Retrieved,
+            Stage::Reclaiming { waiting, .. } | Stage::Quarantined { waiting, .. } => {
+                waiting.first().map_or(Event::Release, |holder| Event::HolderResumed(holder.clone()))
+            }
+            Stage::Verifying { .. } => Event::Confirm,
+            Stage::Persisting { .. } => Event::Persisted,
+        },
+    }
+}
+
 /// What the journal loses on purpose.
 fn without_leave(node: &Node) -> Node {
     Node::decode(&node.encode()).unwrap()
@@ -110,17 +141,18 @@ fn check(before: &Node, event: &Event, t: &liveupdate_node_core::node::Transitio
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     /// Invariants 2, 3, 5 (one jump per attempt) and 8, with a journal that is read back now and then.
     #[test]
     fn invariants_2_3_5_8_hold_over_any_history(
-        history in prop::collection::vec((0u64..40_000, any::<bool>(), event(40_000)), 0..80)
+        history in prop::collection::vec((0u64..40_000, 0u8..4, prop::option::weighted(0.4, event(40_000))), 0..60)
     ) {
         let (mut node, mut now, mut jumps) = (Node::Idle, 0, 0);
         for (pause, killed, event) in history {
-            now += pause / 8;
-            if killed {
+            let event = event.unwrap_or_else(|| natural(&node, now));
+            now += if killed == 1 { pause } else { 10 };
+            if killed == 0 {
                 node = without_leave(&node);
             }
             if matches!(event, Event::Begin(_) | Event::Take(_)) && node.is_free() {
