@@ -13,6 +13,7 @@ pub mod conditions;
 pub mod definition;
 pub mod duration;
 pub mod node;
+pub mod planned;
 pub mod policy;
 pub mod revision;
 mod rules;
