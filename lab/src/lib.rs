@@ -19,6 +19,7 @@ pub mod binaries;
 pub mod certs;
 pub mod commands;
 pub mod control_plane;
+pub mod demo;
 pub mod error;
 pub mod fleet;
 pub mod install;

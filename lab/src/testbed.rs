@@ -146,7 +146,10 @@ impl Testbed {
             format!("--admin-listen=127.0.0.1:{}", ports::free()?),
             format!("--agent-port={}", self.ports.agent),
         ];
-        Ok(spec.args(args).args(self.options.controller_args.clone()).env("RUST_LOG", &self.options.controller_log))
+        Ok(spec
+            .args(args)
+            .args(self.options.controller_args.clone())
+            .env("RUST_LOG", &self.options.controller_log))
     }
 
     fn controller_certificate(&self, number: usize) -> Result<PathBuf> {

@@ -1,11 +1,16 @@
 //! The subcommands of `liveupdate-lab`, one file each.
 
+mod demo;
 mod tools;
 mod up;
 
-use clap::{Parser, Subcommand};
+use std::io::Write;
+use std::path::Path;
 
-use crate::Result;
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{Error, Result};
 
 /// A real control plane for the demo, tests and benches.
 #[derive(Debug, Parser)]
@@ -17,6 +22,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Demo),
     Up(up::Up),
     Tools(tools::Tools),
 }
@@ -28,8 +34,30 @@ impl Cli {
     /// Whatever kept it from being done.
     pub async fn run(self) -> Result<()> {
         match self.command {
+            Command::Demo(demo) => demo.run().await,
             Command::Up(up) => up.run().await,
             Command::Tools(tools) => tools.run(),
         }
     }
+}
+
+/// Writes to standard output. Unlike `println!` it fails in order when the reader has gone, so that
+/// what runs is still taken down.
+fn say(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(Error::file("write", Path::new("standard output")))
+}
+
+/// Returns when somebody presses Ctrl-C or asks the process to end.
+pub(crate) async fn until_asked() -> Result<()> {
+    let fail =
+        |source| Error::Spawn { name: "the signal handler".into(), program: "liveupdate-lab".into(), source };
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
 }

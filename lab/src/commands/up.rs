@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{Account, ControlPlane, Error, Options, Result, install};
 
@@ -42,20 +41,8 @@ impl Up {
             plane.logs().display(),
         );
         super::say(&text)?;
-        until_asked().await?;
+        super::until_asked().await?;
         plane.stop();
         Ok(())
     }
-}
-
-async fn until_asked() -> Result<()> {
-    let fail =
-        |source| Error::Spawn { name: "the signal handler".into(), program: "liveupdate-lab".into(), source };
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
 }

@@ -120,7 +120,9 @@ impl Kubelet {
             },
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.name.clone()),
-                lease_duration_seconds: Some(i32::try_from(self.heartbeat.as_secs() * 4).unwrap_or(40).max(1)),
+                lease_duration_seconds: Some(
+                    i32::try_from(self.heartbeat.as_secs() * 4).unwrap_or(40).max(1),
+                ),
                 renew_time: Some(now),
                 ..LeaseSpec::default()
             }),
@@ -177,7 +179,12 @@ fn node_status(name: &str, address: IpAddr, boot_id: &str, release: &str, ready:
         allocatable: amount(&resources),
         capacity: amount(&resources),
         conditions: Some(vec![
-            condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory"),
+            condition(
+                "MemoryPressure",
+                "False",
+                "KubeletHasSufficientMemory",
+                "kubelet has sufficient memory",
+            ),
             condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
             condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID"),
             if ready {

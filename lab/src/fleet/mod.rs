@@ -21,8 +21,8 @@ use liveupdate_host::simulated::World;
 use liveupdate_proto::tls::Identity;
 use tokio::sync::watch;
 
-use crate::certs::{FleetCertificates, Validity};
 use crate::Result;
+use crate::certs::{FleetCertificates, Validity};
 
 pub use kubelet::Kubelet;
 pub use node::SimulatedNode;

@@ -1,0 +1,140 @@
+//! The demo from start to summary.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tokio::process::Command;
+
+use super::machines::{SOURCE_RELEASE, TARGET_RELEASE, machines};
+use crate::testbed::{Testbed, TestbedOptions};
+use crate::{Account, Error, Result, binaries};
+
+const NODES: u16 = 20;
+/// Generous: a loaded machine must not fail the demo.
+const ENOUGH: Duration = Duration::from_secs(240);
+
+/// Shows a fleet being updated. With `keep` it stays up until Ctrl-C.
+///
+/// # Errors
+/// When something does not start, or the rollout does not succeed.
+pub async fn run(keep: bool) -> Result<()> {
+    let begun = Instant::now();
+    let say = |text: &str| eprintln!("[{:5.1} s] {text}", begun.elapsed().as_secs_f32());
+    say("building the controller and the kubectl plugin, if they are not");
+    let plugin = binaries::fresh("kubectl-liveupdate", "kubectl-liveupdate")?;
+    binaries::fresh("liveupdate-controller", "liveupdate-controller")?;
+    say("starting etcd, kube-apiserver, kube-controller-manager, kube-scheduler");
+    say(&format!("  and {NODES} simulated nodes with three devices each, all on {SOURCE_RELEASE}"));
+    let mut bed = Testbed::start(TestbedOptions::default(), machines(NODES)).await?;
+    bed.start_controller().await?;
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let shell = Shell {
+        kubeconfig: bed.plane.kubeconfig(&Account::admin())?,
+        kubectl: bed.plane.tools().binary("kubectl"),
+        plugin,
+        home: bed.plane.run().path().to_owned(),
+    };
+
+    say("applying the platform's policy and the update: canary of one, then 25 %, then all");
+    shell.kubectl(&["apply", "-f", &here.join("../crds/examples/policy.yaml").to_string_lossy()]).await?;
+    shell.kubectl(&["apply", "-f", &here.join("demo/liveupdate.yaml").to_string_lossy()]).await?;
+    eprintln!();
+    let watching = shell.watch()?;
+    let timeout = format!("--timeout={}s", ENOUGH.as_secs());
+    let waited = shell.kubectl_quietly(&["wait", "--for=condition=Succeeded", "lu/demo", &timeout]).await;
+    drop(watching);
+    eprintln!();
+    shell.plugin(&["status", "demo"]).await?;
+    waited?;
+    say(&format!(
+        "{SOURCE_RELEASE} was replaced by {TARGET_RELEASE}; nothing of it was real but the control plane"
+    ));
+
+    println!();
+    println!("To look around{}:", if keep { "" } else { ", run `make demo KEEP=1` and in another terminal" });
+    let path = shell.path();
+    println!(
+        "  export KUBECONFIG={}",
+        if keep { shell.kubeconfig.display().to_string() } else { "<as it says>".into() }
+    );
+    println!("  export PATH={}:$PATH", if keep { path } else { "<as it says>".into() });
+    println!("  kubectl get lu,nlu                     # the run, and every node");
+    println!("  kubectl liveupdate status demo         # the tree above");
+    println!("  kubectl liveupdate explain hv-07       # why that node was skipped, and what would mend it");
+    println!("  kubectl describe nlu hv-05             # the facts behind a device's outcome");
+    println!("  kubectl get events -A                  # what happened when");
+    if keep {
+        println!();
+        println!("It stays up until Ctrl-C.");
+        crate::commands::until_asked().await?;
+    }
+    Ok(())
+}
+
+/// The programs that a person would type.
+struct Shell {
+    kubeconfig: PathBuf,
+    kubectl: PathBuf,
+    plugin: PathBuf,
+    home: PathBuf,
+}
+
+impl Shell {
+    fn command(&self, program: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(args).env("KUBECONFIG", &self.kubeconfig).env("HOME", &self.home);
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    async fn finish(&self, mut command: Command, what: &str) -> Result<()> {
+        let fail = |source| Error::Spawn { name: what.to_owned(), program: self.kubectl.clone(), source };
+        let status = tokio::time::timeout(ENOUGH + Duration::from_secs(10), command.status()).await;
+        match status {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Ok(status)) => Err(fail(std::io::Error::other(format!("it ended with {status}")))),
+            Ok(Err(source)) => Err(fail(source)),
+            Err(_) => Err(Error::Deadline {
+                what: format!("the end of {what}"),
+                waited: ENOUGH,
+                detail: String::new(),
+            }),
+        }
+    }
+
+    async fn kubectl(&self, args: &[&str]) -> Result<()> {
+        self.finish(self.command(&self.kubectl, args), &format!("kubectl {}", args.join(" "))).await
+    }
+
+    async fn kubectl_quietly(&self, args: &[&str]) -> Result<()> {
+        let mut command = self.command(&self.kubectl, args);
+        command.stdout(Stdio::null());
+        self.finish(command, &format!("kubectl {}", args.join(" "))).await
+    }
+
+    async fn plugin(&self, args: &[&str]) -> Result<()> {
+        let what = format!("kubectl liveupdate {}", args.join(" "));
+        self.finish(self.command(&self.plugin, args), &what).await
+    }
+
+    /// The live tree on a terminal, lines of change elsewhere. Ends when dropped.
+    fn watch(&self) -> Result<tokio::process::Child> {
+        let mut command = self.command(&self.plugin, &["status", "demo", "-w"]);
+        if !std::io::stdout().is_terminal() {
+            command.env("NO_COLOR", "1");
+        }
+        command.spawn().map_err(|source| Error::Spawn {
+            name: "kubectl liveupdate".into(),
+            program: self.plugin.clone(),
+            source,
+        })
+    }
+
+    fn path(&self) -> String {
+        let folder =
+            |program: &Path| program.parent().map(|path| path.display().to_string()).unwrap_or_default();
+        format!("{}:{}", folder(&self.kubectl), folder(&self.plugin))
+    }
+}
