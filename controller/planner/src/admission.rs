@@ -23,12 +23,14 @@ pub(crate) fn start(run: &mut Run<'_>, capacity: &mut Capacity, fleet: &Fleet<'_
     run.limit = capacity.limit(run, run.spec);
     let (room, mut surplus) = capacity.room(&run.limit);
     for entry in run.entries.iter_mut().rev().filter(|entry| entry.may_start) {
-        if surplus > 0 {
-            surplus -= 1;
-            entry.drop = true;
-        } else {
-            todo.act(run_action(entry, fleet.at(entry.node), &run.update.name));
+        if surplus == 0 {
+            break;
         }
+        surplus -= 1;
+        entry.drop = true;
+    }
+    for entry in run.entries.iter().filter(|entry| entry.may_start && !entry.drop) {
+        todo.act(run_action(entry, fleet.at(entry.node), &run.update.name));
     }
     run.record.in_flight =
         run.entries.iter().filter(|entry| !entry.drop).map(|entry| entry.flight.clone()).collect();
@@ -57,6 +59,7 @@ fn admit(run: &mut Run<'_>, room: u32, capacity: &mut Capacity, fleet: &Fleet<'_
         let node = fleet.at(member.node);
         member.standing.message = "admitted; its mark comes next".into();
         capacity.take(member.node);
+        run.limit.unavailable += 1;
         run.record.in_flight.push(InFlight {
             node: node.name.clone(),
             uid: node.uid.clone(),

@@ -319,6 +319,9 @@ pub struct NodeRecord {
     pub end: Option<NodeEnd>,
     /// Attempts of this revision that were undone.
     pub aborts: u32,
+    /// From `status`: the state is `Skipped`, for this reason. Kept after the run, when gates are no longer
+    /// read.
+    pub skipped: Option<Reason>,
 }
 
 /// How a node ended for a revision.
@@ -349,7 +352,7 @@ pub enum NodeEnd {
 
 /// What the agent said. Volatile: asked again after a restart.
 #[expect(clippy::large_enum_variant, reason = "nearly every agent answers: a box would save nothing")]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Agent {
     /// Not asked yet.
     Unasked,
@@ -372,7 +375,7 @@ pub enum Agent {
 }
 
 /// An agent's answer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentFacts {
     /// Boot id as the agent says.
     pub boot_id: String,
@@ -389,7 +392,7 @@ pub struct AgentFacts {
 }
 
 /// Answer to a preflight.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// For which update.
     pub update_uid: String,
@@ -402,7 +405,7 @@ pub struct Verdict {
 }
 
 /// What an agent says of an attempt.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptFacts {
     /// Which one.
     pub attempt: String,

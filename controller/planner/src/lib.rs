@@ -33,6 +33,7 @@ mod report_update;
 mod revision;
 mod run;
 mod selection;
+pub mod simulation;
 mod steps;
 mod stop;
 pub mod time;

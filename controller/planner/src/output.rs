@@ -189,7 +189,7 @@ pub struct UpdateReport {
     /// When the run will be over at the present pace.
     pub estimated_end: Option<Time>,
     /// The run was over before this pass: its nodes may serve other updates by now, so that the counts
-    /// here are no longer its own. The status keeps the numbers that it has.
+    /// here are no longer its own and the message is empty. The status keeps what it has.
     pub frozen: bool,
 }
 

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use crate::attempt_id;
 use crate::endings;
 use crate::fleet::Fleet;
-use crate::input::{Agent, Node};
+use crate::input::{Agent, Node, NodeRecord};
 use crate::output::{NodeClass, NodeReport, Reason};
 use crate::ownership::Owners;
 use crate::run::{Run, Standing};
@@ -63,14 +63,10 @@ fn of_standing(run: &Run<'_>, node: &Node, standing: &Standing<'_>) -> NodeRepor
 fn unowned(runs: &[Run<'_>], node: &Node) -> Option<NodeReport> {
     let record = node.record.as_ref();
     if let Some(record) = record
-        && let Some(standing) = endings::of_record(record)
-        && standing.class != NodeClass::Waiting
+        && let Some(standing) = past(runs, record)
     {
         return Some(NodeReport {
-            update: runs
-                .iter()
-                .find(|run| run.update.uid == record.update_uid)
-                .map(|run| run.update.name.clone()),
+            update: update_of(runs, record).map(|run| run.update.name.clone()),
             class: standing.class,
             reason: standing.reason,
             message: standing.message.into_owned(),
@@ -90,6 +86,20 @@ fn unowned(runs: &[Run<'_>], node: &Node) -> Option<NodeReport> {
         aborts: 0,
         end: None,
     })
+}
+
+/// What the node's record says of a run that is over.
+fn past<'n>(runs: &[Run<'_>], record: &'n NodeRecord) -> Option<Standing<'n>> {
+    match record.skipped {
+        Some(reason) if update_of(runs, record).is_some_and(|run| run.was_finished) => {
+            Some(Standing::new(NodeClass::Skipped, reason, reason.meaning()))
+        }
+        _ => endings::of_record(record).filter(|standing| standing.class != NodeClass::Waiting),
+    }
+}
+
+fn update_of<'r, 'a>(runs: &'r [Run<'a>], record: &NodeRecord) -> Option<&'r Run<'a>> {
+    runs.iter().find(|run| run.update.uid == record.update_uid)
 }
 
 fn last_attempt(node: &Node) -> Option<String> {

@@ -42,6 +42,9 @@ pub(crate) fn of(run: &Run<'_>, runs: &[Run<'_>], fleet: &Fleet<'_>, now: Time) 
         ..UpdateReport::default()
     };
     outcomes(run, &mut report);
+    if run.was_finished {
+        return report;
+    }
     if run.active().is_none() || run.record.finished.is_some() {
         report.message = waiting_for;
         return report;

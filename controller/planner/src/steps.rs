@@ -70,10 +70,11 @@ pub(crate) fn advance(run: &mut Run<'_>, spec: &Spec, fleet: &Fleet<'_>, todo: &
     loop {
         let step = steps.get(run.record.step as usize);
         let covering = step.is_some_and(|step| step.cover_device_model);
-        let cover = if covering { cover::needed(run, fleet) } else { Cover::default() };
-        let (target, too_small) = target(run, steps, &cover);
+        let cover = covering.then(|| cover::needed(run, fleet));
+        let (target, too_small) = target(run, steps, cover.as_ref());
+        let cover = cover.unwrap_or_default();
         let started = run.tally.updated + run.tally.in_flight;
-        let open = if covering && cover.unknown && !cover.picks.is_empty() {
+        let open = if cover.unknown && !cover.picks.is_empty() {
             base(run, steps).saturating_sub(started)
         } else {
             target.saturating_sub(started)
@@ -82,7 +83,7 @@ pub(crate) fn advance(run: &mut Run<'_>, spec: &Spec, fleet: &Fleet<'_>, todo: &
             Waits::Eligible
         } else if run.tally.updated < target {
             Waits::Nodes
-        } else if covering && cover.unknown {
+        } else if cover.unknown {
             Waits::Models
         } else {
             let reached = *run.record.step_reached.get_or_insert(todo.now);
@@ -130,11 +131,13 @@ fn base(run: &Run<'_>, steps: &[Step]) -> u32 {
 }
 
 /// The step's count, and whether there are too few eligible nodes for it.
-fn target(run: &Run<'_>, steps: &[Step], cover: &Cover) -> (u32, bool) {
+fn target(run: &Run<'_>, steps: &[Step], cover: Option<&Cover>) -> (u32, bool) {
     let updated = run.tally.updated;
     let base = base(run, steps);
-    let covering = updated + run.tally.in_flight + count(cover.picks.len()) + cover.waiting;
-    let covering = if cover.picks.is_empty() && cover.waiting == 0 { 0 } else { covering };
+    let covering = match cover {
+        Some(cover) => updated + run.tally.in_flight + count(cover.picks.len()) + cover.waiting,
+        None => 0,
+    };
     (base.max(covering).max(updated), base > run.tally.eligible)
 }
 

@@ -1,0 +1,225 @@
+//! One pretended node.
+//!
+//! ```text
+//! Idle ─run─► Preparing ─prepare─► AsksPermission ─permit─► Jumping ─jump─► Returned
+//!                  └─ fault: Aborted, Failed                   └─ fault: other kernel, never back
+//! ```
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::time::Duration;
+
+use crate::Time;
+use crate::input::{Agent, AgentFacts, AttemptFacts, AttemptState, Node, Outcome, Proof, Verdict};
+use crate::output::Reason;
+
+/// How a machine behaves.
+#[derive(Clone, Debug)]
+pub struct Behaviour {
+    /// From the start of an attempt to its request for the permission.
+    pub prepare: Duration,
+    /// From the permission to the return.
+    pub jump: Duration,
+    /// What it says of its blackout.
+    pub blackout: Duration,
+    /// Models of held devices.
+    pub models: BTreeSet<String>,
+    /// What is in its way.
+    pub blocked: Option<(Reason, String)>,
+    /// What goes wrong.
+    pub fault: Option<Fault>,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            prepare: Duration::from_secs(20),
+            jump: Duration::from_secs(5),
+            blackout: Duration::from_millis(800),
+            models: BTreeSet::new(),
+            blocked: None,
+            fault: None,
+        }
+    }
+}
+
+/// What goes wrong with a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Attempts are undone while they prepare.
+    Aborts,
+    /// Attempts end badly in the commit.
+    Fails(Reason),
+    /// Another kernel comes up.
+    WrongKernel,
+    /// It never comes back.
+    NeverReturns,
+    /// It comes back and is not Ready.
+    NotReady,
+    /// Its agent names another boot than its kernel.
+    LiesAboutBoot,
+    /// Its agent does not answer.
+    Silent,
+    /// Its agent talks nonsense.
+    Misbehaves,
+}
+
+/// One pretended node.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// How it behaves.
+    pub behaviour: Behaviour,
+    /// The boot that runs.
+    pub boot_id: String,
+    /// Its kernel.
+    pub release: String,
+    /// Digest of its kernel's bundle.
+    pub digest: String,
+    /// The controller has heard from its agent since it was started.
+    pub(super) said: bool,
+    pub(super) attempt: Option<AttemptFacts>,
+    pub(super) verdict: Option<Verdict>,
+    pub(super) due: Option<Time>,
+    /// Release and digest that the attempt jumps to.
+    pub(super) target: (String, String),
+    /// Attempts that began here.
+    pub(super) began: BTreeSet<String>,
+    uid: String,
+    boots: u32,
+}
+
+impl Machine {
+    pub(super) fn new(uid: &str, release: &str, behaviour: Behaviour) -> Self {
+        Self {
+            behaviour,
+            boot_id: format!("{uid}-boot-1"),
+            release: release.to_string(),
+            digest: String::new(),
+            said: false,
+            attempt: None,
+            verdict: None,
+            due: None,
+            target: (String::new(), String::new()),
+            began: BTreeSet::new(),
+            uid: uid.to_string(),
+            boots: 1,
+        }
+    }
+
+    /// When it goes on by itself.
+    pub fn due(&self) -> Option<Time> {
+        self.due
+    }
+
+    /// Its attempt and how far that is.
+    pub fn attempt(&self) -> Option<(&str, &AttemptState)> {
+        self.attempt.as_ref().map(|facts| (facts.attempt.as_str(), &facts.state))
+    }
+
+    /// What the controller hears when it asks now.
+    pub(super) fn hear(&self, before: &Agent, now: Time) -> Agent {
+        let silent = |why: &str| {
+            let (since, never) = match before {
+                Agent::Unreachable { since, never, .. } => (*since, *never),
+                _ => (now, matches!(before, Agent::Unasked) && self.attempt.is_none()),
+            };
+            Agent::Unreachable { since, never, why: why.to_string() }
+        };
+        match self.behaviour.fault {
+            Some(Fault::Silent) => silent("no answer"),
+            Some(Fault::Misbehaves) => {
+                Agent::Misbehaves { why: "its answer is for another node".to_string() }
+            }
+            _ => Agent::Answered(self.facts()),
+        }
+    }
+
+    fn facts(&self) -> AgentFacts {
+        AgentFacts {
+            boot_id: self.claimed_boot(),
+            release: self.release.clone(),
+            digest: self.digest.clone(),
+            models: self.behaviour.models.clone(),
+            verdict: self.verdict.clone(),
+            attempt: self.attempt.clone(),
+        }
+    }
+
+    fn claimed_boot(&self) -> String {
+        match (self.behaviour.fault, self.boots) {
+            (Some(Fault::LiesAboutBoot), 2..) => format!("{}-made-up", self.uid),
+            _ => self.boot_id.clone(),
+        }
+    }
+
+    pub(super) fn begin(&mut self, attempt: &str, release: &str, digest: &str, now: Time) {
+        self.began.insert(attempt.to_string());
+        self.target = (release.to_string(), digest.to_string());
+        self.attempt = Some(AttemptFacts { attempt: attempt.to_string(), state: AttemptState::Preparing });
+        self.due = Some(now.after(self.behaviour.prepare));
+    }
+
+    pub(super) fn permitted(&mut self, now: Time) {
+        let fault = self.behaviour.fault;
+        let Some(attempt) = &mut self.attempt else { return };
+        if let Some(Fault::Fails(reason)) = fault {
+            attempt.state = AttemptState::Failed { reason };
+            return;
+        }
+        attempt.state = AttemptState::Jumping { since: now };
+        self.due = (fault != Some(Fault::NeverReturns)).then(|| now.after(self.behaviour.jump));
+    }
+
+    /// Goes on if it is time; true when something changed.
+    pub(super) fn go_on(&mut self, node: &mut Node, now: Time) -> bool {
+        if self.due.is_none_or(|due| due > now) {
+            return false;
+        }
+        self.due = None;
+        let Some(attempt) = &mut self.attempt else { return true };
+        match attempt.state {
+            AttemptState::Preparing if self.behaviour.fault == Some(Fault::Aborts) => {
+                attempt.state = AttemptState::Aborted { reason: Reason::AttemptAborted };
+            }
+            AttemptState::Preparing => {
+                let receipt = format!("receipt of {}", attempt.attempt);
+                attempt.state = AttemptState::AsksPermission { receipt, boot_id: self.boot_id.clone() };
+            }
+            AttemptState::Jumping { .. } => self.come_back(node, now),
+            _ => {}
+        }
+        true
+    }
+
+    /// Another kernel runs; its kubelet says so.
+    fn come_back(&mut self, node: &mut Node, now: Time) {
+        let before = core::mem::take(&mut self.boot_id);
+        self.boots += 1;
+        self.boot_id = format!("{}-boot-{}", self.uid, self.boots);
+        if self.behaviour.fault != Some(Fault::WrongKernel) {
+            (self.release, self.digest) = self.target.clone();
+        }
+        node.boot_id.clone_from(&self.boot_id);
+        node.release.clone_from(&self.release);
+        node.ready = self.behaviour.fault != Some(Fault::NotReady);
+        node.lease_renewed = false;
+        let proof = Proof {
+            boot_id: self.claimed_boot(),
+            boot_id_before: before,
+            release: self.release.clone(),
+            nonce_returned: true,
+        };
+        let number = u32::try_from(self.behaviour.models.len()).unwrap_or(u32::MAX);
+        let devices = BTreeMap::from([(Outcome::Paused, number)]);
+        if let Some(attempt) = &mut self.attempt {
+            attempt.state = AttemptState::Returned {
+                since: now,
+                proof,
+                blackout: Some(self.behaviour.blackout),
+                simulated: true,
+                devices: if number > 0 { devices } else { BTreeMap::new() },
+            };
+        }
+    }
+}
