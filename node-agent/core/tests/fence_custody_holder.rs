@@ -1,5 +1,5 @@
 //! Fencing (invariant 5), custody (invariant 8) and the handover with a holder.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
 //! Invariants over random histories, and over a kill at every point of an undisturbed one.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test")]
 mod common;
 
 use std::collections::BTreeSet;
@@ -221,8 +221,9 @@ impl World {
 }
 
 /// Runs to the end; the `kill`-th chance to be killed is taken: after a state is on disk and before its
-/// effects, or after an effect and before its answer is heard. Returns the end and the chances there were.
-fn life(kill: usize) -> (Node, usize) {
+/// effects, or after an effect and before its answer is heard. Returns the end, whether the kernel was
+/// replaced, and the chances there were.
+fn life(kill: usize) -> (Node, bool, usize) {
     let mut world = World::default();
     let mut chances = 0;
     let mut queue: std::collections::VecDeque<Event> = [Event::Begin(Box::new(attempt()))].into();
@@ -257,21 +258,22 @@ fn life(kill: usize) -> (Node, usize) {
             queue.push_back(Event::Stage);
         }
     }
-    (node, chances)
+    (node, world.jumped, chances)
 }
 
 #[test]
 fn invariant_6_killed_anywhere_the_end_is_the_same_or_explicit() {
-    let (undisturbed, chances) = life(usize::MAX);
+    let (undisturbed, _, chances) = life(usize::MAX);
     assert_eq!(undisturbed.name(), StateName::Updated);
     assert_eq!(undisturbed.proof().unwrap().boot_id(), NEXT_BOOT);
     let (mut same, mut explicit) = (0, 0);
     for kill in 1..=chances {
-        let (node, _) = life(kill);
+        let (node, jumped, _) = life(kill);
         match &node {
             Node::Ended(ended) if ended.end == End::Updated => same += 1,
             Node::Ended(ended) => {
                 assert!(!ended.message.is_empty() && ended.end == End::Aborted, "kill {kill}: {ended:?}");
+                assert!(!jumped, "kill {kill}: a node that runs the target says that nothing happened");
                 explicit += 1;
             }
             node => panic!("kill {kill} leaves the node {}", node.name()),

@@ -1,5 +1,5 @@
 //! The node's way, step by step, and what leads off it.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test")]
 mod common;
 
 use std::time::Duration;
@@ -297,6 +297,18 @@ fn invariant_2_a_permission_that_runs_out_before_the_commit_aborts() {
     let t = node.step(Event::IntentWritten, at(30_000));
     assert!(!t.effects.contains(&Effect::Jump) && t.effects.contains(&Effect::ResumeHolders));
     assert_eq!(t.state.name(), StateName::Thawing);
+}
+
+#[test]
+fn invariant_2_leave_alone_does_not_commit_before_the_intent_is_on_disk() {
+    for state in BEFORE {
+        let node = match up_to(state, at(0)) {
+            Node::Before(before) => before.commit(go(&attempt(), at(0)), at(0)).state,
+            other => other,
+        };
+        let jumps = state == StateName::Committing;
+        assert_eq!(node.name() == StateName::Jumping, jumps, "{state}");
+    }
 }
 
 #[test]
