@@ -40,7 +40,7 @@ fn a_node_jumps_proves_it_and_gives_back() {
         (723..5000).contains(&blackout.milliseconds),
         "3 + 700 + 20 ms and what the test took: {blackout:?}"
     );
-    let states: Vec<_> = back.states.iter().map(|s| s.state()).collect();
+    let states: Vec<_> = back.states.iter().map(liveupdate_proto::common::v1::StateTime::state).collect();
     let way = [
         NodeState::Preserving,
         NodeState::Settling,

@@ -1,0 +1,297 @@
+//! The order of the messages, as the holder keeps it.
+//!
+//! ```text
+//! Hello → Welcome{pending: false} → Declare → Verdict ┐
+//!    ┌──────────── Ready ◄────────────────────────────┘
+//!    │ Preserve       ▲ ▲
+//!    ▼                │ │ Resume, or end of file: the guest goes on
+//! Preserved ──────────┘ │
+//!    │ Quiesce          │
+//!    ▼                  │
+//! Stopped ── Commit ► Committed          … jump …
+//!
+//! Hello → Welcome{pending: true} → Reclaim → Grant → attach → Attached → resume → Resumed → Done → Ready
+//! ```
+
+use std::time::Duration;
+
+use liveupdate_proto::handover::v1::envelope::Message;
+use liveupdate_proto::handover::v1::{
+    Attached, Check, Declare, Grant, Hello, Preserved, Quiesced, Reclaim, Refused, Resumed, Verdict,
+};
+
+use crate::frame::{FrameError, Sequence, VERSION};
+use crate::transport::Packet;
+
+/// What a VMM does when it is asked.
+pub trait Guest {
+    /// A file as the transport carries it.
+    type File;
+
+    /// What it has, and the files in the same order.
+    fn declare(&mut self) -> (Declare, Vec<Self::File>);
+    /// The keeper takes its files into custody; the guest runs on.
+    ///
+    /// # Errors
+    /// Why not.
+    fn preserve(&mut self) -> Result<(), String>;
+    /// Stops vCPUs, switches VFIO interrupts off, writes its state.
+    ///
+    /// # Errors
+    /// Why not; then the guest runs on.
+    fn quiesce(&mut self, deadline: Duration) -> Result<Stopped, String>;
+    /// Goes on, on the same kernel or with its files back. Called again for a stop only after it failed.
+    ///
+    /// # Errors
+    /// Why not; the keeper is told nothing then, and keeps what it has.
+    fn resume(&mut self, cause: &str) -> Result<Resumed, String>;
+    /// Takes its files out of the session, opens its devices again.
+    ///
+    /// # Errors
+    /// Why not; it may be asked again.
+    fn attach(&mut self, grant: &Grant, session: Self::File) -> Result<Vec<Check>, String>;
+    /// What would happen to it, by the keeper's word.
+    fn verdict(&mut self, verdict: &Verdict);
+}
+
+/// A guest that stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// The invariant counter when its first vCPU stopped.
+    pub counter: u64,
+    /// Its VFIO interrupts are off.
+    pub interrupts_off: bool,
+    /// Its devices do no DMA.
+    pub dma_quiescent: bool,
+    /// Bytes of state that it wrote.
+    pub state_length: u64,
+}
+
+/// How far the handover is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// `Welcome` is awaited.
+    Greeting,
+    /// `Verdict` is awaited.
+    Declaring,
+    /// Nothing is asked of it.
+    Ready,
+    /// Its files are in custody; the guest runs.
+    Preserved,
+    /// The guest stands still.
+    Stopped,
+    /// The guest stands still until `Resume` or the keeper's end of file.
+    Committed,
+    /// `Grant` is awaited.
+    Reclaiming,
+    /// `Done` is awaited; the guest runs.
+    Returning,
+}
+
+/// Why the handover cannot go on over this connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HandoverError {
+    /// A packet is not in order.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The keeper speaks another version.
+    #[error("the keeper chose version {found}, this side speaks {VERSION}")]
+    Version {
+        /// The keeper's.
+        found: u32,
+    },
+    /// A message that does not fit.
+    #[error("the keeper sent {message} while {progress:?}")]
+    Unexpected {
+        /// Its kind.
+        message: &'static str,
+        /// How far the handover was.
+        progress: Progress,
+    },
+    /// The keeper refused.
+    #[error("the keeper refused: {0}")]
+    Refused(String),
+    /// The VMM could not do what was needed.
+    #[error("the guest could not be brought back: {0}")]
+    Guest(String),
+}
+
+/// One holder's side of the handover; does no I/O.
+pub struct Handover<G: Guest> {
+    name: String,
+    guest: G,
+    sequence: Sequence,
+    attempt: String,
+    progress: Progress,
+}
+
+/// Packets to send, in this order.
+type Answers<F> = Result<Vec<Packet<F>>, HandoverError>;
+
+impl<G: Guest> Handover<G> {
+    /// A holder that has just connected.
+    pub fn new(name: impl Into<String>, guest: G) -> Self {
+        let (attempt, progress) = (String::new(), Progress::Greeting);
+        Self { name: name.into(), guest, sequence: Sequence::default(), attempt, progress }
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// The VMM.
+    pub fn guest(&self) -> &G {
+        &self.guest
+    }
+
+    /// The first packet of the connection.
+    ///
+    /// # Errors
+    /// The name is too long for a packet.
+    pub fn hello(&mut self) -> Answers<G::File> {
+        let hello = Hello { name: self.name.clone(), versions: vec![VERSION] };
+        self.say(Message::Hello(hello))
+    }
+
+    /// A packet came.
+    ///
+    /// # Errors
+    /// The connection cannot go on; a guest that stands still waits for [`Handover::ended`].
+    pub fn receive(&mut self, packet: Packet<G::File>) -> Answers<G::File> {
+        let (attempt, message) = self.sequence.decode(&packet.bytes, packet.files.len())?;
+        match (self.progress, message) {
+            (Progress::Greeting, Message::Welcome(welcome)) if welcome.version != VERSION => {
+                Err(HandoverError::Version { found: welcome.version })
+            }
+            (Progress::Greeting, Message::Welcome(welcome)) if welcome.pending => {
+                self.progress = Progress::Reclaiming;
+                self.say(Message::Reclaim(Reclaim { name: self.name.clone() }))
+            }
+            (Progress::Greeting, Message::Welcome(_)) => self.declare(),
+            (Progress::Declaring | Progress::Ready, Message::Verdict(verdict)) => {
+                self.progress = Progress::Ready;
+                self.guest.verdict(&verdict);
+                Ok(Vec::new())
+            }
+            (Progress::Ready, Message::Preserve(_)) => {
+                self.attempt = attempt;
+                match self.guest.preserve() {
+                    Ok(()) => {
+                        self.progress = Progress::Preserved;
+                        self.say(Message::Preserved(Preserved {}))
+                    }
+                    Err(reason) => self.say(Message::Refused(Refused { reason })),
+                }
+            }
+            // What is about another attempt is late: it is not ours any more.
+            (_, Message::Quiesce(_) | Message::Commit(_)) if attempt != self.attempt => {
+                self.say(Message::Refused(Refused { reason: "this is another attempt".into() }))
+            }
+            (Progress::Preserved, Message::Quiesce(quiesce)) => {
+                self.quiesce(Duration::from_millis(quiesce.deadline_ms))
+            }
+            (Progress::Stopped, Message::Commit(_)) => {
+                self.progress = Progress::Committed;
+                Ok(Vec::new())
+            }
+            (_, Message::Resume(resume)) => self.resume(&resume.cause),
+            (Progress::Reclaiming, Message::Grant(grant)) => self.attach(&grant, packet.files),
+            (Progress::Returning, Message::Done(_)) => self.declare(),
+            (_, Message::Refused(refused)) => Err(HandoverError::Refused(refused.reason)),
+            (progress, message) => Err(HandoverError::Unexpected { message: kind(&message), progress }),
+        }
+    }
+
+    /// The keeper's end of file, or an error: a guest that stands still goes on.
+    ///
+    /// # Errors
+    /// It did not.
+    pub fn ended(&mut self) -> Result<(), HandoverError> {
+        let still = matches!(self.progress, Progress::Stopped | Progress::Committed);
+        // A new connection begins anew.
+        self.progress = Progress::Greeting;
+        self.sequence = Sequence::default();
+        if still {
+            self.guest.resume("the keeper is gone").map_err(HandoverError::Guest)?;
+        }
+        Ok(())
+    }
+
+    /// Says what it has, at first and again after hotplug.
+    ///
+    /// # Errors
+    /// It has more than a packet can carry.
+    pub fn declare(&mut self) -> Answers<G::File> {
+        let (declare, files) = self.guest.declare();
+        let bytes = self.sequence.encode("", Message::Declare(declare), files.len())?;
+        self.progress = Progress::Declaring;
+        Ok(vec![Packet { bytes, files }])
+    }
+
+    fn quiesce(&mut self, deadline: Duration) -> Answers<G::File> {
+        match self.guest.quiesce(deadline) {
+            Ok(stopped) => {
+                self.progress = Progress::Stopped;
+                self.say(Message::Quiesced(Quiesced {
+                    counter: stopped.counter,
+                    interrupts_off: stopped.interrupts_off,
+                    dma_quiescent: stopped.dma_quiescent,
+                    state_length: stopped.state_length,
+                }))
+            }
+            Err(reason) => self.say(Message::Refused(Refused { reason })),
+        }
+    }
+
+    /// Idempotent: a guest that runs says so again.
+    fn resume(&mut self, cause: &str) -> Answers<G::File> {
+        let resumed = match self.progress {
+            Progress::Stopped | Progress::Committed => {
+                self.guest.resume(cause).map_err(HandoverError::Guest)?
+            }
+            Progress::Ready | Progress::Preserved => Resumed::default(),
+            progress => return Err(HandoverError::Unexpected { message: "Resume", progress }),
+        };
+        self.progress = Progress::Ready;
+        self.say(Message::Resumed(resumed))
+    }
+
+    fn attach(&mut self, grant: &Grant, mut files: Vec<G::File>) -> Answers<G::File> {
+        let (Some(session), true) = (files.pop(), files.is_empty()) else {
+            return Err(HandoverError::Guest("Grant comes with exactly one session file".into()));
+        };
+        let checks = self.guest.attach(grant, session).map_err(HandoverError::Guest)?;
+        let mut packets = self.say(Message::Attached(Attached { checks }))?;
+        let resumed = self.guest.resume("the jump is over").map_err(HandoverError::Guest)?;
+        packets.extend(self.say(Message::Resumed(resumed))?);
+        self.progress = Progress::Returning;
+        Ok(packets)
+    }
+
+    fn say(&mut self, message: Message) -> Answers<G::File> {
+        let bytes = self.sequence.encode(&self.attempt, message, 0)?;
+        Ok(vec![Packet { bytes, files: Vec::new() }])
+    }
+}
+
+fn kind(message: &Message) -> &'static str {
+    match message {
+        Message::Hello(_) => "Hello",
+        Message::Welcome(_) => "Welcome",
+        Message::Declare(_) => "Declare",
+        Message::Verdict(_) => "Verdict",
+        Message::Preserve(_) => "Preserve",
+        Message::Preserved(_) => "Preserved",
+        Message::Quiesce(_) => "Quiesce",
+        Message::Quiesced(_) => "Quiesced",
+        Message::Commit(_) => "Commit",
+        Message::Resume(_) => "Resume",
+        Message::Resumed(_) => "Resumed",
+        Message::Reclaim(_) => "Reclaim",
+        Message::Grant(_) => "Grant",
+        Message::Attached(_) => "Attached",
+        Message::Done(_) => "Done",
+        Message::Refused(_) => "Refused",
+    }
+}
