@@ -146,6 +146,8 @@ fn invariant_3_each_device_gets_exactly_one_outcome() {
     assert_eq!(outcomes.take("a", best()), Err(NotTaken::Repeated("a".into())));
     assert_eq!(outcomes.take("c", best()), Err(NotTaken::NotPreserved("c".into())));
     assert_eq!(outcomes.take("z", best()), Err(NotTaken::NotPreserved("z".into())));
+    // "Not back" settles nothing: it may still come.
+    outcomes.take("b", Facts::default()).unwrap();
     assert_eq!(outcomes.missing().collect::<Vec<_>>(), ["b"]);
     let mut finished = outcomes.finish();
     let words: Vec<_> = finished.devices().values().map(|settled| settled.outcome).collect();
