@@ -13,7 +13,7 @@ use kube::core::cel::{Validator, apply_defaults};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{LiveUpdate, LiveUpdatePolicy, NodeLiveUpdate};
+use crate::{LiveUpdate, LiveUpdatePolicy, NodeLiveUpdate, rules};
 
 /// All three definitions, in the order of their names.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
@@ -44,7 +44,9 @@ pub fn check<K: CustomResourceExt + DeserializeOwned>(
 ) -> Result<K, Vec<String>> {
     let crd = definition::<K>();
     let schema = crd.spec.versions.first().and_then(|it| it.schema.as_ref()?.open_api_v3_schema.as_ref());
-    let schema = serde_json::to_value(schema).map_err(|error| vec![error.to_string()])?;
+    let schema = serde_json::to_string(&schema)
+        .and_then(|text| serde_json::from_str(&rules::for_local_evaluation(&text)))
+        .map_err(|error| vec![error.to_string()])?;
     let object = apply_defaults(&schema, object);
     // First whether it can be read at all: rules about a value of the wrong type say nothing useful.
     let read = K::deserialize(&object).map_err(|error| vec![error.to_string()])?;
