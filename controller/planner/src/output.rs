@@ -237,8 +237,8 @@ pub struct NodeReport {
     /// The revision that attempt, aborts and end are of; it can be an older one than the update's. Empty
     /// without an update.
     pub revision: String,
-    /// The attempt, while there is one; afterwards the last one that ended, so that ids are not used
-    /// twice.
+    /// The attempt, while there is one; afterwards the last one that ended. None where the node was on the
+    /// target without one.
     pub attempt: Option<String>,
     /// Attempts undone.
     pub aborts: u32,

@@ -53,7 +53,7 @@ fn of_standing(run: &Run<'_>, node: &Node, standing: &Standing<'_>) -> NodeRepor
         reason: standing.reason,
         message: standing.message.to_string(),
         revision: run.record.revision.clone(),
-        attempt: last_attempt(node),
+        attempt: last_attempt(node).filter(|_| standing.reason != Reason::AlreadyOnTarget),
         aborts: standing.aborts,
         end: standing.end.as_deref().cloned(),
     }
