@@ -1,1 +1,16 @@
-//! liveupdate-controller
+//! The controller: observes a fleet, asks the planner, and executes. The only writer to the Kubernetes API.
+//!
+//! All I/O is behind three traits, [`cluster::Cluster`], [`agents::Agents`] and [`clock::Clock`], and all of
+//! it happens in one thread: a simulation runs this code as it is, and can stop it at every await.
+
+pub mod admin;
+pub mod agents;
+pub mod clock;
+pub mod cluster;
+pub mod convert;
+pub mod engine;
+pub mod knock;
+pub mod lease;
+pub mod metrics;
+pub mod process;
+pub mod world;

@@ -1,0 +1,200 @@
+//! A node's status, from the planner's report and what the agent said.
+
+use liveupdate_crds::conditions::{self, NodeCondition, Saying};
+use liveupdate_crds::node::{DeviceStatus, StepTime};
+use liveupdate_crds::{NodeLiveUpdateSpec, NodeLiveUpdateStatus, UpdateRef};
+use liveupdate_planner::{Epoch, Node, NodeClass, NodeEnd, NodeReport, Reason, Time};
+use liveupdate_proto::common::v1::NodeState;
+
+use super::update_status::marked;
+use super::{int, wire_epoch, wire_time};
+use crate::agents::facts::{NodeFacts, state_word};
+
+/// States that a status holds at most.
+const STEPS: usize = 32;
+
+/// The controller's word for a node: which attempt shall be made.
+pub fn claim(update: UpdateRef, attempt: &str, release: &str, epoch: &Epoch) -> NodeLiveUpdateSpec {
+    NodeLiveUpdateSpec {
+        update: Some(update),
+        revision: Some(revision_of(attempt).to_owned()),
+        attempt: Some(attempt.to_owned()),
+        epoch: Some(wire_epoch(epoch)),
+        desired: Some(release.to_owned()),
+    }
+}
+
+/// The revision that an attempt is of: the beginning of its id.
+pub fn revision_of(attempt: &str) -> &str {
+    attempt.rsplitn(3, '-').nth(2).unwrap_or_default()
+}
+
+/// The word for a node's state. `InFlight` is told by what the node itself said last.
+pub fn state(report: &NodeReport, facts: &NodeFacts) -> &'static str {
+    match report.class {
+        NodeClass::Idle => "Idle",
+        NodeClass::Waiting if report.reason == Reason::Preflight => "Preflight",
+        NodeClass::Waiting => "Queued",
+        NodeClass::Blocked => "Blocked",
+        NodeClass::InFlight => facts.state.filter(|state| !is_end(*state)).map_or("Queued", state_word),
+        NodeClass::Updated => "Updated",
+        NodeClass::Failed => "Failed",
+        NodeClass::Skipped => "Skipped",
+    }
+}
+
+/// The words that are read back as ends are written only by whoever writes an end.
+fn is_end(state: NodeState) -> bool {
+    matches!(
+        state,
+        NodeState::Updated | NodeState::Failed | NodeState::Aborted | NodeState::Blocked | NodeState::Idle
+    )
+}
+
+/// The word for an end.
+const fn end_word(end: &NodeEnd) -> &'static str {
+    match end {
+        NodeEnd::Updated { .. } => "Updated",
+        NodeEnd::Aborted { .. } => "Aborted",
+        NodeEnd::Failed { .. } => "Failed",
+    }
+}
+
+/// The reason that stands in the status. That of a failure is the end's own: it is read back as such.
+pub fn reason(report: &NodeReport, end_of: Option<&str>) -> Reason {
+    match (&report.end, report.class, end_of) {
+        (Some(NodeEnd::Aborted { reason } | NodeEnd::Failed { reason }), _, Some(_))
+        | (Some(NodeEnd::Failed { reason }), NodeClass::Failed, None) => *reason,
+        _ => report.reason,
+    }
+}
+
+/// What is needed beside the report.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The node as it was observed.
+    pub node: &'a Node,
+    /// What its agent said.
+    pub facts: &'a NodeFacts,
+    /// The update of the report.
+    pub update: Option<&'a UpdateRef>,
+    /// Our leadership.
+    pub epoch: &'a Epoch,
+    /// By the wall clock.
+    pub now: Time,
+    /// Write the end of this attempt, whatever the class.
+    pub end_of: Option<&'a str>,
+}
+
+/// The status that the node shall have.
+pub fn status(context: Context<'_>, report: &NodeReport) -> NodeLiveUpdateStatus {
+    let facts = context.facts;
+    let state = match (&report.end, context.end_of) {
+        (Some(end), Some(_)) => end_word(end),
+        _ => state(report, facts),
+    };
+    let reason = reason(report, context.end_of);
+    let (mut verified_at, mut simulated, mut blackout) = (None, facts.simulated, None);
+    match &report.end {
+        Some(NodeEnd::Updated { verified_at: at, blackout: found, simulated: sim, .. }) => {
+            verified_at = Some(wire_time(*at));
+            simulated = *sim;
+            blackout = *found;
+        }
+        Some(NodeEnd::Aborted { .. } | NodeEnd::Failed { .. }) => blackout = facts.blackout,
+        None => {}
+    }
+    let attempt = context.end_of.or(report.attempt.as_deref()).unwrap_or_default();
+    let mut status = NodeLiveUpdateStatus {
+        epoch: Some(wire_epoch(context.epoch)),
+        node_uid: context.node.uid.clone(),
+        kernel: context.node.release.clone(),
+        bundle_digest: (!facts.digest.is_empty()).then(|| facts.digest.clone()),
+        boot_id: context.node.boot_id.clone(),
+        state: state.to_owned(),
+        reason: reason.as_str().to_owned(),
+        message: crate::agents::check::cut(&report.message, 1024).to_owned(),
+        update: context.update.cloned(),
+        update_name: context.update.map(|update| update.name.clone()).unwrap_or_default(),
+        revision: report.revision.clone(),
+        attempt: attempt.to_owned(),
+        aborts: int(report.aborts),
+        verified_at,
+        gates: facts.gates.as_ref().clone(),
+        devices: facts.devices.clone(),
+        device_summary: device_summary(&facts.devices),
+        verdict: verdict(&facts.devices, report),
+        blackout: blackout.map(|found| marked(found, simulated)).unwrap_or_default(),
+        blackout_ms: blackout.and_then(|found| i64::try_from(found.as_millis()).ok()),
+        steps: steps(facts),
+        conditions: Vec::new(),
+    };
+    if blackout.is_none() && simulated && verified_at_is_jump(attempt, &status) {
+        "unmeasured (simulated)".clone_into(&mut status.blackout);
+    }
+    conditions(&mut status, context, report, reason);
+    status
+}
+
+/// The node really jumped: a node that was on the target already has no blackout at all.
+fn verified_at_is_jump(attempt: &str, status: &NodeLiveUpdateStatus) -> bool {
+    !attempt.is_empty() && status.verified_at.is_some()
+}
+
+fn steps(facts: &NodeFacts) -> Vec<StepTime> {
+    let states = facts.states.iter().take(STEPS);
+    states
+        .map(|(state, at)| StepTime { state: state_word(*state).to_owned(), at: wire_time(Time(*at)) })
+        .collect()
+}
+
+fn device_summary(devices: &[DeviceStatus]) -> String {
+    let kept = |device: &&DeviceStatus| {
+        matches!(device.outcome.as_deref(), Some("Uninterrupted" | "Paused" | "Reinitialised"))
+    };
+    if devices.iter().any(|device| device.outcome.is_some()) {
+        format!("{}/{} preserved", devices.iter().filter(kept).count(), devices.len())
+    } else {
+        devices.len().to_string()
+    }
+}
+
+/// What would happen to the devices now, in the words of the column.
+fn verdict(devices: &[DeviceStatus], report: &NodeReport) -> String {
+    let count = |word: &str| devices.iter().filter(|d| d.verdict.as_deref() == Some(word)).count();
+    if report.class == NodeClass::Blocked {
+        return "Blocked".to_owned();
+    }
+    let parts: Vec<String> = ["Blocks", "Preserved", "Stopped", "Untouched"]
+        .into_iter()
+        .map(|word| (word, count(word)))
+        .filter(|(_, count)| *count > 0)
+        .map(|(word, count)| format!("{word} {count}"))
+        .collect();
+    parts.join(", ")
+}
+
+fn conditions(status: &mut NodeLiveUpdateStatus, context: Context<'_>, report: &NodeReport, reason: Reason) {
+    let unwell = matches!(
+        reason,
+        Reason::AgentUnreachable
+            | Reason::AgentMissing
+            | Reason::AgentMisbehaves
+            | Reason::NodeNotReady
+            | Reason::NodeMalformed
+    );
+    let sayings = [
+        (NodeCondition::Ready, !unwell && report.class != NodeClass::Failed),
+        (NodeCondition::Updated, report.class == NodeClass::Updated),
+        (NodeCondition::Blocked, report.class == NodeClass::Blocked),
+    ];
+    for (r#type, holds) in sayings {
+        let saying = Saying { r#type, status: holds.into(), reason, message: String::new() };
+        // Nobody reads the status to write it: the time of the write stands for that of the transition.
+        conditions::upsert(&mut status.conditions, saying, 0, &wire_time(context.now));
+    }
+}
+
+#[cfg(test)]
+#[path = "node_status_tests.rs"]
+mod tests;

@@ -1,0 +1,275 @@
+//! Statuses: ends at once, everything else when it has lasted, so that a rollout costs few writes.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use liveupdate_planner::{NodeClass, NodeEnd, NodeReport, Report};
+
+use super::fold::Done;
+use super::work::Kind;
+use super::{Engine, Knock};
+use crate::agents::Agents;
+use crate::clock::Clock;
+use crate::cluster::{Cluster, NodeStatusDigest};
+use crate::convert::{node_status, record, update_status};
+use crate::world::NodeSide;
+
+/// A class or reason must last so long before it is written.
+const LASTING: Duration = Duration::from_secs(2);
+/// Writes of nodes' statuses that one pass begins, so that the starts of others are not behind them.
+const PER_PASS: usize = 100;
+/// Shortest time between two writes of an update's status that nothing waits for.
+const STATUS: Duration = Duration::from_secs(1);
+
+impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
+    /// Writes the end of an attempt.
+    pub(super) fn record_end(&mut self, node: &str, attempt: &str, report: &Report) {
+        if let Some(report) = report.nodes.get(node) {
+            self.write_node(node, report, Some(attempt));
+        }
+    }
+
+    /// Writes what has lasted, and makes what is missing.
+    pub(super) fn write_node_statuses(&mut self, report: &Report, now: Duration) {
+        let flying: HashSet<&str> = self
+            .world
+            .snapshot
+            .updates
+            .iter()
+            .flat_map(|update| &update.record.in_flight)
+            .map(|entry| entry.node.as_str())
+            .collect();
+        let (mut writes, mut makes, mut next) = (Vec::new(), Vec::new(), None::<Duration>);
+        let mut classes = Vec::new();
+        for (node, side) in self.world.nodes() {
+            let Some(wanted) = report.nodes.get(&node.name) else { continue };
+            let seen = (wanted.class, wanted.reason);
+            let since = match side.class {
+                Some((class, reason, since)) if (class, reason) == seen => since,
+                _ => {
+                    classes.push((node.name.clone(), (wanted.class, wanted.reason, now)));
+                    now
+                }
+            };
+            let Some(object) = self.world.node_update(&node.name) else {
+                if side.answered {
+                    makes.push((node.name.clone(), node.uid.clone(), None));
+                }
+                continue;
+            };
+            if object.owner_uid != node.uid {
+                makes.push((node.name.clone(), node.uid.clone(), Some(object.uid.clone())));
+                continue;
+            }
+            // While the attempt is in a status, its end there is truth that is still needed.
+            let held = flying.contains(node.name.as_str()) && ends(&object.status);
+            let first = object.status.node_uid.is_empty();
+            let update = wanted.update.as_deref().and_then(|name| self.world.update(name));
+            let uid = update.map_or("", |side| side.object.uid.as_str());
+            let same = says(&object.status, wanted, uid) && !(idle(wanted) && stale(object, node, side));
+            if held || (same && !first) {
+                continue;
+            }
+            let over = matches!(wanted.end, Some(NodeEnd::Updated { .. } | NodeEnd::Failed { .. }));
+            let due = if first || over { now } else { since + LASTING };
+            if due <= now {
+                writes.push(node.name.clone());
+            } else {
+                next = Some(next.map_or(due, |at| at.min(due)));
+            }
+        }
+        for (name, class) in classes {
+            if let Some(side) = self.world.side_mut(&name) {
+                side.class = Some(class);
+            }
+        }
+        for (name, uid, left) in makes.into_iter().take(PER_PASS) {
+            self.make(name, uid, left);
+        }
+        for name in writes.into_iter().take(PER_PASS) {
+            if self.work.room(Kind::NodeUpdate) == 0 {
+                // A place that gets free brings the next pass.
+                break;
+            }
+            if let Some(wanted) = report.nodes.get(&name) {
+                self.write_node(&name, wanted, None);
+            }
+        }
+        next.into_iter().for_each(|at| self.wake_at(at));
+    }
+
+    fn make(&mut self, node: String, uid: String, left: Option<String>) {
+        let key = (node.clone(), Kind::NodeUpdate);
+        if self.work.room(Kind::NodeUpdate) == 0 || !self.free(&key, "") {
+            return;
+        }
+        let cluster = Rc::clone(&self.cluster);
+        self.work.begin(key, async move {
+            match left {
+                Some(left) => Done::NodeUpdateLeft { result: cluster.delete_node_update(&node, &left).await },
+                None => {
+                    let result = cluster.create_node_update(&node, &uid).await;
+                    Done::NodeUpdate { version: String::new(), result, notes: Vec::new() }
+                }
+            }
+        });
+    }
+
+    /// Writes a node's status; with an attempt, its end.
+    fn write_node(&mut self, node: &str, report: &NodeReport, end_of: Option<&str>) {
+        let key = (node.to_owned(), Kind::NodeUpdate);
+        let Some((found, side)) = self.world.node(node) else { return };
+        let Some(object) = self.own_node_update(node) else {
+            if end_of.is_some() && self.world.node_update(node).is_none() {
+                // Somebody deleted it: an end needs a place to stand.
+                self.make(node.to_owned(), found.uid.clone(), None);
+            }
+            return;
+        };
+        if !self.free(&key, &object.version) {
+            return;
+        }
+        let version = object.version.clone();
+        let update = report.update.as_deref().and_then(|name| self.world.update(name));
+        let reference = update.map(crate::world::UpdateSide::reference);
+        let context = node_status::Context {
+            node: found,
+            facts: &side.facts,
+            update: reference.as_ref(),
+            epoch: &self.term.epoch,
+            now: self.clock.now(),
+            end_of,
+        };
+        let status = node_status::status(context, report);
+        let newly_blocked = report.class == NodeClass::Blocked && object.status.state != "Blocked";
+        let notes = if end_of.is_some() || newly_blocked {
+            Self::told(found, report, end_of.is_some()).into_iter().collect()
+        } else {
+            Vec::new()
+        };
+        if let Some(side) = self.world.side_mut(node) {
+            side.facts_changed = false;
+        }
+        let (cluster, name) = (Rc::clone(&self.cluster), node.to_owned());
+        self.work.begin(key, async move {
+            let result = cluster.write_node_status(&name, &version, &status).await;
+            Done::NodeUpdate { version, result, notes }
+        });
+    }
+
+    /// Writes the statuses of updates that say something new, each at most once a second.
+    pub(super) fn write_update_statuses(&mut self, report: &Report, now: Duration) {
+        for name in report.updates.keys() {
+            match self.statuses.get(name).map(|last| *last + STATUS).filter(|at| *at > now) {
+                Some(at) => self.wake_at(at),
+                None => {
+                    self.write_update(name, report, now, false);
+                }
+            }
+        }
+        self.statuses.retain(|name, _| report.updates.contains_key(name));
+        self.records.retain(|name, _| report.updates.contains_key(name));
+    }
+
+    /// Writes an update's status if it says something new, or always. True when a write began.
+    pub(super) fn write_update(
+        &mut self,
+        update: &str,
+        report: &Report,
+        now: Duration,
+        always: bool,
+    ) -> bool {
+        let key = (update.to_owned(), Kind::UpdateStatus);
+        let (Some(side), Some(wanted)) = (self.world.update(update), report.updates.get(update)) else {
+            return false;
+        };
+        let object = &side.object;
+        // What cannot be read is not written over: it may be what a newer version wrote.
+        if object.status.is_err()
+            || !self.free(&key, &object.version)
+            || self.work.busy(&(update.to_owned(), Kind::Finalizer))
+        {
+            return false;
+        }
+        let mut problems = side.problems.clone();
+        problems.extend(self.world.policy_problem().map(str::to_owned));
+        let context = update_status::Context {
+            object,
+            epoch: &self.term.epoch,
+            now: self.clock.now(),
+            problems: &problems,
+        };
+        let own = report.nodes.iter().filter(|(_, node)| node.update.as_deref() == Some(update));
+        let status = update_status::status(context, wanted, own);
+        if !always {
+            let before = object.status.as_ref().ok();
+            // A record that changes is committed, and takes everything else along.
+            let commits = before.map(record::update).unwrap_or_default() != wanted.record;
+            let changed = before.is_none_or(|before| !update_status::same(before, &status));
+            if commits || !changed {
+                self.statuses.insert(update.to_owned(), now);
+                return false;
+            }
+        }
+        self.statuses.insert(update.to_owned(), now);
+        let Some(side) = self.world.update(update) else { return false };
+        let notes = Self::turned(&side.object, &status);
+        let (name, version) = (side.object.name.clone(), side.object.version.clone());
+        let cluster = Rc::clone(&self.cluster);
+        self.work.begin(key, async move {
+            let result = cluster.write_update_status(&name, &version, &status).await;
+            Done::Update { version, result, notes }
+        });
+        true
+    }
+}
+
+fn ends(status: &NodeStatusDigest) -> bool {
+    matches!(status.state.as_str(), "Updated" | "Failed" | "Aborted")
+}
+
+fn idle(report: &NodeReport) -> bool {
+    matches!(report.class, NodeClass::Idle | NodeClass::Waiting | NodeClass::Blocked)
+}
+
+/// Kernel, gates or devices are others than those that were written.
+fn stale(
+    object: &crate::cluster::NodeUpdateObject,
+    node: &liveupdate_planner::Node,
+    side: &NodeSide,
+) -> bool {
+    (side.facts_changed && side.answered) || object.status.kernel != node.release
+}
+
+/// Whether the status says what the report says, as far as a write is worth it.
+fn says(status: &NodeStatusDigest, report: &NodeReport, update_uid: &str) -> bool {
+    let class = match status.state.as_str() {
+        "Idle" => NodeClass::Idle,
+        "Queued" | "Preflight" => NodeClass::Waiting,
+        "Blocked" => NodeClass::Blocked,
+        "Updated" => NodeClass::Updated,
+        "Failed" => NodeClass::Failed,
+        "Skipped" => NodeClass::Skipped,
+        _ => NodeClass::InFlight,
+    };
+    // `Queued` is what an attempt says before its agent said anything.
+    let class = match (class, report.class) {
+        (NodeClass::Waiting, NodeClass::InFlight) if report.attempt.as_deref() == Some(&status.attempt) => {
+            NodeClass::InFlight
+        }
+        (class, _) => class,
+    };
+    class == report.class
+        && status.reason == node_status::reason(report, None).as_str()
+        && status.update_uid == update_uid
+        && (report.update.is_none() || status.revision == report.revision)
+        && i64::from(status.aborts) == i64::from(report.aborts)
+}
+
+impl Knock {
+    /// A knock of this node.
+    pub fn new(node: &str, uid: &str) -> Self {
+        Self { node: node.to_owned(), uid: uid.to_owned() }
+    }
+}

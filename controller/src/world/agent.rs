@@ -1,0 +1,346 @@
+//! Folding what agents answer into the snapshot. Volatile: after a restart it is asked for again.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use liveupdate_planner::{Agent, AgentFacts, AttemptFacts, AttemptState, Node, Reason, Time, Verdict};
+use liveupdate_proto::common::v1::{AttemptReport, NodeState};
+use liveupdate_proto::node::v1::{InspectReply, OutcomeReply, PreflightReply, Receipt};
+
+use super::{NodeSide, World};
+use crate::agents::{AgentError, check, facts};
+
+/// Who a preflight was for.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// UID of the update.
+    pub update_uid: String,
+    /// Its revision.
+    pub revision: String,
+}
+
+impl World {
+    /// The agent told all that it knows.
+    pub fn inspected(&mut self, node: &str, reply: &InspectReply, now: Time) {
+        let Some((node, side)) = self.node_mut(node) else { return };
+        answer(node, side, (&reply.boot_id, &reply.release), |known| {
+            known.digest.clone_from(&reply.bundle_digest);
+            known.models = facts::models(&reply.devices);
+        });
+        side.facts.simulated = reply.simulated;
+        side.facts.digest.clone_from(&reply.bundle_digest);
+        let devices = facts::devices(&reply.devices, &side.facts.devices);
+        side.facts_changed |= share(&mut side.facts.gates, facts::gates(&reply.gates));
+        side.facts_changed |= devices != side.facts.devices;
+        side.facts.devices = devices;
+        // A run that is under way tells more, and sooner.
+        if side.session.is_none() {
+            match &reply.attempt {
+                Some(report) if !report.confirmed => attempt(node, side, report, now),
+                _ => forget_attempt(node),
+            }
+        }
+    }
+
+    /// The agent answered a preflight.
+    pub fn preflighted(&mut self, node: &str, asked: Asked, reply: &PreflightReply, now: Time) {
+        let Some((node, side)) = self.node_mut(node) else { return };
+        let blocked = (!reply.clear).then(|| {
+            // A word that nobody knows blocks all the same: a newer agent has newer reasons.
+            let reason = facts::reason(&reply.reason).unwrap_or(Reason::GateNotPassed);
+            (reason, check::cut(&reply.message, 512).to_owned())
+        });
+        let verdict = Verdict { update_uid: asked.update_uid, revision: asked.revision, at: now, blocked };
+        answer(node, side, (&reply.boot_id, &reply.release), |known| {
+            known.digest.clone_from(&reply.bundle_digest);
+            known.models = facts::models(reply.devices.iter().filter_map(|verdict| verdict.device.as_ref()));
+            known.verdict = Some(verdict);
+        });
+        side.facts.simulated = reply.simulated;
+        side.facts.digest.clone_from(&reply.bundle_digest);
+        side.facts.devices = facts::verdicts(&reply.devices, &side.facts.devices);
+        share(&mut side.facts.gates, facts::gates(&reply.gates));
+    }
+
+    /// The agent will not even look at the update: that is in its way.
+    pub fn preflight_refused(&mut self, node: &str, asked: Asked, why: &str, now: Time) {
+        let Some((node, _)) = self.node_mut(node) else { return };
+        let blocked = Some((Reason::GateNotPassed, format!("its agent refuses: {}", check::cut(why, 400))));
+        let verdict = Verdict { update_uid: asked.update_uid, revision: asked.revision, at: now, blocked };
+        if let Agent::Answered(known) = &mut node.agent {
+            known.verdict = Some(verdict);
+        } else {
+            let facts = AgentFacts {
+                boot_id: node.boot_id.clone(),
+                release: node.release.clone(),
+                verdict: Some(verdict),
+                ..AgentFacts::default()
+            };
+            node.agent = Agent::Answered(facts);
+        }
+    }
+
+    /// The agent told what became of an attempt; none: it never began there.
+    pub fn outcome(&mut self, node: &str, reply: Option<&OutcomeReply>, now: Time) {
+        let Some((node, side)) = self.node_mut(node) else { return };
+        let Some(reply) = reply else {
+            side.failures = 0;
+            side.answered = true;
+            // The call was understood: whatever else is known of the agent stays.
+            match &mut node.agent {
+                Agent::Answered(known) => known.attempt = None,
+                _ => side.inspect_due = Duration::ZERO,
+            }
+            return;
+        };
+        // Only an Inspect tells which bundle runs in another boot.
+        answer(node, side, (&reply.boot_id, &reply.release), |_| {});
+        if let Some(report) = &reply.attempt {
+            attempt(node, side, report, now);
+        }
+    }
+
+    /// An attempt goes on, as its run tells.
+    pub fn run_state(&mut self, node: &str, attempt_id: &str, state: NodeState, at: i64) {
+        let Some((node, side)) = self.node_mut(node) else { return };
+        if state == NodeState::Unspecified {
+            return;
+        }
+        side.facts.state = Some(state);
+        if side.facts.states.last().map(|(last, _)| *last) != Some(state) && side.facts.states.len() < 32 {
+            side.facts.states.push((state, at));
+        }
+        let permitted = side.permitted.as_deref() == Some(attempt_id);
+        let state = if permitted { AttemptState::Permitted } else { AttemptState::Preparing };
+        // A state that was on its way does not take back the request for the permission.
+        if !matches!(known_state(node), Some(AttemptState::AsksPermission { .. })) || permitted {
+            set_attempt(node, attempt_id, state);
+        }
+    }
+
+    /// A run began: the attempt is known to be under way from here on.
+    pub fn run_began(&mut self, node: &str, attempt_id: &str) {
+        let Some((node, side)) = self.node_mut(node) else { return };
+        side.facts.states.clear();
+        side.facts.state = None;
+        side.facts.blackout = None;
+        let permitted = side.permitted.as_deref() == Some(attempt_id);
+        let state = if permitted { AttemptState::Permitted } else { AttemptState::Preparing };
+        set_attempt(node, attempt_id, state);
+    }
+
+    /// The node is ready to jump.
+    pub fn run_asks(&mut self, node: &str, attempt_id: &str, receipt: &Receipt) {
+        let Some((node, side)) = self.node_mut(node) else { return };
+        if side.permitted.as_deref() == Some(attempt_id) {
+            // It asks again, so that the first permission did not reach it or ran out.
+            side.permitted = None;
+        }
+        let state =
+            AttemptState::AsksPermission { receipt: receipt.id.clone(), boot_id: receipt.boot_id.clone() };
+        set_attempt(node, attempt_id, state);
+    }
+
+    /// The permission was sent.
+    pub fn permitted(&mut self, node: &str, attempt_id: &str) {
+        let Some((node, side)) = self.node_mut(node) else { return };
+        side.permitted = Some(attempt_id.to_owned());
+        set_attempt(node, attempt_id, AttemptState::Permitted);
+    }
+
+    /// The node jumps.
+    pub fn jumping(&mut self, node: &str, attempt_id: &str, now: Time) {
+        let Some((node, side)) = self.node_mut(node) else { return };
+        side.facts.state = Some(NodeState::Jumping);
+        side.lease_base = None;
+        node.lease_renewed = false;
+        set_attempt(node, attempt_id, AttemptState::Jumping { since: now });
+    }
+
+    /// The attempt ended without a jump, or an agent told of one outside of its run.
+    pub fn attempt_report(&mut self, node: &str, report: &AttemptReport, now: Time) {
+        let Some((node, side)) = self.node_mut(node) else { return };
+        attempt(node, side, report, now);
+    }
+
+    /// A run broke off without saying why. After the permission the likeliest cause is the jump itself.
+    pub fn run_broke(&mut self, node: &str, attempt_id: &str, error: &AgentError, now: Time) {
+        let Some((node_ref, side)) = self.node_mut(node) else { return };
+        side.outcome_due = Duration::ZERO;
+        if side.permitted.as_deref() == Some(attempt_id) {
+            side.facts.state = Some(NodeState::Jumping);
+            side.lease_base = None;
+            node_ref.lease_renewed = false;
+            set_attempt(node_ref, attempt_id, AttemptState::Jumping { since: now });
+        } else if let AgentError::Misbehaves(why) = error {
+            misbehaves(node_ref, why);
+        } else if let AgentError::Unreachable(why) = error {
+            self.unreachable(node, why, now);
+        } else {
+            // Refused: whatever it thinks of the attempt, it says so when it is asked.
+            set_attempt(node_ref, attempt_id, AttemptState::Preparing);
+        }
+    }
+
+    /// The agent forgot the attempt, as it was told to.
+    pub fn confirmed(&mut self, node: &str, attempt_id: &str) {
+        let Some((node, side)) = self.node_mut(node) else { return };
+        if side.permitted.as_deref() == Some(attempt_id) {
+            side.permitted = None;
+        }
+        if let Agent::Answered(known) = &mut node.agent
+            && known.attempt.as_ref().is_some_and(|known| known.attempt == attempt_id)
+        {
+            known.attempt = None;
+        }
+    }
+
+    /// A call failed.
+    pub fn call_failed(&mut self, node: &str, error: &AgentError, now: Time) {
+        match error {
+            AgentError::Unreachable(why) => self.unreachable(node, why, now),
+            AgentError::Misbehaves(why) => {
+                if let Some((node, side)) = self.node_mut(node) {
+                    side.failures += 1;
+                    misbehaves(node, why);
+                }
+            }
+            // It is there and answers in order; that it will not is for whoever asked.
+            AgentError::NotFound(_) | AgentError::Refused(_) => {}
+        }
+    }
+
+    fn unreachable(&mut self, node: &str, why: &str, now: Time) {
+        let Some((node, side)) = self.node_mut(node) else { return };
+        side.failures += 1;
+        match &mut node.agent {
+            // A node that jumps is silent by nature.
+            Agent::Answered(AgentFacts {
+                attempt: Some(AttemptFacts { state: AttemptState::Jumping { .. }, .. }),
+                ..
+            }) => {}
+            Agent::Unreachable { why: known, .. } => why.clone_into(known),
+            Agent::Unasked | Agent::Misbehaves { .. } | Agent::Answered(_) => {
+                let never = !side.answered;
+                node.agent = Agent::Unreachable { since: now, never, why: why.to_owned() };
+            }
+        }
+    }
+}
+
+fn misbehaves(node: &mut Node, why: &str) {
+    let why = check::cut(why, 512).to_owned();
+    node.agent = Agent::Misbehaves { why };
+}
+
+/// The agent answered: from here on it is known by this boot.
+fn answer(
+    node: &mut Node,
+    side: &mut NodeSide,
+    (boot_id, release): (&str, &str),
+    fill: impl FnOnce(&mut AgentFacts),
+) {
+    side.failures = 0;
+    side.answered = true;
+    let mut known = match std::mem::replace(&mut node.agent, Agent::Unasked) {
+        Agent::Answered(known) => known,
+        Agent::Unasked | Agent::Unreachable { .. } | Agent::Misbehaves { .. } => AgentFacts::default(),
+    };
+    if known.boot_id != boot_id {
+        // What was found out in another boot says nothing about this one.
+        known.verdict = None;
+        boot_id.clone_into(&mut known.boot_id);
+    }
+    release.clone_into(&mut known.release);
+    fill(&mut known);
+    node.agent = Agent::Answered(known);
+}
+
+fn known_state(node: &Node) -> Option<&AttemptState> {
+    match &node.agent {
+        Agent::Answered(known) => known.attempt.as_ref().map(|attempt| &attempt.state),
+        _ => None,
+    }
+}
+
+fn forget_attempt(node: &mut Node) {
+    if let Agent::Answered(known) = &mut node.agent {
+        known.attempt = None;
+    }
+}
+
+fn set_attempt(node: &mut Node, attempt: &str, state: AttemptState) {
+    if let Agent::Answered(known) = &mut node.agent {
+        known.attempt = Some(AttemptFacts { attempt: attempt.to_owned(), state });
+    } else {
+        // It answered on a stream; the rest is filled in by the next Inspect.
+        let facts = AgentFacts {
+            boot_id: node.boot_id.clone(),
+            release: node.release.clone(),
+            attempt: Some(AttemptFacts { attempt: attempt.to_owned(), state }),
+            ..AgentFacts::default()
+        };
+        node.agent = Agent::Answered(facts);
+    }
+}
+
+/// Takes a report of an attempt; one that makes no sense is no report.
+fn attempt(node: &mut Node, side: &mut NodeSide, report: &AttemptReport, now: Time) {
+    let permitted = side.permitted.as_deref() == Some(report.attempt.as_str());
+    match facts::attempt_state(report, permitted, now) {
+        Ok(state) => {
+            // The first sight of a state counts, not the last: deadlines begin there.
+            let state = match (known_attempt(node, &report.attempt), state) {
+                (Some(AttemptState::Jumping { since }), AttemptState::Jumping { .. }) => {
+                    AttemptState::Jumping { since: *since }
+                }
+                (
+                    Some(AttemptState::Reclaiming { since, .. } | AttemptState::Returned { since, .. }),
+                    AttemptState::Reclaiming { proof, .. },
+                ) => AttemptState::Reclaiming { since: *since, proof },
+                (
+                    Some(AttemptState::Reclaiming { since, .. } | AttemptState::Returned { since, .. }),
+                    AttemptState::Returned { proof, blackout, simulated, devices, .. },
+                ) => AttemptState::Returned { since: *since, proof, blackout, simulated, devices },
+                (_, state) => state,
+            };
+            let before_jump = matches!(
+                state,
+                AttemptState::Preparing | AttemptState::Permitted | AttemptState::AsksPermission { .. }
+            );
+            side.facts.state = Some(report.state());
+            side.facts.states = report.states.iter().map(|s| (s.state(), s.unix_ms)).take(32).collect();
+            facts::outcomes(report, &mut side.facts.devices);
+            side.facts.blackout = report
+                .blackout
+                .as_ref()
+                .filter(|blackout| blackout.measured)
+                .map(|blackout| Duration::from_millis(blackout.milliseconds));
+            // Only its run brings the receipt: a request for permission is not taken back by a report.
+            let asks =
+                matches!(known_attempt(node, &report.attempt), Some(AttemptState::AsksPermission { .. }));
+            if !(asks && before_jump && side.session.is_some()) {
+                set_attempt(node, &report.attempt, state);
+            }
+        }
+        Err(why) => misbehaves(node, &why),
+    }
+}
+
+fn known_attempt<'a>(node: &'a Node, attempt: &str) -> Option<&'a AttemptState> {
+    match &node.agent {
+        Agent::Answered(known) => {
+            known.attempt.as_ref().filter(|known| known.attempt == attempt).map(|known| &known.state)
+        }
+        _ => None,
+    }
+}
+
+/// Keeps the old list when nothing changed, so that equal ones stay shared.
+fn share<T: PartialEq>(kept: &mut Rc<Vec<T>>, new: Vec<T>) -> bool {
+    let changed = **kept != new;
+    if changed {
+        *kept = Rc::new(new);
+    }
+    changed
+}

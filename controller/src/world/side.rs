@@ -1,0 +1,57 @@
+//! What is known of a node that the planner does not need.
+
+use std::time::Duration;
+
+use liveupdate_planner::{NodeClass, Reason};
+use liveupdate_proto::node::v1::Permission;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::agents::facts::NodeFacts;
+
+/// A `Run` that is under way.
+#[derive(Debug)]
+pub struct Session {
+    /// Which attempt.
+    pub attempt: String,
+    /// Tells this run from a later one of the same attempt.
+    pub serial: u64,
+    /// Where permissions go.
+    pub permits: UnboundedSender<Permission>,
+}
+
+/// Beside a node of the snapshot. All times are by the monotonic clock.
+#[derive(Debug, Default)]
+pub struct NodeSide {
+    /// Version of the Node that was seen.
+    pub version: String,
+    /// Its taints, for the test of a patch.
+    pub taints: Vec<serde_json::Value>,
+    /// It has annotations.
+    pub has_annotations: bool,
+    /// Our annotation is among them.
+    pub has_mark: bool,
+    /// `host:port` of its agent.
+    pub address: Option<String>,
+    /// What its agent said, for its status.
+    pub facts: NodeFacts,
+    /// When it is inspected next.
+    pub inspect_due: Duration,
+    /// Failed calls in a row.
+    pub failures: u32,
+    /// It answered this controller at least once.
+    pub answered: bool,
+    /// A `Run` that is under way.
+    pub session: Option<Session>,
+    /// The attempt that we gave our permission for.
+    pub permitted: Option<String>,
+    /// When an attempt's outcome may be asked for again.
+    pub outcome_due: Duration,
+    /// When the node's Lease may be read again.
+    pub lease_due: Duration,
+    /// Version of its Lease when its return was seen, with the boot that it is about.
+    pub lease_base: Option<(String, String)>,
+    /// What the report says of it, and since when; written once it has lasted.
+    pub class: Option<(NodeClass, Reason, Duration)>,
+    /// Gates or devices differ from what was written last.
+    pub facts_changed: bool,
+}
