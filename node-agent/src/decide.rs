@@ -1,8 +1,10 @@
 //! Reads the node and lets the core judge it.
 
-use liveupdate_host::{Host, HostError, Target};
-use liveupdate_node_core::verdict::{Demands, Fate, judge};
-use liveupdate_proto::common::v1::Gate;
+use std::collections::BTreeSet;
+
+use liveupdate_host::{Gate, Host, HostError, Target};
+use liveupdate_node_core::node::{Plan, ScopedDevice};
+use liveupdate_node_core::verdict::{Demands, judge};
 use liveupdate_proto::node::v1::DeviceVerdict;
 
 use crate::convert;
@@ -16,16 +18,31 @@ pub(crate) struct Decision {
     pub(crate) message: String,
     pub(crate) gates: Vec<Gate>,
     pub(crate) devices: Vec<DeviceVerdict>,
-    /// Addresses of devices to preserve.
-    pub(crate) preserve: Vec<String>,
-    /// Addresses of devices whose holders are stopped.
-    pub(crate) stop: Vec<String>,
+    /// What an attempt does with each device.
+    pub(crate) scope: Vec<ScopedDevice>,
+    /// Holders of memory alone that take part.
+    pub(crate) holders: BTreeSet<String>,
 }
 
 impl Decision {
     /// Why the node is blocked, in a sentence.
     pub(crate) fn sentence(&self) -> String {
         format!("{}: {}", self.reason, self.message)
+    }
+
+    /// Addresses of the devices that are preserved.
+    pub(crate) fn preserve(&self) -> Vec<String> {
+        self.planned(|plan| matches!(plan, Plan::Preserve(_)))
+    }
+
+    /// Addresses of the devices whose holders are stopped.
+    pub(crate) fn stop(&self) -> Vec<String> {
+        self.planned(|plan| matches!(plan, Plan::Stop))
+    }
+
+    fn planned(&self, wanted: impl Fn(&Plan) -> bool) -> Vec<String> {
+        let scoped = self.scope.iter().filter(|device| wanted(&device.plan));
+        scoped.map(|device| device.address.clone()).collect()
     }
 }
 
@@ -43,17 +60,15 @@ pub(crate) fn read(
         Some((reason, message)) => (reason.as_str().to_owned(), message.clone()),
         None => (String::new(), String::new()),
     };
-    let addresses = |fate: Fate| {
-        let of_fate = verdict.devices.iter().filter(|judged| judged.fate == fate);
-        of_fate.map(|judged| judged.device.address.clone()).collect()
-    };
+    let holds = |name: &str| devices.iter().any(|device| device.holder == name);
+    let alone = holders.iter().filter(|holder| holder.aware && !holds(&holder.name));
     Ok(Decision {
         clear: verdict.blocked.is_none(),
         reason,
         message,
-        gates: gates.iter().map(Into::into).collect(),
+        scope: verdict.scope(),
+        holders: alone.map(|holder| holder.name.clone()).collect(),
         devices: verdict.devices.iter().map(Into::into).collect(),
-        preserve: addresses(Fate::Preserved),
-        stop: addresses(Fate::Stopped),
+        gates,
     })
 }

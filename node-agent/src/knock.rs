@@ -20,6 +20,8 @@ use crate::run;
 
 /// For one call.
 const CALL: Duration = Duration::from_secs(10);
+/// How often the keeper is looked at where facts are not.
+const SELDOM: Duration = Duration::from_mins(1);
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 /// A controller that asks for more quiet than this is not obeyed.
 const LONGEST_QUIET: Duration = Duration::from_mins(10);
@@ -151,25 +153,25 @@ fn said(error: &TlsError) -> String {
     format!("{}: {error}", error.reason())
 }
 
-/// Knocks when facts change, and while a return is on its way, until the agent ends.
+/// Knocks when facts change, and when a return goes on, until the agent ends. What the controller itself
+/// sets in motion needs no watching.
 async fn watch(node: Arc<Node>) {
     let watching = async {
-        let mut known = None;
-        let mut facts_due = Instant::now();
+        let mut known = kept_state(&node).await.unwrap_or(None);
+        let mut print = fingerprint(&node).await;
         loop {
-            let before = known;
-            known = kept_state(&node).await.unwrap_or(before);
-            if before.is_some() && known != before {
+            let moving = known.is_some_and(run::is_moving);
+            let rarely = node.limits.watch_facts.unwrap_or(SELDOM);
+            tokio::time::sleep(if moving { node.limits.watch_return } else { rarely / 2 + some(rarely) })
+                .await;
+            let state = kept_state(&node).await.unwrap_or(known);
+            let now = if moving { print } else { fingerprint(&node).await };
+            // A reading that failed is no change.
+            if state != known || (now.is_some() && print.is_some() && now != print) {
                 node.knocker.knock(KnockCause::Changed);
             }
-            // Only a return changes without a call; all else is looked at rarely.
-            if known.is_some_and(|state| run::is_committed(state) || state == NodeState::Thawing) {
-                tokio::time::sleep(node.limits.watch_return).await;
-                continue;
-            }
-            let Some(period) = node.limits.watch_facts else { return };
-            facts_due += period;
-            wait_and_compare(&node, period).await;
+            known = state;
+            print = now.or(print);
         }
     };
     tokio::select! {
@@ -178,23 +180,15 @@ async fn watch(node: Arc<Node>) {
     }
 }
 
-async fn wait_and_compare(node: &Arc<Node>, period: Duration) {
-    let before = facts(node).await;
-    tokio::time::sleep(period / 2 + some(period)).await;
-    let after = facts(node).await;
-    if before.is_ok() && after.is_ok() && before.ok() != after.ok() {
-        node.knocker.knock(KnockCause::Changed);
-    }
-}
-
-/// A fingerprint of everything that a verdict rests on.
-async fn facts(node: &Arc<Node>) -> Result<u64, Status> {
-    node.on_host(|node| {
+/// A fingerprint of everything that a verdict rests on; none when it is not wanted or cannot be read.
+async fn fingerprint(node: &Arc<Node>) -> Option<u64> {
+    node.limits.watch_facts?;
+    let read = node.on_host(|node| {
         let host = &node.host;
         let facts = format!("{:?}{:?}{:?}", host.gates(None)?, host.devices()?, host.holders()?);
         Ok(fixed_hash(&facts))
-    })
-    .await
+    });
+    read.await.ok()
 }
 
 fn fixed_hash(value: &impl Hash) -> u64 {

@@ -1,5 +1,5 @@
 //! The node's face: gRPC over mTLS towards the controller; gates, staging and verdicts over a
-//! [`liveupdate_host::Host`]; the attempt itself by the keeper.
+//! [`liveupdate_host::Host`]; the attempt itself by the keeper ([`liveupdate_keeper::KeeperClient`]).
 //!
 //! The agent holds no truth that matters. It may be killed at any time: what is in custody is the keeper's,
 //! and the agent asks it. Many agents live in one process ([`AgentServer::spawn`]): none has a runtime or a
@@ -9,7 +9,6 @@ mod config;
 mod convert;
 mod decide;
 mod fence;
-mod keeper;
 mod knock;
 mod misbehaviour;
 mod node;
@@ -19,7 +18,6 @@ mod service;
 mod stage;
 
 pub use config::{AgentConfig, Limits};
-pub use keeper::{Keeper, KeeperError};
 #[cfg(feature = "faults")]
 pub use misbehaviour::Misbehaviour;
 pub use server::{AgentError, AgentHandle, AgentServer, Ending};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use liveupdate_host::{Host, HostError};
+use liveupdate_keeper::{ClientError, KeeperClient};
 use liveupdate_proto::MINOR_VERSION;
 use liveupdate_proto::common::v1::{AttemptReport, Subject};
 use liveupdate_proto::keeper::v1::{Reply, Request, refusal::Cause, reply, request};
@@ -13,7 +14,6 @@ use tonic::Status;
 
 use crate::config::Limits;
 use crate::fence::{Fence, Fenced};
-use crate::keeper::{Keeper, KeeperError};
 use crate::knock::Knocker;
 use crate::misbehaviour::Misbehaviour;
 use crate::run::Runs;
@@ -28,7 +28,7 @@ pub(crate) struct Node {
     pub(crate) uid: String,
     pub(crate) limits: Limits,
     pub(crate) host: Arc<dyn Host>,
-    keeper: Arc<dyn Keeper>,
+    keeper: Arc<dyn KeeperClient>,
     fence: Fence,
     pub(crate) misbehaviour: Misbehaviour,
     pub(crate) knocker: Knocker,
@@ -43,7 +43,7 @@ impl Node {
     pub(crate) fn new(
         config: &crate::AgentConfig,
         host: Arc<dyn Host>,
-        keeper: Arc<dyn Keeper>,
+        keeper: Arc<dyn KeeperClient>,
         knocker: Knocker,
         ending: CancellationToken,
     ) -> Self {
@@ -117,11 +117,14 @@ impl Node {
             Ok(Ok(Reply { message: None })) => {
                 Err(Refusal::KeeperUnreachable.status("the keeper's answer is empty"))
             }
-            Ok(Err(KeeperError::PoweredOff)) => {
+            Ok(Err(error @ ClientError::PoweredOff)) => {
                 self.power_off();
-                Err(Refusal::PoweredOff.status(KeeperError::PoweredOff.to_string()))
+                Err(Refusal::PoweredOff.status(error.to_string()))
             }
-            Ok(Err(error)) => Err(Refusal::KeeperUnreachable.status(error.to_string())),
+            Ok(Err(error)) => {
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+                Err(Refusal::KeeperUnreachable.status(format!("{error}{}", cause.unwrap_or_default())))
+            }
             Err(_) => Err(Refusal::KeeperUnreachable.status("the call to the keeper broke off")),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use liveupdate_host::Host;
+use liveupdate_keeper::KeeperClient;
 use liveupdate_proto::node::v1::node_server::NodeServer;
 use liveupdate_proto::refusal::Refusal;
 use liveupdate_proto::tls::{AcceptLimits, Credentials, Identity, Peer, TlsError, incoming};
@@ -17,7 +18,6 @@ use tonic::transport::Server;
 use tonic::{Request, Status};
 
 use crate::config::AgentConfig;
-use crate::keeper::Keeper;
 use crate::knock::{self, Knocker};
 use crate::node::Node;
 use crate::run;
@@ -79,7 +79,7 @@ impl AgentServer {
     pub async fn spawn(
         config: AgentConfig,
         host: Arc<dyn Host>,
-        keeper: Arc<dyn Keeper>,
+        keeper: Arc<dyn KeeperClient>,
     ) -> Result<AgentHandle, AgentError> {
         let credentials = Credentials::load(&config.tls_dir, 1)
             .map(Arc::new)

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use liveupdate_node_core::node as core;
 use liveupdate_proto::common::v1::{AttemptReport, NodeState, Subject};
 use liveupdate_proto::controller::v1::KnockCause;
-use liveupdate_proto::keeper::v1::{Abort, Jump, Preserve, Settle, Status as AskStatus, reply, request};
+use liveupdate_proto::keeper::v1::{Abort, Jump, Preserve, Settle, reply, request};
+use liveupdate_proto::node::v1::Receipt;
 use liveupdate_proto::refusal::Refusal;
 use tonic::{Code, Status};
 
 use super::attempt::{Attempt, End, Grant};
-use super::receipt;
+use super::states::{is_committed, is_over, is_undoable, name, status};
 use crate::decide::{self, Decision};
 use crate::node::{Node, refused};
 
@@ -22,6 +24,10 @@ const POLL: Duration = Duration::from_millis(100);
 enum Stop {
     /// Nothing of it stands in the keeper, or the keeper cannot be reached: nothing to undo from here.
     Broken(Status),
+    /// The keeper ended it by itself.
+    Ended(Box<AttemptReport>),
+    /// The keeper refused a step; nothing was changed by it.
+    Refused(Status),
     /// It must be undone, and this is why.
     Undo(String),
 }
@@ -41,7 +47,9 @@ pub(super) fn spawn(node: Arc<Node>, attempt: Arc<Attempt>) {
             end = drive(&node, &attempt) => end,
             () = node.ending.cancelled() => End::Broken(Refusal::PoweredOff.status("the agent ends")),
         };
-        if let End::Broken(status) = &end {
+        if let End::Broken(status) = &end
+            && !matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument)
+        {
             tracing::warn!(node = node.name, attempt = attempt.id, %status, "the attempt is not followed further");
             tokio::spawn(adopt_orphan(Arc::clone(&node)));
         }
@@ -80,6 +88,11 @@ async fn drive(node: &Arc<Node>, attempt: &Attempt) -> End {
     match steps(node, attempt).await {
         Ok(end) => end,
         Err(Stop::Broken(status)) => End::Broken(status),
+        Err(Stop::Ended(report)) => {
+            unstage(node).await;
+            End::Report(report)
+        }
+        Err(Stop::Refused(status)) => undo(node, attempt, status.message().to_owned()).await,
         Err(Stop::Undo(why)) => undo(node, attempt, why).await,
     }
 }
@@ -98,34 +111,18 @@ async fn steps(node: &Arc<Node>, attempt: &Attempt) -> Result<End, Stop> {
         Err(status) => return Err(Stop::Undo(status.message().to_owned())),
     };
 
-    if resumed.is_none_or(|state| state <= NodeState::Preserving) {
-        enter(node, attempt, NodeState::Preserving).await?;
-        let preserve = Preserve {
-            target: attempt.order.start.target.clone(),
-            demands: attempt.order.start.demands.clone(),
-            preserve: decision.preserve,
-            stop: decision.stop,
-        };
-        match ask(node, attempt, request::Message::Preserve(preserve)).await {
-            Ok(Some(end)) => return Ok(end),
-            Ok(None) => {}
-            // The keeper took nothing for it, so that nothing is to be undone.
-            Err(Stop::Undo(why)) if resumed.is_none() && !is_kept(node, attempt).await? => {
-                return Err(Stop::Broken(Refusal::WrongState.status(why)));
-            }
-            Err(stop) => return Err(stop),
-        }
+    match resumed {
+        None => preserve(node, attempt, &decision).await?,
+        Some(_) => preserved(node, attempt).await?,
     }
     enter(node, attempt, NodeState::Settling).await?;
-    if let Some(end) = ask(node, attempt, request::Message::Settle(Settle {})).await? {
-        return Ok(end);
+    match ask(node, attempt, request::Message::Settle(Settle {})).await {
+        // A second Settle does not fit: whoever drove the attempt before has settled it.
+        Err(Stop::Refused(_)) if resumed.is_some() && is_kept(node, attempt).await? => {}
+        settled => settled?,
     }
 
-    let decision = look(node, attempt).await.map_err(|status| undo_for(&status))?;
-    if !decision.clear {
-        return Err(Stop::Undo(format!("read again before the jump: {}", decision.sentence())));
-    }
-    let receipt = receipt::make(&attempt.id, &boot_id, &attempt.order.target, decision.gates);
+    let receipt = receipt(node, attempt, decision, boot_id.clone()).await?;
     attempt.tell_receipt(receipt.clone());
 
     let grant = permitted(node, attempt).await?;
@@ -143,6 +140,76 @@ async fn steps(node: &Arc<Node>, attempt: &Attempt) -> Result<End, Stop> {
     jump_now(node, attempt, jump, boot_id).await
 }
 
+/// The keeper takes custody.
+async fn preserve(node: &Arc<Node>, attempt: &Attempt, decision: &Decision) -> Result<(), Stop> {
+    enter(node, attempt, NodeState::Preserving).await?;
+    let message = request::Message::Preserve(Preserve {
+        target: attempt.order.start.target.clone(),
+        demands: attempt.order.start.demands.clone(),
+        preserve: decision.preserve(),
+        stop: decision.stop(),
+    });
+    match ask(node, attempt, message).await {
+        // The keeper took nothing for it, so that nothing is to be undone.
+        Err(Stop::Refused(status)) if !is_kept(node, attempt).await? => Err(Stop::Broken(status)),
+        done => done,
+    }
+}
+
+/// Waits for a Preserve that somebody else asked for.
+async fn preserved(node: &Arc<Node>, attempt: &Attempt) -> Result<(), Stop> {
+    enter(node, attempt, NodeState::Preserving).await?;
+    let limit = attempt.order.preserve_limit.unwrap_or(node.limits.preserve);
+    let deadline = tokio::time::Instant::now() + limit;
+    loop {
+        let report = node.kept(attempt.subject(), status()).await?;
+        match report.filter(|report| report.attempt == attempt.id).map(|report| report.state()) {
+            Some(NodeState::Preserving) if tokio::time::Instant::now() > deadline => {
+                return Err(Stop::Undo(format!("it is still Preserving after {limit:?}")));
+            }
+            Some(NodeState::Preserving) => tokio::time::sleep(POLL).await,
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Reads every gate again. What the attempt needs was settled when it began: bystanders and stopped holders
+/// are gone by now, so that nothing is judged anew.
+async fn receipt(
+    node: &Arc<Node>,
+    attempt: &Attempt,
+    decision: Decision,
+    boot_id: String,
+) -> Result<Receipt, Stop> {
+    let subject = attempt.subject();
+    let judged = core::Attempt {
+        id: attempt.id.clone(),
+        update: subject.update,
+        revision: subject.revision,
+        target: attempt.order.target.clone(),
+        nonce: core::Nonce(0),
+        boot_id: boot_id.clone(),
+        devices: decision.scope,
+        holders: decision.holders,
+        acknowledged: attempt.order.demands.acknowledged.clone(),
+        persist: false,
+        deadlines: core::Deadlines::default(),
+    };
+    let target = attempt.order.target.clone();
+    let (now, gates) = node
+        .on_host(move |node| Ok((node.host.boot_id()?, node.host.gates(Some(&target))?)))
+        .await
+        .map_err(|status| undo_for(&status))?;
+    match core::Receipt::check(&judged, &now, &gates) {
+        Ok(checked) => Ok(Receipt {
+            id: checked.id().to_owned(),
+            boot_id,
+            gates: gates.iter().map(Into::into).collect(),
+        }),
+        Err(why) => Err(Stop::Undo(format!("read again before the jump: {why}"))),
+    }
+}
+
 /// In which state the keeper already has the attempt; none when it is new here.
 async fn found(node: &Arc<Node>, attempt: &Attempt) -> Result<Option<NodeState>, Stop> {
     let Some(report) = node.kept(attempt.subject(), status()).await? else { return Ok(None) };
@@ -157,7 +224,8 @@ async fn found(node: &Arc<Node>, attempt: &Attempt) -> Result<Option<NodeState>,
     if is_undoable(state) {
         return Ok(Some(state));
     }
-    let word = if is_over(state) { Refusal::AttemptRepeated } else { Refusal::Committed };
+    let leaving = matches!(state, NodeState::Committing | NodeState::Jumping | NodeState::Thawing);
+    let word = if leaving { Refusal::Committed } else { Refusal::AttemptRepeated };
     let message = format!("attempt {} is {} here; an attempt runs at most once", report.attempt, name(state));
     Err(Stop::Broken(word.status(message)))
 }
@@ -195,15 +263,15 @@ async fn enter(node: &Arc<Node>, attempt: &Attempt, state: NodeState) -> Result<
 }
 
 /// One step by the keeper, within the state's deadline. An end that it reports is the attempt's.
-async fn ask(node: &Arc<Node>, attempt: &Attempt, message: request::Message) -> Result<Option<End>, Stop> {
+async fn ask(node: &Arc<Node>, attempt: &Attempt, message: request::Message) -> Result<(), Stop> {
     let limit = attempt.order.preserve_limit.unwrap_or(node.limits.preserve);
     let reply = tokio::time::timeout(limit, node.ask(attempt.subject(), message)).await;
     match reply {
         Ok(Ok(reply::Message::Attempt(report))) if is_over(report.state()) => {
-            Ok(Some(End::Report(Box::new(report))))
+            Err(Stop::Ended(Box::new(report)))
         }
-        Ok(Ok(reply::Message::Attempt(_))) => Ok(None),
-        Ok(Ok(reply::Message::Refusal(refusal))) => Err(Stop::Undo(refused(&refusal).message().to_owned())),
+        Ok(Ok(reply::Message::Attempt(_))) => Ok(()),
+        Ok(Ok(reply::Message::Refusal(refusal))) => Err(Stop::Refused(refused(&refusal))),
         Ok(Ok(reply::Message::Idle(_))) => Err(Stop::Undo("the keeper has no such attempt".to_owned())),
         Ok(Err(status)) => Err(Stop::Broken(status)),
         Err(_) => Err(Stop::Undo(format!("the keeper did not finish within {limit:?}"))),
@@ -225,11 +293,14 @@ async fn permitted(node: &Arc<Node>, attempt: &Attempt) -> Result<Grant, Stop> {
 async fn jump_now(node: &Arc<Node>, attempt: &Attempt, jump: Jump, boot_id: String) -> Result<End, Stop> {
     match node.ask(attempt.subject(), request::Message::Jump(jump)).await {
         Ok(reply::Message::Attempt(report)) => Ok(concluded(node, attempt, report, boot_id).await),
-        Ok(reply::Message::Refusal(refusal)) => Err(Stop::Undo(refused(&refusal).message().to_owned())),
+        Ok(reply::Message::Refusal(refusal)) => Err(Stop::Refused(refused(&refusal))),
         Ok(reply::Message::Idle(_)) => Err(Stop::Undo("the keeper has no such attempt".to_owned())),
-        Err(_) if node.powered_off() => Ok(End::Jumping { boot_id }),
-        // It may have jumped, or not: only the keeper knows, and it is asked when the controller asks.
-        Err(status) => Err(Stop::Broken(status)),
+        // No answer: the machine tells whether it has jumped. If it does not, only the keeper knows, and it
+        // is asked when the controller asks.
+        Err(status) => {
+            let _ = node.on_host(|node| node.host.boot_id()).await;
+            if node.powered_off() { Ok(End::Jumping { boot_id }) } else { Err(Stop::Broken(status)) }
+        }
     }
 }
 
@@ -303,52 +374,6 @@ pub(crate) async fn unstage(node: &Arc<Node>) {
     if let Err(status) = node.on_host(|node| node.host.unstage()).await {
         tracing::warn!(node = node.name, %status, "the image stays loaded");
     }
-}
-
-pub(crate) fn status() -> request::Message {
-    request::Message::Status(AskStatus {})
-}
-
-/// Begun and before commit.
-pub(crate) fn is_undoable(state: NodeState) -> bool {
-    matches!(
-        state,
-        NodeState::Preflight
-            | NodeState::Queued
-            | NodeState::Staging
-            | NodeState::Preserving
-            | NodeState::Settling
-            | NodeState::Quiescing
-    )
-}
-
-/// Past the point of no return, and not known to have failed.
-pub(crate) fn is_committed(state: NodeState) -> bool {
-    matches!(
-        state,
-        NodeState::Committing
-            | NodeState::Jumping
-            | NodeState::Returned
-            | NodeState::Reclaiming
-            | NodeState::Verifying
-            | NodeState::Persisting
-    )
-}
-
-/// Nothing more happens by itself.
-pub(crate) fn is_over(state: NodeState) -> bool {
-    matches!(
-        state,
-        NodeState::Updated
-            | NodeState::Blocked
-            | NodeState::Aborted
-            | NodeState::Failed
-            | NodeState::Quarantined
-    )
-}
-
-pub(crate) fn name(state: NodeState) -> &'static str {
-    state.as_str_name().trim_start_matches("NODE_STATE_")
 }
 
 fn undo_for(status: &Status) -> Stop {

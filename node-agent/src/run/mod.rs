@@ -13,10 +13,11 @@
 
 mod attempt;
 mod driver;
-mod receipt;
+mod states;
 
 pub(crate) use attempt::{Attempt, End, Grant, Order};
-pub(crate) use driver::{adopt_orphan, is_committed, is_over, status, undone, unstage};
+pub(crate) use driver::{adopt_orphan, undone, unstage};
+pub(crate) use states::{is_committed, is_moving, is_over, status};
 
 use std::sync::{Arc, Mutex, PoisonError};
 

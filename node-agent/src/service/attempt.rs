@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use liveupdate_proto::common::v1::{AttemptReport, Subject};
-use liveupdate_proto::keeper::v1::{Abort, Confirm, request};
+use liveupdate_proto::keeper::v1::{Abort, Confirm, refusal::Cause, reply, request};
 use liveupdate_proto::node::v1::OutcomeReply;
 use liveupdate_proto::refusal::Refusal;
 use tonic::Status;
 
-use crate::node::Node;
+use crate::node::{Node, refused};
 use crate::run::{self, End};
 
 /// Undoes an attempt that is not committed.
@@ -74,11 +74,12 @@ pub(crate) async fn outcome(node: &Arc<Node>, subject: Subject) -> Result<Outcom
 /// The controller has the outcome on record.
 pub(crate) async fn confirm(node: &Arc<Node>, subject: Subject) -> Result<(), Status> {
     let attempt = subject.attempt.clone();
-    if let Some(report) = node.kept(subject.clone(), run::status()).await?
-        && report.attempt == attempt
-        && !run::is_over(report.state())
-    {
-        return Err(Refusal::NotEnded.status(format!("attempt {attempt} has not ended; ask Outcome")));
+    match node.ask(subject, request::Message::Confirm(Confirm {})).await? {
+        reply::Message::Attempt(_) | reply::Message::Idle(_) => Ok(()),
+        reply::Message::Refusal(refusal) if refusal.cause() == Cause::WrongState => {
+            Err(Refusal::NotEnded
+                .status(format!("attempt {attempt} has not ended here: {}", refusal.message)))
+        }
+        reply::Message::Refusal(refusal) => Err(refused(&refusal)),
     }
-    node.kept(subject, request::Message::Confirm(Confirm {})).await.map(|_| ())
 }

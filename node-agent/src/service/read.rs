@@ -69,7 +69,7 @@ pub(crate) async fn preflight(node: &Arc<Node>, request: PreflightRequest) -> Re
                 clear: decision.clear,
                 reason: decision.reason,
                 message: decision.message,
-                gates: decision.gates,
+                gates: decision.gates.iter().map(Into::into).collect(),
                 devices: decision.devices,
                 boot_id: node.host.boot_id()?,
                 release: node.host.release()?,

@@ -1,0 +1,102 @@
+//! The agent as a process of its own.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use liveupdate_agent::{AgentConfig, AgentServer, Ending};
+use liveupdate_host::Host;
+use liveupdate_host::simulated::World;
+use liveupdate_keeper::Socket;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Longer than anything that the keeper is asked for may take: memory is preserved at seconds per GiB.
+const KEEPER_PATIENCE: Duration = Duration::from_mins(30);
+
+/// The node's face towards the liveupdate controller.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// Name of this node's Node object.
+    #[arg(long, env = "LIVEUPDATE_NODE")]
+    node: String,
+    /// UID of this node's Node object.
+    #[arg(long, env = "LIVEUPDATE_NODE_UID")]
+    node_uid: String,
+    /// Where to listen, such as 0.0.0.0:9443.
+    #[arg(long)]
+    listen: SocketAddr,
+    /// Folder with ca.crt, tls.crt and tls.key.
+    #[arg(long)]
+    tls_dir: PathBuf,
+    /// The controller's enrolment address (host:port); without it nobody is knocked at.
+    #[arg(long)]
+    controller: Option<String>,
+    /// The machine: simulated:FOLDER.
+    #[arg(long, value_parser = machine)]
+    host: Machine,
+    /// The keeper's socket.
+    #[arg(long, default_value = "/run/liveupdate/keeper.sock")]
+    keeper: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+enum Machine {
+    Simulated(PathBuf),
+}
+
+fn machine(text: &str) -> Result<Machine, String> {
+    match text.split_once(':') {
+        Some(("simulated", folder)) if !folder.is_empty() => Ok(Machine::Simulated(folder.into())),
+        _ => Err("must be simulated:FOLDER; this version knows no other machine".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(Arguments::parse()) {
+        Ok(ending) => {
+            tracing::info!(?ending, "the agent has ended");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let mut text = error.to_string();
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                text.push_str(&format!(": {error}"));
+                cause = error.source();
+            }
+            eprintln!("liveupdate-agent: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<Ending, Box<dyn std::error::Error>> {
+    let Machine::Simulated(folder) = &arguments.host;
+    let host: Arc<dyn Host> = Arc::new(World::open(folder)?.host()?);
+    let keeper = Arc::new(Socket::new(arguments.keeper, KEEPER_PATIENCE));
+    let mut config =
+        AgentConfig::new(arguments.node, arguments.node_uid, arguments.listen, arguments.tls_dir);
+    config.controller = arguments.controller;
+    // One node's work fits one thread; what blocks has threads of its own while it does.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut agent = AgentServer::spawn(config, host, keeper).await?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let ending = tokio::select! {
+            ending = agent.stopped() => Some(ending),
+            _ = terminate.recv() => None,
+            _ = tokio::signal::ctrl_c() => None,
+        };
+        match ending {
+            Some(ending) => Ok(ending),
+            None => Ok(agent.stop().await),
+        }
+    })
+}
