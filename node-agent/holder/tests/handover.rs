@@ -81,8 +81,9 @@ impl Keeper {
     }
 
     fn step(&mut self, event: Event) {
-        let transition = self.state.step(event.clone());
-        assert!(!transition.refused, "{event:?} does not fit {:?}", self.state);
+        let (before, what) = (self.state, format!("{event:?}"));
+        let transition = self.state.step(event);
+        assert!(!transition.refused, "{what} does not fit {before:?}");
         self.state = transition.state;
         for effect in transition.effects {
             match effect {

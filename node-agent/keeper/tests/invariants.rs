@@ -129,8 +129,8 @@ fn invariant_5_an_attempt_runs_at_most_once() {
 }
 
 /// Drives an attempt as far as it goes with a keeper that dies at one call.
-fn attempt_with(host: Arc<dyn Host>) {
-    let Ok(keeper) = Keeper::open(Arc::clone(&host)) else { return };
+fn attempt_with(host: &Arc<dyn Host>) {
+    let Ok(keeper) = Keeper::open(Arc::clone(host)) else { return };
     for message in [preserve(), settle()] {
         keeper.handle(&request(message));
     }
@@ -186,7 +186,7 @@ fn kill_everywhere(when: When) {
         let world = World::in_memory(spec());
         world.host().unwrap().stage(&target(), &mut |_, _| true).unwrap();
         let killer = Arc::new(Killer::at(Arc::new(world.host().unwrap()), call, when));
-        attempt_with(Arc::clone(&killer) as Arc<dyn Host>);
+        attempt_with(&(Arc::clone(&killer) as Arc<dyn Host>));
         let (state, _) = end_of(&world);
         *ends.entry(state).or_insert(0) += 1;
         if killer.survived() {

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use liveupdate_node_core::Continuity;
+use liveupdate_node_core::gate::GateId;
 use serde::{Deserialize, Serialize};
 
 use super::facts::FactsSpec;
+use crate::HostError;
 
 /// Everything about a machine that does not come from what happens to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -268,6 +270,19 @@ pub enum Fault {
         /// Its address.
         address: String,
     },
+}
+
+impl WorldSpec {
+    /// What cannot be said by the types.
+    pub(super) fn check(&self) -> Result<(), HostError> {
+        match self.gates.iter().find(|gate| GateId::from_name(&gate.id).is_none()) {
+            Some(gate) => Err(HostError::Malformed {
+                what: "the world's gates".into(),
+                why: format!("there is no gate {:?}", gate.id),
+            }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Durations {

@@ -48,6 +48,7 @@ impl Store {
                 let mut kept = lock(kept);
                 let mut machine = kept.machine.clone();
                 let result = operation(&mut machine)?;
+                machine.spec.check()?;
                 kept.machine = machine;
                 Ok(result)
             }
@@ -55,7 +56,9 @@ impl Store {
                 let _lock = flock(path)?;
                 let before = read_machine(path)?;
                 let mut machine = before.clone().unwrap_or_else(|spec| Machine::new(*spec));
+                machine.spec.check()?;
                 let result = operation(&mut machine)?;
+                machine.spec.check()?;
                 let (old_spec, old_state) = match &before {
                     Ok(before) => (&before.spec, Some(&before.state)),
                     Err(spec) => (spec.as_ref(), None),
