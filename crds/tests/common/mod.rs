@@ -1,22 +1,23 @@
-//! Reading the examples.
+//! Reading the examples. Each test file takes what it needs.
+#![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 /// A path in this crate.
-pub fn path(relative: &str) -> PathBuf {
+pub(crate) fn path(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
 }
 
 /// A YAML file of this crate.
-pub fn read(relative: &str) -> Value {
+pub(crate) fn read(relative: &str) -> Value {
     let text = std::fs::read_to_string(path(relative)).unwrap();
     serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{relative}: {error}"))
 }
 
 /// The names, without their endings, of the files that must be refused.
-pub fn invalid() -> Vec<String> {
+pub(crate) fn invalid() -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(path("tests/invalid"))
         .unwrap()
         .map(|entry| entry.unwrap().path())

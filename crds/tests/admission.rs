@@ -1,0 +1,245 @@
+//! Who may write what, on a real API server with the manifests of `controller/deploy`.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use liveupdate_lab::control_plane::Output;
+use liveupdate_lab::{Account, ControlPlane, Options};
+
+const NODE: &str = r#"{"apiVersion":"v1","kind":"Node","metadata":{"name":"n1","labels":{"pool":"a"},"annotations":{"others":"1"}},"spec":{"taints":[{"key":"others","effect":"NoSchedule"}]}}"#;
+
+fn controller() -> Account {
+    Account::service_account("liveupdate-system", "liveupdate-controller")
+}
+
+struct Cluster(ControlPlane);
+
+impl Cluster {
+    async fn start() -> Self {
+        let manifests = vec![common::path("yaml"), common::path("../controller/deploy")];
+        let cluster =
+            ControlPlane::start(Options { scheduler: false, manifests, ..Options::default() }).await.unwrap();
+        let cluster = Self(cluster);
+        cluster.allowed(&Account::admin(), &["apply", "-f", &example()]).await;
+        cluster.apply(&Account::admin(), "node.json", NODE, &[]).await;
+        cluster.await_policies().await;
+        cluster
+    }
+
+    /// Policies count a moment after they are made.
+    async fn await_policies(&self) {
+        let begun = Instant::now();
+        let probe = ["patch", "node", "n1", "--dry-run=server", "-p", r#"{"spec":{"unschedulable":true}}"#];
+        let status = [
+            "patch",
+            "lu",
+            "kernel-735",
+            "--subresource=status",
+            "--dry-run=server",
+            "--type=merge",
+            "-p",
+            r#"{"status":{"state":"x"}}"#,
+        ];
+        let spec = [
+            "patch",
+            "lu",
+            "kernel-735",
+            "--dry-run=server",
+            "--type=merge",
+            "-p",
+            r#"{"spec":{"paused":true}}"#,
+        ];
+        loop {
+            let refused = [
+                self.run(&controller(), &probe).await.code,
+                self.run(&Account::admin(), &status).await.code,
+                self.run(&controller(), &spec).await.code,
+            ];
+            if refused.iter().all(|code| *code != Some(0)) {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "the admission policies do not work");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn run(&self, account: &Account, args: &[&str]) -> Output {
+        self.0.kubectl_as(account, args).await.unwrap()
+    }
+
+    async fn allowed(&self, account: &Account, args: &[&str]) {
+        let output = self.run(account, args).await;
+        assert_eq!(output.code, Some(0), "{} {args:?}: {}", account.user, output.stderr);
+    }
+
+    async fn refused(&self, account: &Account, args: &[&str], words: &str) {
+        let output = self.run(account, args).await;
+        assert_ne!(output.code, Some(0), "{} may {args:?}", account.user);
+        assert!(output.stderr.contains(words), "{} {args:?}: {}", account.user, output.stderr);
+    }
+
+    async fn apply(&self, account: &Account, name: &str, text: &str, flags: &[&str]) -> Output {
+        let file = self.0.run().path().join(name);
+        std::fs::write(&file, text).unwrap();
+        let file = file.to_string_lossy().into_owned();
+        let mut args = vec!["apply", "--server-side", "-f", &file];
+        args.extend(flags);
+        self.run(account, &args).await
+    }
+
+    async fn patch_node(&self, patch: &str, words: &str) {
+        let kind = if patch.starts_with('[') { "--type=json" } else { "--type=merge" };
+        self.refused(&controller(), &["patch", "node", "n1", kind, "-p", patch], words).await;
+    }
+}
+
+fn example() -> String {
+    common::path("examples/full.yaml").to_string_lossy().into_owned()
+}
+
+fn record(counter: u32, owner_uid: &str) -> String {
+    format!(
+        r#"{{"apiVersion":"liveupdate.dev/v1alpha1","kind":"NodeLiveUpdate","metadata":{{"name":"n1","ownerReferences":[{{"apiVersion":"v1","kind":"Node","name":"n1","uid":"{owner_uid}"}}]}},"spec":{{"epoch":{{"cluster":"c","counter":{counter}}}}}}}"#
+    )
+}
+
+#[tokio::test]
+async fn invariant_7_on_a_node_the_controller_changes_its_own_marks_alone() {
+    let cluster = Cluster::start().await;
+    let (mark, unmark) = (
+        r#"[{"op":"add","path":"/spec/taints/0","value":{"key":"liveupdate.dev/updating","value":"kernel-735","effect":"NoSchedule"}},{"op":"add","path":"/metadata/annotations/liveupdate.dev~1mark","value":"u/a"}]"#,
+        r#"[{"op":"remove","path":"/spec/taints/0"},{"op":"remove","path":"/metadata/annotations/liveupdate.dev~1mark"}]"#,
+    );
+    for patch in [mark, unmark] {
+        cluster.allowed(&controller(), &["patch", "node", "n1", "--type=json", "-p", patch]).await;
+    }
+    cluster.patch_node(r#"{"spec":{"unschedulable":true}}"#, "spec of a Node").await;
+    cluster.patch_node(r#"{"spec":{"providerID":"x://y"}}"#, "spec of a Node").await;
+    cluster.patch_node(r#"{"spec":{"taints":null}}"#, "any taint but").await;
+    cluster
+        .patch_node(
+            r#"[{"op":"add","path":"/spec/taints/0","value":{"key":"liveupdate.dev/updating","effect":"NoExecute"}}]"#,
+            "only have the effect NoSchedule",
+        )
+        .await;
+    cluster
+        .patch_node(
+            r#"[{"op":"add","path":"/spec/taints/0","value":{"key":"x","effect":"NoSchedule"}}]"#,
+            "any taint but",
+        )
+        .await;
+    cluster.patch_node(r#"{"metadata":{"annotations":{"others":null}}}"#, "any annotation but").await;
+    cluster.patch_node(r#"{"metadata":{"annotations":{"more":"1"}}}"#, "any annotation but").await;
+    cluster.patch_node(r#"{"metadata":{"annotations":{"others":"2"}}}"#, "any annotation but").await;
+    cluster.patch_node(r#"{"metadata":{"labels":{"pool":"b"}}}"#, "metadata of a Node").await;
+    cluster.patch_node(r#"{"metadata":{"finalizers":["a.b/c"]}}"#, "metadata of a Node").await;
+    cluster.refused(&controller(), &["delete", "node", "n1"], "cannot delete").await;
+    let status = ["patch", "node", "n1", "--subresource=status", "-p", r#"{"status":{"phase":"x"}}"#];
+    cluster.refused(&controller(), &status, "resource \"nodes/status\"").await;
+    // The policy speaks of the controller's account alone.
+    cluster.allowed(&Account::admin(), &["cordon", "n1"]).await;
+}
+
+#[tokio::test]
+async fn of_an_update_the_controller_writes_status_and_finalizer_and_nobody_else_its_status() {
+    let cluster = Cluster::start().await;
+    let merge = |patch| ["patch", "lu", "kernel-735", "--type=merge", "-p", patch];
+    let status = |patch| ["patch", "lu", "kernel-735", "--subresource=status", "--type=merge", "-p", patch];
+    cluster
+        .allowed(&controller(), &merge(r#"{"metadata":{"finalizers":["liveupdate.dev/in-flight"]}}"#))
+        .await;
+    cluster.allowed(&controller(), &status(r#"{"status":{"epoch":{"cluster":"c","counter":5}}}"#)).await;
+    cluster
+        .refused(
+            &controller(),
+            &status(r#"{"status":{"epoch":{"cluster":"c","counter":3}}}"#),
+            "stale leader: epoch 3 is lower than 5",
+        )
+        .await;
+    cluster.refused(&controller(), &status(r#"{"status":null}"#), "status.epoch is missing").await;
+    cluster.refused(&controller(), &merge(r#"{"spec":{"paused":true}}"#), "may not write the spec").await;
+    cluster
+        .refused(&controller(), &merge(r#"{"metadata":{"finalizers":["a.b/c"]}}"#), "any finalizer but")
+        .await;
+    cluster.refused(&controller(), &["delete", "lu", "kernel-735"], "cannot delete").await;
+    cluster
+        .refused(&Account::admin(), &status(r#"{"status":{"state":"Completed"}}"#), "may not write it")
+        .await;
+    cluster.allowed(&Account::admin(), &merge(r#"{"spec":{"paused":true}}"#)).await;
+    cluster.allowed(&controller(), &merge(r#"{"metadata":{"finalizers":null}}"#)).await;
+    cluster.allowed(&Account::admin(), &["delete", "lu", "kernel-735", "--timeout=30s"]).await;
+}
+
+#[tokio::test]
+async fn invariant_5_records_of_nodes_are_written_by_the_leading_controller_and_go_with_their_node() {
+    let cluster = Cluster::start().await;
+    let uid =
+        cluster.run(&Account::admin(), &["get", "node", "n1", "-o", "jsonpath={.metadata.uid}"]).await.stdout;
+
+    let made = cluster.apply(&Account::admin(), "nlu.json", &record(5, &uid), &[]).await;
+    assert!(made.code != Some(0) && made.stderr.contains("may not write them"), "{}", made.stderr);
+    let made = cluster.apply(&controller(), "nlu.json", &record(5, &uid), &[]).await;
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let stale = cluster.apply(&controller(), "nlu.json", &record(3, &uid), &[]).await;
+    assert!(
+        stale.code != Some(0) && stale.stderr.contains("stale leader: epoch 3 is lower than 5"),
+        "{}",
+        stale.stderr
+    );
+
+    let kubelet = Account::kubelet("n1");
+    let patch = ["patch", "nlu", "n1", "--type=merge", "-p", r#"{"spec":{"desired":"x"}}"#];
+    cluster.refused(&Account::admin(), &patch, "may not write them").await;
+    cluster.refused(&kubelet, &patch, "forbidden").await;
+    let status = [
+        "patch",
+        "nlu",
+        "n1",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        r#"{"status":{"state":"Updated"}}"#,
+    ];
+    cluster.refused(&Account::admin(), &status, "may not write them").await;
+    cluster.refused(&Account::admin(), &["delete", "nlu", "n1"], "may not write them").await;
+    cluster.refused(&controller(), &["delete", "nlu", "n1"], "cannot delete").await;
+
+    cluster.allowed(&Account::admin(), &["delete", "node", "n1"]).await;
+    cluster.allowed(&Account::admin(), &["wait", "--for=delete", "nlu/n1", "--timeout=90s"]).await;
+}
+
+#[tokio::test]
+async fn the_controllers_account_can_do_what_it_needs_and_no_more() {
+    let cluster = Cluster::start().await;
+    let can = async |verb: &str, resource: &str, more: &[&str]| {
+        let mut args = vec!["auth", "can-i", verb, resource];
+        args.extend(more);
+        cluster.run(&controller(), &args).await.code == Some(0)
+    };
+    for (verb, resource, more) in [
+        ("watch", "nodes", &[][..]),
+        ("patch", "liveupdates.liveupdate.dev", &["--subresource=status"]),
+        ("create", "nodeliveupdates.liveupdate.dev", &[]),
+        ("patch", "nodeliveupdates.liveupdate.dev", &["--subresource=status"]),
+        ("watch", "liveupdatepolicies.liveupdate.dev", &[]),
+        ("update", "leases.coordination.k8s.io", &["-n", "liveupdate-system"]),
+        ("get", "leases.coordination.k8s.io", &["-n", "kube-node-lease"]),
+        ("create", "events.events.k8s.io", &["-n", "default"]),
+        ("get", "namespaces/kube-system", &[]),
+    ] {
+        assert!(can(verb, resource, more).await, "{verb} {resource} {more:?} is refused");
+    }
+    for (verb, resource, more) in [
+        ("list", "secrets", &["-A"][..]),
+        ("list", "pods", &["-A"]),
+        ("create", "liveupdates.liveupdate.dev", &[]),
+        ("patch", "liveupdatepolicies.liveupdate.dev", &[]),
+        ("delete", "nodes", &[]),
+        ("update", "leases.coordination.k8s.io", &["-n", "kube-node-lease"]),
+        ("list", "leases.coordination.k8s.io", &["-n", "kube-node-lease"]),
+        ("get", "namespaces/default", &[]),
+    ] {
+        assert!(!can(verb, resource, more).await, "{verb} {resource} {more:?} is allowed");
+    }
+}
