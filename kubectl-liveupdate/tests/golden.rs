@@ -1,6 +1,8 @@
 //! What people read, held against files. `UPDATE_GOLDEN=1 cargo test -p kubectl-liveupdate` writes them anew;
 //! the difference is then read in review.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests; clippy.toml covers only the tests themselves")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,11 @@
 //! The verbs against a fake API server that keeps one update, and a controller that takes what is asked.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests; clippy.toml covers only the tests themselves"
+)]
+
 use std::sync::{Arc, Mutex};
 
 use http::{Request, Response, StatusCode};
