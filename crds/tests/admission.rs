@@ -1,4 +1,6 @@
 //! Who may write what, on a real API server with the manifests of `controller/deploy`.
+// Helpers of tests are tests, which clippy does not see.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

@@ -1,9 +1,11 @@
 //! Invariant 5, as far as the schema holds it: an older epoch is refused on every fenced part.
+// Helpers of tests are tests, which clippy does not see.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use liveupdate_crds::{LiveUpdate, NodeLiveUpdate, check};
 use serde_json::{Value, json};
 
-fn node(part: &str, epoch: Value) -> Value {
+fn node(part: &str, epoch: &Value) -> Value {
     let mut object = json!({
         "apiVersion": "liveupdate.dev/v1alpha1", "kind": "NodeLiveUpdate",
         "metadata": {"name": "node-a.example.com"}, "spec": {},
@@ -14,7 +16,7 @@ fn node(part: &str, epoch: Value) -> Value {
     object
 }
 
-fn update(epoch: Value) -> Value {
+fn update(epoch: &Value) -> Value {
     let text =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/minimal.yaml")).unwrap();
     let mut object: Value = serde_saphyr::from_str(&text).unwrap();
@@ -30,12 +32,11 @@ fn epoch(cluster: &str, counter: i64) -> Value {
 
 /// Every fenced part with its change from one epoch to another.
 fn change(from: &Value, to: &Value) -> Vec<Result<(), Vec<String>>> {
-    let node_change =
-        |part| check::<NodeLiveUpdate>(&node(part, to.clone()), Some(&node(part, from.clone()))).map(drop);
+    let node_change = |part| check::<NodeLiveUpdate>(&node(part, to), Some(&node(part, from))).map(drop);
     vec![
         node_change("spec"),
         node_change("status"),
-        check::<LiveUpdate>(&update(to.clone()), Some(&update(from.clone()))).map(drop),
+        check::<LiveUpdate>(&update(to), Some(&update(from))).map(drop),
     ]
 }
 

@@ -1,4 +1,6 @@
 //! The examples are complete and accepted; each invalid one is refused as its golden file says.
+// Helpers of tests are tests, which clippy does not see.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

@@ -1,4 +1,6 @@
 //! What makes an update another undertaking.
+// Helpers of tests are tests, which clippy does not see.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
