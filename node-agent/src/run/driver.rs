@@ -53,9 +53,25 @@ pub(super) fn spawn(node: Arc<Node>, attempt: Arc<Attempt>) {
             tracing::warn!(node = node.name, attempt = attempt.id, %status, "the attempt is not followed further");
             tokio::spawn(adopt_orphan(Arc::clone(&node)));
         }
+        let jumping = matches!(end, End::Jumping { .. });
         attempt.end(end);
-        node.knocker.knock(KnockCause::Changed);
+        if jumping {
+            leave(&node).await;
+        } else {
+            node.knocker.knock(KnockCause::Changed);
+        }
     });
+}
+
+/// A jump ends this process. Where it does not, since the machine is simulated, the agent ends by itself as
+/// soon as the machine says that it is gone.
+async fn leave(node: &Arc<Node>) {
+    let deadline = tokio::time::Instant::now() + UNDO;
+    while tokio::time::Instant::now() < deadline && !node.ending.is_cancelled() {
+        // The answer does not matter: a machine that is gone ends the agent.
+        let _ = node.on_host(|node| node.host.boot_id()).await;
+        tokio::time::sleep(POLL / 4).await;
+    }
 }
 
 /// Undoes an attempt that nobody drives, when nobody has come for it in time.

@@ -176,8 +176,8 @@ async fn a_message_over_the_limit_is_refused_and_the_agent_lives_on() {
     let mut client = liveupdate_proto::node::v1::node_client::NodeClient::new(fixture.channel().await);
     let status = soon(client.preflight(request.clone())).await.unwrap_err();
     assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
-    let status = soon(fixture.client().await.preflight(request)).await.unwrap_err();
-    assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
+    // The client's own limit: nothing of it leaves.
+    soon(fixture.client().await.preflight(request)).await.unwrap_err();
     inspect_as(&fixture, |_| {}).await.unwrap();
 }
 

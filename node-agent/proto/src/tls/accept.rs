@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
@@ -17,6 +17,10 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use super::{Credentials, Identity, TlsError};
+
+/// What a refused peer may still send before it has read why.
+const LINGER_BYTES: u64 = 64 * 1024;
+const LINGER: Duration = Duration::from_secs(1);
 
 /// What a listener bears.
 #[derive(Clone, Copy, Debug)]
@@ -133,7 +137,20 @@ pub fn incoming(
 
 async fn accept(acceptor: TlsAcceptor, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
     tcp.set_nodelay(true)?;
-    acceptor.accept(tcp).await
+    acceptor.accept(tcp).into_fallible().await.map_err(|(error, tcp)| {
+        tokio::spawn(linger(tcp));
+        error
+    })
+}
+
+/// Closed with bytes unread, a connection would be reset, and with it would go the alert that tells the peer
+/// what is wrong.
+async fn linger(mut tcp: TcpStream) {
+    let rest = async {
+        let _ = tcp.shutdown().await;
+        let _ = tokio::io::copy(&mut tcp.take(LINGER_BYTES), &mut tokio::io::sink()).await;
+    };
+    let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
 impl AsyncRead for TlsConnection {

@@ -1,5 +1,6 @@
 //! Dialling one identity.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -14,6 +16,7 @@ use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
 
+use super::error::told;
 use super::{Credentials, Identity, TlsError};
 
 /// How to dial.
@@ -80,7 +83,7 @@ struct Connector {
 }
 
 impl Connector {
-    async fn dial(self) -> Result<TokioIo<TlsStream<TcpStream>>, TlsError> {
+    async fn dial(self) -> Result<TokioIo<Dialled>, TlsError> {
         let dialled = tokio::time::timeout(self.timeout, async {
             let tcp = TcpStream::connect(&*self.address).await?;
             tcp.set_nodelay(true)?;
@@ -91,7 +94,7 @@ impl Connector {
             .map_err(|_| TlsError::TimedOut { address: self.address.to_string() })?
             .map_err(|error| self.explain(error))?;
         self.peer.require(Identity::of(tls.get_ref().1.peer_certificates()))?;
-        Ok(TokioIo::new(tls))
+        Ok(TokioIo::new(Dialled(tls)))
     }
 
     fn explain(&self, error: std::io::Error) -> TlsError {
@@ -104,7 +107,7 @@ impl Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Response = TokioIo<Dialled>;
     type Error = TlsError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, TlsError>> + Send>>;
 
@@ -114,5 +117,49 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, _: Uri) -> Self::Future {
         Box::pin(self.clone().dial())
+    }
+}
+
+/// A connection whose errors say what the peer objects to.
+#[derive(Debug)]
+pub(crate) struct Dialled(TlsStream<TcpStream>);
+
+impl AsyncRead for Dialled {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer).map_err(told)
+    }
+}
+
+impl AsyncWrite for Dialled {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(context, slices)
     }
 }

@@ -91,6 +91,10 @@ pub enum Objection {
     Other,
 }
 
+impl Objection {
+    const ALL: [Self; 4] = [Self::NoCertificate, Self::Expired, Self::UnknownAuthority, Self::Other];
+}
+
 impl std::fmt::Display for Objection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -207,6 +211,16 @@ fn retell_io(error: &std::io::Error) -> std::io::Error {
     std::io::Error::new(error.kind(), error.to_string())
 }
 
+/// A read error as it survives HTTP/2: one that says that our certificate was refused gets our own text.
+pub(super) fn told(error: std::io::Error) -> std::io::Error {
+    let tls =
+        error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).map(TlsError::of_rustls);
+    match tls {
+        Some(refused @ TlsError::Refused(_)) => std::io::Error::new(error.kind(), refused.to_string()),
+        _ => error,
+    }
+}
+
 /// Walks the chain of causes: transports wrap what we threw several times over.
 fn find(error: &(dyn std::error::Error + 'static)) -> Option<TlsError> {
     let mut next = Some(error);
@@ -216,6 +230,12 @@ fn find(error: &(dyn std::error::Error + 'static)) -> Option<TlsError> {
         }
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
             return Some(TlsError::of_rustls(tls));
+        }
+        // HTTP/2 keeps of a read error its text alone, which is ours: see `told`.
+        let text = error.to_string();
+        let told = |objection: &Objection| TlsError::Refused(*objection).to_string() == text;
+        if let Some(objection) = Objection::ALL.into_iter().find(told) {
+            return Some(TlsError::Refused(objection));
         }
         // An io::Error's source skips what it wraps itself.
         if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref())
