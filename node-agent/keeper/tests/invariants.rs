@@ -311,6 +311,24 @@ fn invariant_8_what_came_through_to_the_wrong_kernel_is_still_given_back() {
 }
 
 #[test]
+fn invariant_8_no_new_attempt_over_what_somebody_may_still_come_for() {
+    let mut odd = spec();
+    odd.bundles[0].boots_as = Some("7.3.5-lu2-debug".into());
+    odd.faults = vec![Fault::ReclaimOverdue { holder: "vm-b".into() }];
+    let rig = Rig::new(odd).settled();
+    rig.jump();
+    let rig = rig.booted().reopened();
+    let end = report(rig.status());
+    assert_eq!((end.state(), outcome_of(&end, DISK)), (NodeState::Failed, Outcome::Lost));
+    let other = Request { subject: Some(subject_of("other", 1)), message: Some(preserve()) };
+    let (cause, why) = refusal(rig.keeper.handle(&other));
+    assert_eq!(cause, Cause::OtherAttempt);
+    assert!(why.contains("may still come"), "{why}");
+    assert_eq!(report(rig.ask(release())).state(), NodeState::Failed);
+    assert_eq!(report(rig.keeper.handle(&other)).attempt, "other", "the operator gave it up");
+}
+
+#[test]
 fn a_journal_that_cannot_be_read_stops_the_keeper() {
     let world = World::in_memory(spec());
     let host: Arc<dyn Host> = Arc::new(world.host().unwrap());
