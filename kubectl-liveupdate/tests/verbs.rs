@@ -31,6 +31,7 @@ struct Server {
 
 type Shared = Arc<Mutex<Server>>;
 
+#[expect(clippy::needless_pass_by_value, reason = "json! at every call")]
 fn update(status: Value) -> Value {
     let mut all = json!({
         "observedGeneration": 1, "revision": "7f3c9a21",
@@ -88,8 +89,8 @@ async fn answer(shared: &Shared, request: Request<Body>) -> Response<Body> {
     let (code, value) = match (parts.method.as_str(), parts.uri.path()) {
         ("GET", "/apis/liveupdate.dev/v1alpha1/liveupdates/gpu") => (200, server.update.clone()),
         ("PATCH", "/apis/liveupdate.dev/v1alpha1/liveupdates/gpu") => {
-            let patch = serde_json::from_slice(&bytes).unwrap();
-            server.patch(parts.uri.query().unwrap_or_default(), patch)
+            let patch: Value = serde_json::from_slice(&bytes).unwrap();
+            server.patch(parts.uri.query().unwrap_or_default(), &patch)
         }
         ("GET", "/apis/liveupdate.dev/v1alpha1/nodeliveupdates/node-3") if server.node.is_some() => {
             (200, server.node.clone().unwrap())
@@ -113,7 +114,7 @@ fn status(code: u16, reason: &str, message: &str, name: Option<&str>) -> Value {
 }
 
 impl Server {
-    fn patch(&mut self, query: &str, patch: Value) -> (u16, Value) {
+    fn patch(&mut self, query: &str, patch: &Value) -> (u16, Value) {
         let conflict = self.conflicts > 0;
         if conflict || patch["metadata"]["resourceVersion"] != self.update["metadata"]["resourceVersion"] {
             self.conflicts = self.conflicts.saturating_sub(1);

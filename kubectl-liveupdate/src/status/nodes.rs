@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use liveupdate_crds::conditions::LiveUpdateCondition;
-use liveupdate_crds::update::{LiveUpdateStatus, OnBlocked};
-use liveupdate_crds::{NodeLiveUpdate, NodeLiveUpdateStatus};
+use liveupdate_crds::update::LiveUpdateStatus;
+use liveupdate_crds::{NodeLiveUpdate, NodeLiveUpdateStatus, Reason};
 
 use super::{View, summary};
 use crate::advice;
@@ -37,10 +37,12 @@ pub fn branch(view: &View, status: &LiveUpdateStatus, now: Timestamp, canvas: Ca
     branch.push_branch(in_flight(view, status, now, canvas));
     branch.push_branch(waiting(view, status));
     branch.push_branch(failed(view, status));
-    branch.push_branch(blocked(view, status));
-    if let Some(line) = skipped(status) {
-        branch.push(line);
+    branch.push_branch(left_out(view, status, "Blocked", Tree::new("blocked", Tone::Bad)));
+    let mut skipped = left_out(view, status, "Skipped", Tree::new("skipped", Tone::Faint));
+    if let Some(line) = by_verb(status) {
+        skipped.push(line);
     }
+    branch.push_branch(skipped);
     if status.effective.max_unavailable > 0 {
         branch.push(limits(status));
     }
@@ -124,19 +126,17 @@ fn failed(view: &View, status: &LiveUpdateStatus) -> Tree {
     branch
 }
 
-/// Blocked nodes by reason, from their own objects; what the update waits for is in `waiting` already.
-fn blocked(view: &View, status: &LiveUpdateStatus) -> Tree {
+/// Nodes of a state by reason, from their own objects; what the update names itself is told there.
+fn left_out(view: &View, status: &LiveUpdateStatus, state: &str, mut branch: Tree) -> Tree {
     let told: Vec<&str> = status.waiting.iter().map(|group| group.reason.as_str()).collect();
     let mut groups: BTreeMap<&str, Vec<(String, &NodeLiveUpdateStatus)>> = BTreeMap::new();
     for node in &view.nodes {
-        let Some(said) = node.status.as_ref().filter(|said| said.state == "Blocked") else { continue };
-        if !told.contains(&said.reason.as_str()) {
+        let Some(said) = node.status.as_ref().filter(|said| said.state == state) else { continue };
+        let by_verb = said.reason == Reason::Skipped.as_str();
+        if !by_verb && !told.contains(&said.reason.as_str()) {
             groups.entry(&said.reason).or_default().push((node.name_any(), said));
         }
     }
-    let skips = view.update.spec.strategy.on_blocked == OnBlocked::Skip;
-    let mut branch = Tree::new("blocked", Tone::Bad)
-        .and(if skips { "the run goes on without them (onBlocked: Skip)" } else { "" }, Tone::Plain);
     for (reason, nodes) in groups {
         let mut group = Tree::new(format!("{reason} ×{}", nodes.len()), Tone::Bad);
         for (name, said) in nodes.iter().take(MOST) {
@@ -149,10 +149,9 @@ fn blocked(view: &View, status: &LiveUpdateStatus) -> Tree {
     branch
 }
 
-fn skipped(status: &LiveUpdateStatus) -> Option<Tree> {
+fn by_verb(status: &LiveUpdateStatus) -> Option<Tree> {
     let names = units::names(status.skipped.iter().map(String::as_str), status.skipped.len(), MOST);
-    let line =
-        Tree::new("skipped", Tone::Faint).and("by the verb `skip`:", Tone::Plain).and(names, Tone::Plain);
+    let line = Tree::new("by the verb `skip`", Tone::Plain).and(names, Tone::Plain);
     (!status.skipped.is_empty()).then_some(line)
 }
 
