@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Finds the kernel source that the lab builds from, or fetches it once, and prints its folder.
+#
+#   lab/kernels/source.sh          print the folder, fetch what is missing
+#   lab/kernels/source.sh --path   print the folder only; exit 1 when there is none yet
+#
+# LIVEUPDATE_KERNEL_SOURCE names a source tree of one's own (clean: `make mrproper`); nothing is fetched and
+# nothing in it is changed. Otherwise the newest package linux-source-7.3 of Debian's backports is taken from
+# the mirror that this machine's own apt uses, through apt lists of our own: the system's are left alone.
+# What was fetched once is used again without asking the mirror; remove the folder for a newer one.
+set -euo pipefail
+series=7.3
+suite=trixie-backports
+sources=${LIVEUPDATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/liveupdate}/kernels/sources
+fail() { echo "lab: $1" >&2; exit 2; }
+
+if [ -n "${LIVEUPDATE_KERNEL_SOURCE:-}" ]; then
+  [ -e "$LIVEUPDATE_KERNEL_SOURCE/Kbuild" ] || fail "LIVEUPDATE_KERNEL_SOURCE=$LIVEUPDATE_KERNEL_SOURCE is no kernel source tree"
+  [ ! -e "$LIVEUPDATE_KERNEL_SOURCE/.config" ] || fail "$LIVEUPDATE_KERNEL_SOURCE was built in; run \`make mrproper\` there first"
+  (cd "$LIVEUPDATE_KERNEL_SOURCE" && pwd -P)
+  exit
+fi
+newest() { { find "$sources" -mindepth 2 -maxdepth 2 -name complete -printf '%h\n' 2>/dev/null || true; } | sort -V | tail -1; }
+found=$(newest)
+if [ -n "$found" ]; then echo "$found/tree"; exit; fi
+[ "${1:-}" != --path ] || exit 1
+
+mkdir -p "$sources"
+exec 8>"$sources/lock"
+if ! flock -n 8; then
+  echo "lab: another process fetches the kernel source; waiting for it" >&2
+  flock 8
+fi
+found=$(newest)
+if [ -n "$found" ]; then echo "$found/tree"; exit; fi
+
+own="set LIVEUPDATE_KERNEL_SOURCE to a tree of Linux $series"
+command -v apt-get >/dev/null || fail "this machine has no apt; $own"
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+[ -e $keyring ] || fail "$keyring is missing, so nothing from Debian could be verified; $own"
+# The archive's address is the machine's own business: its mirror, its proxy.
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m1 '/debian/*$' || true)
+[ -n "$mirror" ] || fail "apt's configuration names no Debian archive; $own"
+
+work=$sources/fetch
+rm -rf "$work"
+mkdir -p "$work"/{lists/partial,cache/archives/partial}
+echo "deb [signed-by=$keyring] $mirror $suite main" >"$work/sources.list"
+private=(-o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=/dev/null
+  -o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work/cache" -o "APT::Architectures=$(dpkg --print-architecture)"
+  # As root, apt would download as another user, who cannot write here.
+  -o APT::Sandbox::User=root -qq)
+echo "lab: fetching linux-source-$series of $suite (once; kept in the cache) ..." >&2
+begun=$SECONDS
+apt-get "${private[@]}" update >&2
+(cd "$work" && apt-get "${private[@]}" download "linux-source-$series" >&2)
+package=$(find "$work" -maxdepth 1 -name 'linux-source-*.deb' | head -1)
+[ -n "$package" ] || fail "apt fetched no linux-source-$series from $suite; $own"
+version=$(dpkg-deb --field "$package" Version)
+folder=$sources/$(tr -c 'A-Za-z0-9.+~\n-' _ <<<"$version")
+rm -rf "$folder"
+mkdir -p "$folder/tree"
+dpkg-deb --fsys-tarfile "$package" | tar -xO "./usr/src/linux-source-$series.tar.xz" | tar -xJ -C "$folder/tree" --strip-components=1
+rm -rf "$work"
+touch "$folder/complete"
+echo "lab: fetched $version in $((SECONDS - begun)) s" >&2
+echo "$folder/tree"
