@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  admitted ─► Mark, Claim ─seen─► agent knows it?
-//!                 no ──► Run, if the count still fits (admission.rs); stopped or surplus: leaves again
+//!                 no ──► Run, if the count still fits (admission.rs); stopped, hindered or surplus: leaves
 //!                 Preparing ──► Run (joins)          ┐ hard stop, bad target or
 //!                 AsksPermission ──► Permit          ├ preparation too long: Abort
 //!                 Permitted ──► wait                 ┘
@@ -19,7 +19,7 @@ use alloc::borrow::Cow;
 use alloc::string::ToString;
 use core::time::Duration;
 
-use crate::eligibility::{aborts, is_on_target};
+use crate::eligibility::{aborts, is_hindered, is_on_target};
 use crate::input::{Agent, AgentFacts, AttemptState, Mark, Node, NodeEnd, Proof, Spec};
 use crate::output::{Action, NodeClass, Reason};
 use crate::proof::{self, Missing};
@@ -147,7 +147,8 @@ fn unknown_attempt(
         let message = "the node runs the target, but its agent knows nothing of the attempt";
         return end(entry, node, failed(Reason::VerifyFailed), message, todo);
     }
-    if terms.stop.is_some() || terms.undo.is_some() {
+    let hindered = is_hindered(terms.update_uid, spec, node, facts);
+    if hindered || terms.stop.is_some() || terms.undo.is_some() {
         entry.drop = true;
         return;
     }

@@ -34,7 +34,10 @@ pub(crate) fn aborts(run: &Run<'_>, node: &Node) -> u32 {
 pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: &mut Todo) -> Standing<'a> {
     let skipped = run.record.skipped.contains(&node.name);
     let record = own_record(run, node);
-    if let Some(standing) = record.and_then(|record| settled(run, node, record, skipped)) {
+    if let Some(mut standing) = record.and_then(|record| settled(run, node, record, skipped)) {
+        // Its devices count for `cover`, and after a restart nobody knows them.
+        let covers = spec.strategy.steps.iter().any(|step| step.cover_device_model);
+        standing.ask = covers && matches!(node.agent, Agent::Unasked);
         return standing;
     }
     let aborts = aborts(run, node);
@@ -140,6 +143,15 @@ fn answered<'a>(
 /// Whether the node runs the very target, by the kubelet's word and the agent's.
 pub(crate) fn is_on_target(spec: &Spec, node: &Node, facts: &AgentFacts) -> bool {
     node.release == spec.release && facts.release == spec.release && facts.digest == spec.digest
+}
+
+/// Whether something came between admission and start: what would have kept the node from being admitted.
+pub(crate) fn is_hindered(update_uid: &str, spec: &Spec, node: &Node, facts: &AgentFacts) -> bool {
+    let verdict = facts.verdict.as_ref().is_some_and(|verdict| {
+        verdict.update_uid == update_uid && verdict.revision == spec.revision && verdict.blocked.is_some()
+    });
+    let node_hinders = node.malformed.is_some() || !node.ready || node.foreign.is_some();
+    node_hinders || verdict || facts.boot_id != node.boot_id
 }
 
 /// Whether the agent is still at an attempt (one in flight is not looked at here).

@@ -106,7 +106,8 @@ pub(crate) fn of_record(record: &NodeRecord) -> Option<Standing<'_>> {
 }
 
 /// Whether the node carries our mark for a failure that still counts: it stays tainted until it is Ready
-/// and somebody accepted the failure (or retried it, skipped the node, or deleted or aborted the update).
+/// and somebody accepted the failure (or retried it, skipped the node, edited the target, or deleted or
+/// aborted the update).
 pub(crate) fn is_counted_failure(run: &Run<'_>, node: &Node) -> bool {
     let (Some(mark), Some(record)) = (&node.mark, &node.record) else { return false };
     let failed = mark.update_uid == run.update.uid

@@ -42,7 +42,10 @@ pub(crate) fn all(runs: &[Run<'_>], owners: &Owners, fleet: &Fleet<'_>) -> BTree
     fleet
         .iter()
         .zip(reports)
-        .filter_map(|((_, node), report)| Some((node.name.clone(), report.or_else(|| unowned(runs, node))?)))
+        .filter_map(|((index, node), report)| {
+            let report = report.or_else(|| unowned(runs, owners.of[index], node))?;
+            Some((node.name.clone(), report))
+        })
         .collect()
 }
 
@@ -59,8 +62,9 @@ fn of_standing(run: &Run<'_>, node: &Node, standing: &Standing<'_>) -> NodeRepor
     }
 }
 
-/// A node that no update wants keeps the end that it had; otherwise it is idle, if its agent answers.
-fn unowned(runs: &[Run<'_>], node: &Node) -> Option<NodeReport> {
+/// A node that no update wants keeps the end that it had; otherwise it is idle, if its agent answers. One
+/// whose attempt leaves an update in this very pass is free for others in the next.
+fn unowned(runs: &[Run<'_>], owner: Option<usize>, node: &Node) -> Option<NodeReport> {
     let record = node.record.as_ref();
     if let Some(record) = record
         && let Some(standing) = past(runs, record)
@@ -75,6 +79,11 @@ fn unowned(runs: &[Run<'_>], node: &Node) -> Option<NodeReport> {
             aborts: record.aborts,
             end: record.end.clone(),
         });
+    }
+    if let Some(owner) = owner {
+        let message = "its last attempt is being closed";
+        let standing = Standing::new(NodeClass::Waiting, Reason::Conflicted, message);
+        return Some(of_standing(&runs[owner], node, &standing));
     }
     matches!(node.agent, Agent::Answered(_)).then(|| NodeReport {
         update: None,

@@ -93,6 +93,11 @@ impl World {
         }
     }
 
+    /// The agent knocks: the controller hears it without having asked.
+    pub fn knock(&mut self, name: &str) {
+        self.hear(name);
+    }
+
     /// The controller asks the agent.
     fn hear(&mut self, name: &str) {
         let now = self.now;
@@ -177,7 +182,7 @@ impl World {
 
     /// Statuses are written when what they say changes; what is in flight shows in the claim, and ends are
     /// written by an action of their own.
-    fn write_statuses(&mut self, report: &Report) {
+    pub fn write_statuses(&mut self, report: &Report) {
         for (name, said) in &report.nodes {
             if said.class != NodeClass::InFlight {
                 self.write_status(name, said, false);

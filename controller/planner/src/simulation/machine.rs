@@ -153,6 +153,14 @@ impl Machine {
         }
     }
 
+    /// What never came back comes back at `at` after all.
+    pub fn come_to_life(&mut self, at: Time) {
+        let jumping = matches!(self.attempt(), Some((_, AttemptState::Jumping { .. })));
+        if jumping && self.due.is_none() {
+            self.due = Some(at);
+        }
+    }
+
     pub(super) fn begin(&mut self, attempt: &str, release: &str, digest: &str, now: Time) {
         self.began.insert(attempt.to_string());
         self.target = (release.to_string(), digest.to_string());

@@ -119,6 +119,9 @@ impl Play {
             }
             other => panic!("node: unknown {other:?}"),
         }
+        if words[1] == "mended" {
+            self.world.knock(name);
+        }
     }
 
     pub(super) fn policy(&mut self, words: &[&str]) {
