@@ -205,7 +205,6 @@ async fn invariant_5_records_of_nodes_are_written_by_the_leading_controller_and_
     ];
     cluster.refused(&Account::admin(), &status, "may not write them").await;
     cluster.refused(&Account::admin(), &["delete", "nlu", "n1"], "may not write them").await;
-    cluster.refused(&controller(), &["delete", "nlu", "n1"], "cannot delete").await;
 
     cluster.allowed(&Account::admin(), &["delete", "node", "n1"]).await;
     cluster.allowed(&Account::admin(), &["wait", "--for=delete", "nlu/n1", "--timeout=90s"]).await;
@@ -223,7 +222,8 @@ async fn the_controllers_account_can_do_what_it_needs_and_no_more() {
         ("watch", "nodes", &[][..]),
         ("patch", "liveupdates.liveupdate.dev", &["--subresource=status"]),
         ("create", "nodeliveupdates.liveupdate.dev", &[]),
-        ("patch", "nodeliveupdates.liveupdate.dev", &["--subresource=status"]),
+        ("update", "nodeliveupdates.liveupdate.dev", &["--subresource=status"]),
+        ("delete", "nodeliveupdates.liveupdate.dev", &[]),
         ("watch", "liveupdatepolicies.liveupdate.dev", &[]),
         ("update", "leases.coordination.k8s.io", &["-n", "liveupdate-system"]),
         ("get", "leases.coordination.k8s.io", &["-n", "kube-node-lease"]),

@@ -140,6 +140,7 @@ impl Testbed {
         let spec = Spec::new(format!("controller-{number}"), program, self.plane.logs());
         let args = [
             format!("--kubeconfig={}", kubeconfig.display()),
+            format!("--identity=controller-{number}"),
             format!("--lease-namespace={NAMESPACE}"),
             format!("--tls-dir={}", tls_dir.display()),
             format!("--knock-listen=127.0.0.1:{knock}"),
