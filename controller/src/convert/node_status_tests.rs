@@ -1,1 +1,150 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
 
+use super::*;
+use crate::cluster::{NodeStatusDigest, NodeUpdateObject};
+use crate::convert::record;
+use liveupdate_planner::{Agent, Outcome};
+
+fn node() -> Node {
+    Node {
+        name: "a".into(),
+        uid: "ua".into(),
+        created: Time(0),
+        labels: BTreeMap::new(),
+        ready: true,
+        release: "7.3.5".into(),
+        boot_id: "b1".into(),
+        malformed: None,
+        mark: None,
+        foreign: None,
+        record: None,
+        agent: Agent::Unasked,
+        lease_renewed: false,
+    }
+}
+
+fn report(class: NodeClass, reason: Reason, end: Option<NodeEnd>) -> NodeReport {
+    NodeReport {
+        update: Some("kernel".into()),
+        class,
+        reason,
+        message: "a sentence".into(),
+        revision: "7f3c9a21".into(),
+        attempt: Some("7f3c9a21-ua-1".into()),
+        aborts: 1,
+        end,
+    }
+}
+
+fn write(report: &NodeReport, end_of: Option<&str>) -> NodeLiveUpdateStatus {
+    let (node, epoch) = (node(), Epoch { cluster: "c".into(), counter: 1 });
+    let mut facts = NodeFacts { blackout: Some(Duration::from_millis(700)), ..NodeFacts::default() };
+    facts.simulated = true;
+    facts.state = Some(NodeState::Staging);
+    facts.devices = vec![DeviceStatus {
+        address: "0000:01:00.0".into(),
+        model: "10de:2330".into(),
+        holder: Some("vmm".into()),
+        ceiling: None,
+        verdict: Some("Preserved".into()),
+        decided_by: None,
+        outcome: Some("Paused".into()),
+        facts: None,
+    }];
+    let update = UpdateRef { name: "kernel".into(), uid: "lu".into() };
+    let context = Context {
+        node: &node,
+        facts: &facts,
+        update: Some(&update),
+        epoch: &epoch,
+        now: Time(50_000),
+        end_of,
+    };
+    status(context, report)
+}
+
+/// What a watch would make of a written status.
+fn read(status: &NodeLiveUpdateStatus) -> NodeUpdateObject {
+    let digest = NodeStatusDigest {
+        node_uid: status.node_uid.clone(),
+        kernel: status.kernel.clone(),
+        state: status.state.clone(),
+        reason: status.reason.clone(),
+        update_uid: status.update.as_ref().map(|u| u.uid.clone()).unwrap_or_default(),
+        revision: status.revision.clone(),
+        attempt: status.attempt.clone(),
+        aborts: u32::try_from(status.aborts).unwrap(),
+        verified_at: status.verified_at.as_ref().map(crate::convert::time),
+        blackout_ms: status.blackout_ms.map(|ms| u64::try_from(ms).unwrap()),
+        simulated: status.blackout.contains("simulated"),
+        outcomes: BTreeMap::from([("Paused".to_owned(), 1)]),
+    };
+    NodeUpdateObject { owner_uid: "ua".into(), status: digest, ..NodeUpdateObject::default() }
+}
+
+#[test]
+fn invariant_6_every_end_comes_back_as_it_was_written() {
+    let ends = [
+        (
+            NodeClass::Updated,
+            NodeEnd::Updated {
+                verified_at: Time(9_000),
+                blackout: Some(Duration::from_millis(700)),
+                simulated: true,
+                devices: BTreeMap::from([(Outcome::Paused, 1)]),
+            },
+        ),
+        (NodeClass::Waiting, NodeEnd::Aborted { reason: Reason::GateNotPassed }),
+        (NodeClass::Failed, NodeEnd::Failed { reason: Reason::WrongKernel }),
+    ];
+    for (class, end) in ends {
+        let report = report(class, Reason::InProgress, Some(end.clone()));
+        let record = record::node(&read(&write(&report, Some("7f3c9a21-ua-1"))), "ua").unwrap();
+        assert_eq!(record.end, Some(end));
+        assert_eq!((record.attempt.as_str(), record.aborts), ("7f3c9a21-ua-1", 1));
+        assert_eq!((record.update_uid.as_str(), record.revision.as_str()), ("lu", "7f3c9a21"));
+    }
+}
+
+#[test]
+fn only_an_end_is_read_back_as_one() {
+    for class in [NodeClass::Idle, NodeClass::Waiting, NodeClass::Blocked, NodeClass::InFlight] {
+        let record =
+            record::node(&read(&write(&report(class, Reason::InProgress, None), None)), "ua").unwrap();
+        assert_eq!(record.end, None, "{class:?}");
+    }
+    let skipped = report(NodeClass::Skipped, Reason::Skipped, None);
+    let record = record::node(&read(&write(&skipped, None)), "ua").unwrap();
+    assert_eq!((record.end, record.skipped), (None, Some(Reason::Skipped)));
+}
+
+#[test]
+fn a_status_of_another_node_is_no_record() {
+    let object = read(&write(&report(NodeClass::Waiting, Reason::Preflight, None), None));
+    assert_eq!(record::node(&object, "another"), None);
+}
+
+#[test]
+fn an_attempt_in_flight_shows_what_the_node_said_last() {
+    let status = write(&report(NodeClass::InFlight, Reason::InProgress, None), None);
+    assert_eq!((status.state.as_str(), status.reason.as_str()), ("Staging", "InProgress"));
+}
+
+#[test]
+fn an_attempts_revision_is_the_beginning_of_its_id() {
+    assert_eq!(revision_of("7f3c9a21-ua-1"), "7f3c9a21");
+    assert_eq!(revision_of("odd"), "");
+}
+
+#[test]
+fn what_a_person_reads_of_an_updated_node() {
+    let end = NodeEnd::Updated {
+        verified_at: Time(9_000),
+        blackout: Some(Duration::from_millis(700)),
+        simulated: true,
+        devices: BTreeMap::from([(Outcome::Paused, 1)]),
+    };
+    let status = write(&report(NodeClass::Updated, Reason::Updated, Some(end)), Some("7f3c9a21-ua-1"));
+    insta::assert_snapshot!(serde_json::to_string_pretty(&status).unwrap());
+}

@@ -88,7 +88,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         }
         let cluster = Rc::clone(&self.cluster);
         self.work.begin(key, async move {
-            let result = cluster.write_finalizers(&name, &version, &finalizers).await;
+            let result = Box::new(cluster.write_finalizers(&name, &version, &finalizers).await);
             Done::Update { version, result, notes: Vec::new() }
         });
     }
@@ -158,7 +158,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         let spec = convert::node_status::claim(reference, attempt, &release, &self.term.epoch);
         let (cluster, name) = (Rc::clone(&self.cluster), node.to_owned());
         self.work.begin(key, async move {
-            let result = cluster.write_node_spec(&name, &version, &spec).await;
+            let result = Box::new(cluster.write_node_spec(&name, &version, &spec).await);
             Done::NodeUpdate { version, result, notes: vec![note] }
         });
     }

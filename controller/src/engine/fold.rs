@@ -25,8 +25,8 @@ type Answer<T> = Result<T, AgentError>;
 #[derive(Debug)]
 #[allow(missing_docs, reason = "each is the result of the operation of its name")]
 pub enum Done {
-    Update { version: String, result: Result<UpdateObject, ClusterError>, notes: Vec<Note> },
-    NodeUpdate { version: String, result: Result<NodeUpdateObject, ClusterError>, notes: Vec<Note> },
+    Update { version: String, result: Box<Result<UpdateObject, ClusterError>>, notes: Vec<Note> },
+    NodeUpdate { version: String, result: Box<Result<NodeUpdateObject, ClusterError>>, notes: Vec<Note> },
     NodeUpdateLeft { result: Result<(), ClusterError> },
     Node { version: String, result: Result<(), ClusterError> },
     Inspect { uid: String, result: Answer<Box<InspectReply>> },
@@ -44,13 +44,13 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         let name = key.0.as_str();
         match done {
             Done::Update { version, result, notes } => {
-                if let Some(object) = self.written(key, &version, result, "LiveUpdate") {
+                if let Some(object) = self.written(key, &version, *result, "LiveUpdate") {
                     self.world.put_update(object);
                     self.note(notes);
                 }
             }
             Done::NodeUpdate { version, result, notes } => {
-                if let Some(object) = self.written(key, &version, result, "NodeLiveUpdate") {
+                if let Some(object) = self.written(key, &version, *result, "NodeLiveUpdate") {
                     self.world.put_node_update(object);
                     self.note(notes);
                 }
@@ -258,6 +258,10 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
     }
 
     fn run_over(&mut self, node: &str, serial: u64) {
+        // Its last words may still be on their way, and would not be heard after it is forgotten.
+        while let Ok(news) = self.news.1.try_recv() {
+            self.heard(news);
+        }
         if let Some((_, side)) = self.world.node_mut(node)
             && side.session.as_ref().is_some_and(|session| session.serial == serial)
         {

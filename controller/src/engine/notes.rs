@@ -56,7 +56,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
                         && (old.reason == new.reason || r#type != LiveUpdateCondition::Progressing)
                 }
                 // The beginning is told by what holds, not by all that does not.
-                None => !holds && !(r#type == LiveUpdateCondition::Accepted),
+                None => !holds && r#type != LiveUpdateCondition::Accepted,
             };
             let silent = !holds && matches!(r#type, LiveUpdateCondition::Succeeded);
             if same || silent {

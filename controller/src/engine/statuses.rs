@@ -109,7 +109,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             match left {
                 Some(left) => Done::NodeUpdateLeft { result: cluster.delete_node_update(&node, &left).await },
                 None => {
-                    let result = cluster.create_node_update(&node, &uid).await;
+                    let result = Box::new(cluster.create_node_update(&node, &uid).await);
                     Done::NodeUpdate { version: String::new(), result, notes: Vec::new() }
                 }
             }
@@ -153,7 +153,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         }
         let (cluster, name) = (Rc::clone(&self.cluster), node.to_owned());
         self.work.begin(key, async move {
-            let result = cluster.write_node_status(&name, &version, &status).await;
+            let result = Box::new(cluster.write_node_status(&name, &version, &status).await);
             Done::NodeUpdate { version, result, notes }
         });
     }
@@ -218,7 +218,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         let (name, version) = (side.object.name.clone(), side.object.version.clone());
         let cluster = Rc::clone(&self.cluster);
         self.work.begin(key, async move {
-            let result = cluster.write_update_status(&name, &version, &status).await;
+            let result = Box::new(cluster.write_update_status(&name, &version, &status).await);
             Done::Update { version, result, notes }
         });
         true
@@ -271,5 +271,50 @@ impl Knock {
     /// A knock of this node.
     pub fn new(node: &str, uid: &str) -> Self {
         Self { node: node.to_owned(), uid: uid.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use liveupdate_planner::Reason;
+
+    /// What is just written must not be written again: each class is read back as the same.
+    #[test]
+    fn what_was_written_is_not_written_again() {
+        let classes = [
+            (NodeClass::Idle, "Idle"),
+            (NodeClass::Waiting, "Queued"),
+            (NodeClass::Waiting, "Preflight"),
+            (NodeClass::Blocked, "Blocked"),
+            (NodeClass::InFlight, "Staging"),
+            (NodeClass::InFlight, "Queued"),
+            (NodeClass::Updated, "Updated"),
+            (NodeClass::Failed, "Failed"),
+            (NodeClass::Skipped, "Skipped"),
+        ];
+        for (class, state) in classes {
+            let report = NodeReport {
+                update: Some("kernel".into()),
+                class,
+                reason: Reason::InProgress,
+                message: String::new(),
+                revision: "r".into(),
+                attempt: Some("r-u-1".into()),
+                aborts: 0,
+                end: None,
+            };
+            let mut status = NodeStatusDigest {
+                state: state.into(),
+                reason: "InProgress".into(),
+                update_uid: "lu".into(),
+                revision: "r".into(),
+                attempt: "r-u-1".into(),
+                ..NodeStatusDigest::default()
+            };
+            assert!(says(&status, &report, "lu"), "{class:?} {state}");
+            status.reason = "Jumping".into();
+            assert!(!says(&status, &report, "lu"), "another reason is news: {class:?}");
+        }
     }
 }

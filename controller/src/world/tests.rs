@@ -1,1 +1,174 @@
+use super::*;
+use liveupdate_planner::{AttemptState, Time};
+use liveupdate_proto::common::v1::{AttemptReport, NodeState};
+use liveupdate_proto::node::v1::InspectReply;
 
+use crate::agents::AgentError;
+
+fn node(name: &str, uid: &str, version: &str) -> NodeObject {
+    NodeObject {
+        name: name.into(),
+        uid: uid.into(),
+        version: version.into(),
+        created: Time(0),
+        labels: BTreeMap::new(),
+        ready: true,
+        release: "6.12".into(),
+        boot_id: "b0".into(),
+        internal_ip: Some("127.0.0.9".into()),
+        agent_address: None,
+        mark: None,
+        has_mark: false,
+        taints: Vec::new(),
+        has_annotations: false,
+        foreign: None,
+        malformed: None,
+    }
+}
+
+fn world() -> World {
+    World::new(Epoch { cluster: "c".into(), counter: 1 }, 9443)
+}
+
+fn applied(object: NodeObject) -> Observed {
+    Observed::Node(Change::Applied(object))
+}
+
+fn inspected(world: &mut World, attempt: Option<AttemptReport>) {
+    let reply =
+        InspectReply { boot_id: "b0".into(), release: "6.12".into(), attempt, ..InspectReply::default() };
+    world.inspected("a", &reply, Time(5));
+}
+
+#[test]
+fn what_a_new_list_does_not_hold_is_gone() {
+    let mut world = world();
+    world.observe(applied(node("a", "u1", "1")));
+    world.observe(applied(node("b", "u2", "2")));
+    world.observe(applied(node("c", "u3", "3")));
+    for change in [Change::Restarted, Change::Listed(node("c", "u3", "4")), Change::Complete] {
+        world.observe(Observed::Node(change));
+    }
+    let names: Vec<&str> = world.nodes().map(|(node, _)| node.name.as_str()).collect();
+    assert_eq!(names, ["c"]);
+    assert_eq!(world.node("c").unwrap().1.version, "4");
+    assert!(!world.complete(), "the other kinds were not listed yet");
+}
+
+#[test]
+fn a_node_made_again_is_another_one() {
+    let mut world = world();
+    world.observe(applied(node("a", "u1", "1")));
+    inspected(&mut world, None);
+    assert!(world.node("a").unwrap().1.answered);
+    world.observe(applied(node("a", "u2", "2")));
+    let (found, side) = world.node("a").unwrap();
+    assert!(matches!(found.agent, Agent::Unasked) && !side.answered);
+}
+
+#[test]
+fn a_node_without_any_address_says_so() {
+    let mut world = world();
+    world.observe(applied(NodeObject { internal_ip: None, ..node("a", "u1", "1") }));
+    assert!(world.node("a").unwrap().0.malformed.as_ref().unwrap().contains("InternalIP"));
+    let v6 = NodeObject { internal_ip: Some("fd00::1".into()), ..node("a", "u1", "2") };
+    world.observe(applied(v6));
+    assert_eq!(world.node("a").unwrap().1.address.as_deref(), Some("[fd00::1]:9443"));
+}
+
+#[test]
+fn an_answer_to_our_own_write_never_puts_an_older_object_back() {
+    let mut world = world();
+    let object = |version: &str, attempt: &str| NodeUpdateObject {
+        name: "a".into(),
+        uid: "nlu".into(),
+        version: version.into(),
+        owner_uid: "u1".into(),
+        claimed_attempt: attempt.into(),
+        ..NodeUpdateObject::default()
+    };
+    world.observe(applied(node("a", "u1", "1")));
+    world.put_node_update(object("9", "new"));
+    world.put_node_update(object("8", "old"));
+    let record = world.node("a").unwrap().0.record.clone().unwrap();
+    assert_eq!(record.claimed_attempt, "new");
+}
+
+#[test]
+fn a_record_of_an_earlier_node_is_no_record() {
+    let mut world = world();
+    world.observe(applied(node("a", "u2", "1")));
+    let left = NodeUpdateObject {
+        name: "a".into(),
+        owner_uid: "u1".into(),
+        version: "3".into(),
+        ..NodeUpdateObject::default()
+    };
+    world.put_node_update(left);
+    assert_eq!(world.node("a").unwrap().0.record, None);
+}
+
+#[test]
+fn silence_after_the_jump_is_no_unreachable_agent() {
+    let mut world = world();
+    world.observe(applied(node("a", "u1", "1")));
+    inspected(&mut world, None);
+    world.jumping("a", "r-u-1", Time(10));
+    world.call_failed("a", &AgentError::Unreachable("refused".into()), Time(20));
+    let Agent::Answered(facts) = &world.node("a").unwrap().0.agent else { panic!("it jumps") };
+    assert_eq!(facts.attempt.as_ref().unwrap().state, AttemptState::Jumping { since: Time(10) });
+}
+
+#[test]
+fn a_run_that_breaks_after_the_permission_is_taken_for_a_jump_and_before_it_is_not() {
+    let lost = AgentError::Unreachable("reset".into());
+    for (permit, jumps) in [(true, true), (false, false)] {
+        let mut world = world();
+        world.observe(applied(node("a", "u1", "1")));
+        inspected(&mut world, None);
+        world.run_began("a", "r-u-1");
+        if permit {
+            world.permitted("a", "r-u-1");
+        }
+        world.run_broke("a", "r-u-1", &lost, Time(10));
+        let found = matches!(
+            &world.node("a").unwrap().0.agent,
+            Agent::Answered(facts)
+                if matches!(facts.attempt.as_ref().unwrap().state, AttemptState::Jumping { .. })
+        );
+        assert_eq!(found, jumps);
+    }
+}
+
+#[test]
+fn a_report_without_proof_is_nonsense() {
+    let mut world = world();
+    world.observe(applied(node("a", "u1", "1")));
+    let mut report = AttemptReport { attempt: "r-u-1".into(), ..AttemptReport::default() };
+    report.set_state(NodeState::Verifying);
+    inspected(&mut world, Some(report));
+    assert!(matches!(world.node("a").unwrap().0.agent, Agent::Misbehaves { .. }));
+}
+
+#[test]
+fn another_boot_forgets_the_verdict_of_the_last_one() {
+    use liveupdate_proto::node::v1::PreflightReply;
+    let mut world = world();
+    world.observe(applied(node("a", "u1", "1")));
+    let asked = || Asked { update_uid: "lu".into(), revision: "r".into() };
+    let reply = PreflightReply {
+        clear: true,
+        boot_id: "b0".into(),
+        release: "6.12".into(),
+        ..PreflightReply::default()
+    };
+    world.preflighted("a", asked(), &reply, Time(1));
+    let verdict = |world: &World| match &world.node("a").unwrap().0.agent {
+        Agent::Answered(facts) => facts.verdict.clone(),
+        _ => None,
+    };
+    assert!(verdict(&world).is_some_and(|verdict| verdict.blocked.is_none()));
+    let other = InspectReply { boot_id: "b1".into(), release: "7.3".into(), ..InspectReply::default() };
+    world.inspected("a", &other, Time(2));
+    assert!(verdict(&world).is_none());
+}

@@ -1,0 +1,143 @@
+//! Controllers that die, sleep, or find others in their place.
+
+mod support;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use liveupdate_controller::lease::{Elector, LeaseLost, Timing};
+use support::cluster::Strike;
+use support::{Lab, spec};
+
+const LONG: Duration = Duration::from_secs(3600);
+const STRATEGY: &str =
+    r#"{"maxUnavailable":2,"steps":[{"name":"canary","nodes":1},{"name":"rest","nodes":"100%"}]}"#;
+
+/// One rollout with a controller that dies at one write and is started again.
+async fn die_at(write: usize, strike: Strike) -> bool {
+    let lab = Lab::new(3);
+    lab.cluster.apply("kernel", spec(STRATEGY));
+    lab.cluster.strike(write, strike);
+    lab.control("a", LONG, |lab| lab.cluster.is_dead() || lab.finished("kernel")).await;
+    let struck = lab.cluster.is_dead();
+    lab.cluster.revive();
+    let status = lab.roll("kernel").await;
+    let context = format!("{strike:?} write {write}: {:#?}", lab.cluster.writes());
+    assert_eq!((status.counts.updated, status.failures), (3, 0), "{context}");
+    assert!(lab.agents.jumps().values().all(|jumps| *jumps == 1), "{:?} {context}", lab.agents.jumps());
+    assert!(lab.cluster.most_marked.get() <= 2, "{context}");
+    struck
+}
+
+#[tokio::test(start_paused = true)]
+async fn invariant_6_a_controller_may_die_at_every_write() {
+    for strike in [Strike::Before, Strike::After] {
+        let mut write = 0;
+        // Every write of an undisturbed run gets its turn, until there is none with that number.
+        while die_at(write, strike).await {
+            write += 1;
+        }
+        assert!(write > 15, "only {write} writes were struck");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_at_any_write_is_observed_again_and_counted_again() {
+    for write in 0..30 {
+        let lab = Lab::new(3);
+        lab.cluster.apply("kernel", spec(STRATEGY));
+        lab.cluster.strike(write, Strike::Conflict);
+        let status = lab.roll("kernel").await;
+        assert_eq!((status.counts.updated, status.failures), (3, 0), "conflict at write {write}");
+        assert!(lab.cluster.most_marked.get() <= 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn invariant_5_a_leader_that_lost_its_lease_ends() {
+    let lab = Lab::new(2);
+    lab.cluster.apply("kernel", spec(STRATEGY));
+    lab.control("a", LONG, |lab| !lab.cluster.marked().is_empty()).await;
+    // Somebody takes it while we lead.
+    let thief = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        lab.cluster.steal_lease("b");
+        std::future::pending::<()>().await;
+    };
+    let lost = tokio::select! {
+        lost = lab.control("a", LONG, |_| false) => lost,
+        () = thief => None,
+    };
+    assert!(matches!(lost, Some(LeaseLost::Taken { ref holder, .. }) if holder == "b"), "{lost:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_lease_stops_every_write() {
+    let lab = Lab::new(2);
+    lab.cluster.apply("kernel", spec(STRATEGY));
+    // The API server takes writes of everything but the lease.
+    let elector = Elector::new(Rc::clone(&lab.cluster), Rc::clone(&lab.clock), "a", Timing::default());
+    let term = elector.acquire().await;
+    assert!(term.holds(&*lab.clock));
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(!term.holds(&*lab.clock), "it was not renewed for longer than it may be relied on");
+    let parts = (Rc::clone(&lab.cluster), Rc::clone(&lab.agents), Rc::clone(&lab.clock));
+    let shared = std::sync::Arc::default();
+    let mut engine = liveupdate_controller::engine::Engine::new(parts, term, 9443, shared);
+    let (_sender, mut knocks) = tokio::sync::mpsc::channel(1);
+    let before = lab.cluster.writes().len();
+    let mut observed = liveupdate_controller::cluster::Cluster::observe(&*lab.cluster);
+    assert!(!engine.turn(&mut observed, &mut knocks).await);
+    assert_eq!(lab.cluster.writes().len(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn invariant_5_an_older_leader_is_refused_by_the_server_and_by_agents() {
+    let lab = Lab::new(1);
+    lab.cluster.apply("kernel", spec(STRATEGY));
+    lab.control("a", LONG, |lab| lab.status("kernel").epoch.is_some_and(|e| e.counter == 1)).await;
+    let old = lab.status("kernel");
+    lab.control("a", LONG, |lab| lab.status("kernel").epoch.is_some_and(|e| e.counter == 2)).await;
+    let version = lab.update("kernel").version;
+    let write =
+        liveupdate_controller::cluster::Cluster::write_update_status(&*lab.cluster, "kernel", &version, &old);
+    assert!(write.await.unwrap_err().to_string().contains("never lowered"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_waits_until_the_lease_runs_out_and_takes_the_next_epoch() {
+    let lab = Lab::new(1);
+    let elect = |name| Elector::new(Rc::clone(&lab.cluster), Rc::clone(&lab.clock), name, Timing::default());
+    let first = elect("a").acquire().await;
+    assert_eq!(first.epoch.counter, 1);
+    let before = lab.clock.start_elapsed();
+    let second = elect("b").acquire().await;
+    assert_eq!(second.epoch.counter, 2);
+    assert!(lab.clock.start_elapsed() - before >= Duration::from_secs(15));
+    // Released: no waiting. Its own name: no waiting either.
+    elect("b").release(&second).await.unwrap();
+    let before = lab.clock.start_elapsed();
+    assert_eq!(elect("c").acquire().await.epoch.counter, 3);
+    assert_eq!(elect("c").acquire().await.epoch.counter, 4);
+    assert!(lab.clock.start_elapsed() - before < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_is_away_for_a_while_delays_and_harms_nothing() {
+    let lab = Lab::new(4);
+    lab.cluster.apply("kernel", spec(STRATEGY));
+    let outage = async {
+        tokio::time::sleep(Duration::from_millis(3_300)).await;
+        lab.cluster.down.set(true);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        lab.cluster.down.set(false);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        _ = lab.control("a", LONG, |lab| lab.finished("kernel")) => {}
+        () = outage => {}
+    }
+    let status = lab.status("kernel");
+    assert_eq!((status.counts.updated, status.failures), (4, 0));
+    assert!(lab.agents.jumps().values().all(|jumps| *jumps == 1));
+}
