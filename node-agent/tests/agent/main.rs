@@ -9,5 +9,6 @@ mod fixture;
 mod identity;
 mod knock;
 mod pki;
+mod process;
 mod run;
 mod survive;
