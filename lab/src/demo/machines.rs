@@ -7,17 +7,17 @@ use liveupdate_host::simulated::{
 use crate::fleet::NodeSpec;
 
 /// The release that they run at first.
-pub const SOURCE_RELEASE: &str = "7.3.4-lu1";
+pub(super) const SOURCE_RELEASE: &str = "7.3.4-lu1";
 /// The release of `lab/demo/liveupdate.yaml`.
 pub const TARGET_RELEASE: &str = "7.3.5-lu2";
 const TARGET_DIGEST: &str = "sha256:3b4c1f6a9d0e5d7c8b2a4f6e8d0c2b4a6f8e0d2c4b6a8f0e1d3c5b7a9f1e3d5c";
 
 /// The node that lacks a gate.
-pub const WITHOUT_HANDOVER: u16 = 7;
+pub(super) const WITHOUT_HANDOVER: u16 = 7;
 /// The node whose NIC comes back `Paused`.
-pub const WITH_PAUSED_NIC: u16 = 5;
+pub(super) const WITH_PAUSED_NIC: u16 = 5;
 /// The node whose GPU comes back `Reinitialised`.
-pub const WITH_RESET_GPU: u16 = 12;
+pub(super) const WITH_RESET_GPU: u16 = 12;
 
 /// The demo's nodes, `hv-01` and on.
 pub fn machines(count: u16) -> Vec<NodeSpec> {

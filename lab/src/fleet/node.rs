@@ -7,6 +7,7 @@
 //! ```
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use super::settings::Settings;
 use crate::error::chain;
 use crate::{Error, Result};
 
+/// After what did not start is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
 /// How often the keeper looks at the time.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -152,12 +155,16 @@ impl Room {
                     tracing::warn!(node = self.name, "{}", chain(&error));
                 }
             }
+            let incomplete = (want.agent && running.agent.is_none()) || running.keeper.is_none();
             tokio::select! {
                 () = power.notified() => {
                     if self.world.power().map_err(|source| self.machine(source))?.is_some() {
+                        running.end_agent().await;
                         return Ok(());
                     }
                 }
+                // As systemd or a kubelet would.
+                () = tokio::time::sleep(AGAIN), if incomplete => {}
                 changed = settings.changed() => {
                     if changed.is_err() {
                         // The node's owner is gone; its task is about to be ended.
@@ -170,30 +177,44 @@ impl Room {
 
     /// Ends what is not wanted any more and starts what is.
     async fn follow(&self, running: &mut Running, want: &Settings) -> Result<()> {
-        if running.keeper.as_ref().is_none_or(|(generation, ..)| *generation != want.keeper_generation) {
+        if running.keeper.as_ref().is_none_or(|keeper| keeper.generation != want.keeper_generation) {
             // The agent and keeper of a node are killed together where they share a process.
-            running.agent = None;
+            running.end_agent().await;
             running.keeper = None;
             let host: Arc<dyn Host> = Arc::new(self.world.host().map_err(|source| self.machine(source))?);
             match Keeper::open(Arc::clone(&host)) {
                 Ok(keeper) => {
                     let keeper = Arc::new(keeper);
                     let ticking = AbortOnDrop(tokio::spawn(tick(Arc::clone(&keeper))));
-                    running.keeper = Some((want.keeper_generation, host, keeper, ticking));
+                    running.keeper = Some(RunningKeeper {
+                        generation: want.keeper_generation,
+                        host,
+                        keeper,
+                        _ticking: ticking,
+                    });
                 }
                 Err(error) => tracing::warn!(node = self.name, "no keeper: {}", chain(&error)),
             }
         }
-        let agent_as_wanted = running.agent.as_ref().is_some_and(|(generation, tls, _)| {
-            want.agent && *generation == want.agent_generation && *tls == want.tls_dir
+        let agent_as_wanted = running.agent.as_ref().is_some_and(|agent| {
+            want.agent
+                && agent.generation == want.agent_generation
+                && agent.tls_dir == want.tls_dir
+                && agent.misbehaviour == format!("{:?}", want.misbehaviour)
         });
         if !agent_as_wanted {
-            running.agent = None;
+            running.end_agent().await;
         }
-        if let (true, None, Some((_, host, keeper, _))) = (want.agent, &running.agent, &running.keeper) {
-            let handle = self.start_agent(want, host, keeper).await;
-            match handle {
-                Ok(handle) => running.agent = Some((want.agent_generation, want.tls_dir.clone(), handle)),
+        if let (true, None, Some(keeper)) = (want.agent, &running.agent, &running.keeper) {
+            match self.start_agent(want, &keeper.host, &keeper.keeper).await {
+                Ok(handle) => {
+                    running.agent = Some(RunningAgent {
+                        generation: want.agent_generation,
+                        tls_dir: want.tls_dir.clone(),
+                        misbehaviour: format!("{:?}", want.misbehaviour),
+                        handle,
+                    });
+                }
                 Err(error) => tracing::warn!(node = self.name, "no agent: {}", chain(&error)),
             }
         }
@@ -248,13 +269,37 @@ impl Room {
     }
 }
 
+struct RunningAgent {
+    generation: u32,
+    tls_dir: PathBuf,
+    misbehaviour: String,
+    handle: AgentHandle,
+}
+
+struct RunningKeeper {
+    generation: u32,
+    host: Arc<dyn Host>,
+    keeper: Arc<Keeper>,
+    _ticking: AbortOnDrop,
+}
+
 /// What runs on a node in one boot.
 #[derive(Default)]
 struct Running {
     // The agent goes before the keeper that it speaks to.
-    agent: Option<(u32, std::path::PathBuf, AgentHandle)>,
-    keeper: Option<(u32, Arc<dyn Host>, Arc<Keeper>, AbortOnDrop)>,
+    agent: Option<RunningAgent>,
+    keeper: Option<RunningKeeper>,
     beat: Option<AbortOnDrop>,
+}
+
+impl Running {
+    /// Kills the agent and waits until its port is free.
+    async fn end_agent(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            agent.handle.kill();
+            agent.handle.stopped().await;
+        }
+    }
 }
 
 struct AbortOnDrop(JoinHandle<()>);

@@ -1,0 +1,62 @@
+//! Bringing a guest up: file systems, modules, the server; then waiting for the dead, as process 1 must.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::process::{Command, ExitCode};
+
+use liveupdate_lab_guest::{MODULES_PARAMETER, UP};
+use rustix::mount::MountFlags;
+use rustix::process::WaitOptions;
+
+/// Type and place, in the order of mounting.
+const MOUNTS: [(&str, &str); 7] = [
+    ("proc", "/proc"),
+    ("sysfs", "/sys"),
+    ("devtmpfs", "/dev"),
+    ("debugfs", "/sys/kernel/debug"),
+    ("cgroup2", "/sys/fs/cgroup"),
+    ("tmpfs", "/run"),
+    ("tmpfs", "/tmp"),
+];
+
+/// Process 1. When it returns, the kernel panics: that ends the guest with a message that the lab sees.
+pub(crate) fn first_process() -> ExitCode {
+    // Before anything else: from this line's stamp on, the guest is in userspace.
+    println!("{UP}{}", rustix::system::uname().release().to_string_lossy());
+    match bring_up() {
+        Ok(()) => {}
+        Err(error) => {
+            println!("lab-init: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    loop {
+        // The server is a child, and all that it leaves behind becomes one.
+        if rustix::process::wait(WaitOptions::empty()).is_err() {
+            println!("lab-init: nothing is left to wait for");
+            return ExitCode::FAILURE;
+        }
+    }
+}
+
+fn bring_up() -> Result<(), String> {
+    for (kind, place) in MOUNTS {
+        std::fs::create_dir_all(place).map_err(|error| format!("cannot create {place}: {error}"))?;
+        rustix::mount::mount(kind, place, kind, MountFlags::empty(), None::<&CStr>)
+            .map_err(|error| format!("cannot mount {kind} at {place}: {error}"))?;
+    }
+    let line = std::fs::read_to_string("/proc/cmdline").map_err(|error| format!("/proc/cmdline: {error}"))?;
+    let modules =
+        line.split_whitespace().find_map(|word| word.strip_prefix(MODULES_PARAMETER)?.strip_prefix('='));
+    for path in modules.into_iter().flat_map(|list| list.split(',')) {
+        let module = File::open(path).map_err(|error| format!("cannot open module {path}: {error}"))?;
+        rustix::system::finit_module(&module, c"", 0)
+            .map_err(|error| format!("cannot load module {path}: {error}"))?;
+    }
+    Command::new("/proc/self/exe")
+        .arg("serve")
+        .env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin")
+        .spawn()
+        .map_err(|error| format!("cannot start the server: {error}"))?;
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! `liveupdate-lab-init`: the first process of a lab's guest, its server, and its probes, in one static file.
+
+mod boot;
+mod serve;
+
+use std::process::ExitCode;
+
+use liveupdate_lab_guest::probe::{self, Probe};
+
+fn main() -> ExitCode {
+    if std::process::id() == 1 {
+        return boot::first_process();
+    }
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["serve"] => serve::serve().map_err(|error| format!("the lab is out of reach: {error}")),
+        ["probe", json] => run_probe(json),
+        _ => Err("this is the first process of a lab's guest; otherwise: probe JSON".into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lab-init: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_probe(json: &str) -> Result<(), String> {
+    let probe: Probe = serde_json::from_str(json).map_err(|error| format!("no such probe: {error}"))?;
+    let report = probe::run(&probe).map_err(|error| chain(&error))?;
+    println!("{}", serde_json::to_string(&report).map_err(|error| error.to_string())?);
+    Ok(())
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}

@@ -1,0 +1,36 @@
+//! Real kernels on one machine: QEMU guests under software emulation that boot the lab's kernels and jump
+//! from one into another.
+//!
+//! ```text
+//!  kernels/build.sh ──► Kernels ─┐
+//!  liveupdate-lab-init ► Initrd ─┼─► Guest ── QEMU on a leash (Process)
+//!  disks, forwards ──────────────┘     │
+//!             Serial ◄── console, each line stamped by this machine's clock
+//!             Control ◄─► liveupdate-lab-init: run programs, power off; one Hello per kernel that comes up
+//!             Qmp ──────► reset, power button, what QEMU itself knows
+//! ```
+//! A guest's own clocks jump over a kexec: times are those of the lines' stamps.
+
+pub mod control;
+pub mod cpio;
+pub mod disk;
+pub mod guest;
+pub mod initrd;
+pub mod kernels;
+pub mod options;
+pub mod qmp;
+pub mod serial;
+pub mod static_binaries;
+
+use std::time::Duration;
+
+pub use control::{Boot, Control};
+pub use guest::Guest;
+pub use initrd::Initrd;
+pub use kernels::{Kernel, Kernels, Variant};
+pub use options::{Forward, GuestOptions, Reset};
+pub use serial::{Line, Serial};
+
+/// How long anything in a guest is waited for: what takes a second on an idle machine may take a minute on
+/// a busy one, and waiting costs nothing when all is well.
+pub const PATIENCE: Duration = Duration::from_secs(120);
