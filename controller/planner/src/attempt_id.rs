@@ -47,3 +47,21 @@ fn parse(attempt: &str) -> Option<(&str, &str, u32)> {
 fn short_uid(uid: &str) -> String {
     uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_falls_into_its_parts_even_when_the_revision_has_dashes() {
+        assert_eq!(parse("7f3c-00-0a1b2c3d-12"), Some(("7f3c-00", "0a1b2c3d", 12)));
+        assert_eq!(revision_of("7f3c9a21-0a1b2c3d-1"), "7f3c9a21");
+        assert_eq!(revision_of("rubbish"), "");
+    }
+
+    #[test]
+    fn a_uid_is_shortened_without_its_dashes() {
+        assert_eq!(short_uid("0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"), "0a1b2c3d");
+        assert_eq!(short_uid("0a-1b"), "0a1b");
+    }
+}

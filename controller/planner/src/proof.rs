@@ -51,3 +51,35 @@ impl Missing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    fn proof() -> Proof {
+        Proof {
+            boot_id: "after".to_string(),
+            boot_id_before: "before".to_string(),
+            release: "9.1".to_string(),
+            nonce_returned: true,
+        }
+    }
+
+    #[test]
+    fn a_jump_is_proven_by_boot_release_and_nonce_together() {
+        assert_eq!(jump(&proof(), Some("9.1")), Ok(()));
+        let same_boot = Proof { boot_id: "before".to_string(), ..proof() };
+        let no_boot = Proof { boot_id: "".to_string(), ..proof() };
+        let no_nonce = Proof { nonce_returned: false, ..proof() };
+        for bad in [same_boot, no_boot, no_nonce] {
+            assert_eq!(jump(&bad, Some("9.1")), Err(Reason::WrongKernel), "{bad:?}");
+        }
+        assert_eq!(jump(&proof(), Some("9.2")), Err(Reason::WrongKernel));
+    }
+
+    #[test]
+    fn an_attempt_of_an_older_revision_is_not_held_to_the_new_release() {
+        assert_eq!(jump(&proof(), None), Ok(()));
+    }
+}

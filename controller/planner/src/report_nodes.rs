@@ -8,6 +8,7 @@
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::attempt_id;
@@ -18,35 +19,48 @@ use crate::output::{NodeClass, NodeReport, Reason};
 use crate::ownership::Owners;
 use crate::run::{Run, Standing};
 
+/// Where a node's report comes from.
+#[derive(Clone, Copy)]
+enum Source {
+    Nobody,
+    /// An attempt in flight: positions of the run and of the attempt in it.
+    Entry(usize, usize),
+    /// A node that waits or has its end: positions of the run and of the member in it.
+    Member(usize, usize),
+}
+
 /// The reports of all nodes that an update has, that have an end on record, or whose agents answer.
 pub(crate) fn all(runs: &[Run<'_>], owners: &Owners, fleet: &Fleet<'_>) -> BTreeMap<String, NodeReport> {
-    let mut reports: Vec<Option<NodeReport>> = Vec::new();
-    reports.resize_with(fleet.len(), || None);
+    let mut sources = vec![Source::Nobody; fleet.len()];
     for (position, run) in runs.iter().enumerate() {
-        for entry in &run.entries {
-            let mut report = of_standing(run, fleet.at(entry.node), &entry.standing);
-            report.revision = attempt_id::revision_of(&entry.flight.attempt).to_string();
-            report.attempt = Some(entry.flight.attempt.clone());
-            reports[entry.node] = Some(report);
+        for (index, entry) in run.entries.iter().enumerate() {
+            sources[entry.node] = Source::Entry(position, index);
         }
-        let turn = turn_message(run);
-        let owned = run.members.iter().filter(|member| owners.of[member.node] == Some(position));
-        for member in owned.filter(|member| member.standing.class != NodeClass::InFlight) {
-            let mut report = of_standing(run, fleet.at(member.node), &member.standing);
-            if report.message.is_empty() {
-                report.message.clone_from(&turn);
+        for (index, member) in run.members.iter().enumerate() {
+            if owners.of[member.node] == Some(position) && member.standing.class != NodeClass::InFlight {
+                sources[member.node] = Source::Member(position, index);
             }
-            reports[member.node] = Some(report);
         }
     }
-    fleet
-        .iter()
-        .zip(reports)
-        .filter_map(|((index, node), report)| {
-            let report = report.or_else(|| unowned(runs, owners.of[index], node))?;
-            Some((node.name.clone(), report))
-        })
-        .collect()
+    let turns: Vec<String> = runs.iter().map(turn_message).collect();
+    let report = |index: usize, node: &Node| match sources[index] {
+        Source::Entry(run, entry) => {
+            let entry = &runs[run].entries[entry];
+            let mut report = of_standing(&runs[run], node, &entry.standing);
+            report.revision = attempt_id::revision_of(&entry.flight.attempt).to_string();
+            report.attempt = Some(entry.flight.attempt.clone());
+            Some(report)
+        }
+        Source::Member(run, member) => {
+            let mut report = of_standing(&runs[run], node, &runs[run].members[member].standing);
+            if report.message.is_empty() {
+                report.message.clone_from(&turns[run]);
+            }
+            Some(report)
+        }
+        Source::Nobody => unowned(runs, owners.of[index], node),
+    };
+    fleet.iter().filter_map(|(index, node)| Some((node.name.clone(), report(index, node)?))).collect()
 }
 
 fn of_standing(run: &Run<'_>, node: &Node, standing: &Standing<'_>) -> NodeReport {

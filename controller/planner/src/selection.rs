@@ -45,3 +45,38 @@ pub(crate) fn select(update: &Update, spec: &Spec, fleet: &Fleet<'_>) -> Vec<usi
     }
     selected
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::Requirement;
+    use alloc::collections::BTreeSet;
+    use alloc::string::ToString;
+    use alloc::vec;
+
+    fn matches(operator: Operator, value: Option<&str>) -> bool {
+        let labels = value.map(|value| ("zone".to_string(), value.to_string())).into_iter().collect();
+        let requirement = Requirement { key: "zone".to_string(), operator };
+        Selector { requirements: vec![requirement] }.matches(&labels)
+    }
+
+    #[test]
+    fn operators_mean_what_they_mean_in_kubernetes() {
+        let values = || BTreeSet::from(["a".to_string(), "b".to_string()]);
+        let cases = [
+            (Operator::In(values()), [true, false, false]),
+            (Operator::NotIn(values()), [false, true, true]),
+            (Operator::Exists, [true, true, false]),
+            (Operator::DoesNotExist, [false, false, true]),
+        ];
+        for (operator, expected) in cases {
+            let found = [Some("a"), Some("c"), None].map(|value| matches(operator.clone(), value));
+            assert_eq!(found, expected, "{operator:?}");
+        }
+    }
+
+    #[test]
+    fn no_requirement_selects_everything() {
+        assert!(Selector::default().matches(&BTreeMap::new()));
+    }
+}

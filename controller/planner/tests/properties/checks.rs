@@ -95,7 +95,12 @@ fn limits(world: &World, plan: &Plan, update: &Update) {
         update.name
     );
     if let Some(Amount::Count(count)) = world.snapshot.policy.max_unavailable {
-        let all = world.snapshot.nodes.iter().filter(selected).filter(down).count();
+        let active = |other: &&Update| !other.deleting && !plan.report.updates[&other.name].frozen;
+        let by_any = |node: &&Node| {
+            let wanted = |other: &Update| other.spec.as_ref().is_ok_and(|spec| wants(other, spec, node));
+            flying.contains(node.name.as_str()) || world.snapshot.updates.iter().filter(active).any(wanted)
+        };
+        let all = world.snapshot.nodes.iter().filter(by_any).filter(down).count();
         assert!(all <= count as usize, "invariant 1: {all} unavailable of the policy's {count}");
     }
     let free = plan.report.updates[&update.name].record.in_flight.len();

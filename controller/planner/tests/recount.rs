@@ -1,0 +1,122 @@
+//! Invariant 1 where no script reaches: what happens between the admission of a node and its run.
+#![expect(clippy::expect_used, reason = "helpers of tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use liveupdate_planner::simulation::{Behaviour, World};
+use liveupdate_planner::{
+    Action, Amount, OnBlocked, OnFailure, Plan, Policy, Selector, Spec, Step, Strategy, Time, Update,
+    UpdateRecord,
+};
+
+/// Four nodes, two at a time, carried to the pass in which both marks are seen and `Run` comes next.
+fn marked() -> World {
+    let mut world = World::new(Time(0), Policy::default());
+    for number in 1..=4 {
+        world.join(&format!("n{number}"), "9.0", BTreeMap::new(), Behaviour::default());
+    }
+    let all = Step {
+        name: "all".into(),
+        nodes: Amount::Percent(100),
+        cover_device_model: false,
+        bake: Duration::ZERO,
+        approval: false,
+    };
+    let spec = Spec {
+        selector: Selector::default(),
+        include_joining: false,
+        release: "9.1".into(),
+        digest: "sha256:9.1".into(),
+        revision: "aaaa1111".into(),
+        acknowledge: BTreeSet::new(),
+        strategy: Strategy {
+            max_unavailable: Amount::Count(2),
+            order: vec![],
+            max_failures: Amount::Count(0),
+            on_failure: OnFailure::Pause,
+            on_blocked: OnBlocked::Wait,
+            dry_run: false,
+            steps: vec![all],
+        },
+        return_deadline: Duration::from_mins(5),
+        verify_deadline: Duration::from_mins(5),
+        prepare_deadline: Duration::from_mins(10),
+        blackout_budget: None,
+        paused: false,
+    };
+    world.apply_update(Update {
+        name: "up".into(),
+        uid: "uid-of-up".into(),
+        created: Time(0),
+        deleting: false,
+        has_finalizer: false,
+        spec: Ok(spec),
+        verbs: vec![],
+        record: UpdateRecord::default(),
+    });
+    while world.snapshot.nodes.iter().filter(|node| node.mark.is_some()).count() < 2 {
+        let plan = world.plan();
+        assert!(started(&plan).is_empty(), "nothing starts before its mark is seen");
+        world.carry_out(&plan);
+    }
+    world
+}
+
+fn started(plan: &Plan) -> Vec<&str> {
+    plan.actions
+        .iter()
+        .filter_map(|action| if let Action::Run { node, .. } = action { Some(node.as_str()) } else { None })
+        .collect()
+}
+
+fn down(world: &mut World, name: &str) {
+    world.node(name).expect("it joined").0.ready = false;
+}
+
+#[test]
+fn invariant_1_both_run_when_the_count_still_fits() {
+    let mut world = marked();
+    assert_eq!(started(&world.plan()), ["n1", "n2"]);
+}
+
+#[test]
+fn invariant_1_the_last_admitted_leaves_when_another_node_went_down_before_the_run() {
+    let mut world = marked();
+    down(&mut world, "n4");
+    let plan = world.plan();
+    assert_eq!(started(&plan), ["n1"]);
+    let left: Vec<&str> =
+        plan.report.updates["up"].record.in_flight.iter().map(|flight| flight.node.as_str()).collect();
+    assert_eq!(left, ["n1"]);
+    // Its mark goes once the record is seen, and it is not admitted again while there is no room.
+    world.carry_out(&plan);
+    assert!(world.settle(|_, plan| assert_eq!(started(plan).iter().filter(|n| **n != "n1").count(), 0)));
+    assert!(world.node("n2").expect("it joined").0.mark.is_none());
+    assert_eq!(world.snapshot.updates[0].record.in_flight.len(), 1);
+}
+
+#[test]
+fn invariant_1_the_policys_limit_counts_at_the_run_too() {
+    let mut world = marked();
+    world.snapshot.policy.max_unavailable = Some(Amount::Count(1));
+    assert_eq!(started(&world.plan()), ["n1"]);
+}
+
+#[test]
+fn invariant_4_nothing_that_was_admitted_runs_after_a_pause() {
+    let mut world = marked();
+    if let Ok(spec) = &mut world.snapshot.updates[0].spec {
+        spec.paused = true;
+    }
+    let plan = world.plan();
+    assert!(started(&plan).is_empty());
+    assert!(plan.report.updates["up"].record.in_flight.is_empty(), "what never ran leaves again");
+}
+
+#[test]
+fn invariant_9_a_node_that_another_actor_took_meanwhile_does_not_run() {
+    let mut world = marked();
+    world.node("n1").expect("it joined").0.foreign = Some("taint medik8s.io/remediation".into());
+    assert_eq!(started(&world.plan()), ["n2"]);
+}
