@@ -55,7 +55,7 @@ fn build(package: &str, profile: &Path) -> Result<()> {
 }
 
 /// `target/debug` or `target/release`: this executable is in it, or in its `deps` or `examples`.
-fn profile_folder() -> Result<PathBuf> {
+pub(crate) fn profile_folder() -> Result<PathBuf> {
     let here = std::env::current_exe().map_err(Error::file("find", Path::new("/proc/self/exe")))?;
     let folder = here.parent().unwrap_or(&here);
     let inner = folder.ends_with("deps") || folder.ends_with("examples");

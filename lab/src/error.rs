@@ -26,6 +26,32 @@ pub enum Error {
         /// What was missing, and what to do.
         reason: String,
     },
+    /// The lab's kernels are not there and could not be built.
+    #[error("the lab's kernels are not to be had: {reason}")]
+    Kernels {
+        /// What was missing, and what to do.
+        reason: String,
+    },
+    /// A guest did not do what it should.
+    #[error("guest {guest}: {reason}\nThe end of its console:\n{tail}")]
+    Guest {
+        /// The guest's name in the lab.
+        guest: String,
+        /// What happened.
+        reason: String,
+        /// Its console's last lines.
+        tail: String,
+    },
+    /// QEMU refused a command, or does not answer.
+    #[error("QEMU's answer to {command} for guest {guest}: {reason}")]
+    Qmp {
+        /// The guest's name in the lab.
+        guest: String,
+        /// What it was told.
+        command: String,
+        /// Its word.
+        reason: String,
+    },
     /// A program could not be started at all.
     #[error("cannot start {name} ({program})", program = program.display())]
     Spawn {

@@ -29,6 +29,7 @@ pub mod run_dir;
 pub mod test_cluster;
 pub mod testbed;
 pub mod tools;
+pub mod vm;
 pub mod wait;
 pub mod write_proxy;
 

@@ -20,6 +20,8 @@ pub(crate) fn serve() -> io::Result<()> {
     let path = port()?;
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let port: Port = Arc::new(Mutex::new(file.try_clone()?));
+    // Ends the line that the kernel before us may have begun.
+    port.lock().unwrap_or_else(PoisonError::into_inner).write_all(b"\n")?;
     say(&port, &hello()?)?;
     let mut lines = BufReader::new(file);
     let mut line = String::new();

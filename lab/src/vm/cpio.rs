@@ -53,7 +53,7 @@ impl Archive {
         // Times, owners and the archive's own device are zero: the same contents give the same bytes.
         let number = self.entries;
         self.entries += 1;
-        let links = if mode & FOLDER == FOLDER && mode & FILE != FILE { 2 } else { 1 };
+        let links = if mode & FOLDER == FOLDER { 2 } else { 1 };
         // An initramfs cannot hold files of 4 GiB and more; no machine of the lab has the memory for one.
         let size = u32::try_from(contents.len()).unwrap_or(u32::MAX);
         let name_size = u32::try_from(path.len() + 1).unwrap_or(u32::MAX);
@@ -106,7 +106,11 @@ mod tests {
         let words: Vec<Vec<&str>> =
             listing.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
         let modes: Vec<&str> = words.iter().map(|line| line[0]).collect();
-        assert_eq!(modes, ["drwxr-xr-x", "crw-------", "-rwxr-xr-x", "-rw-r--r--", "lrwxrwxrwx"], "{listing}");
+        assert_eq!(
+            modes,
+            ["drwxr-xr-x", "crw-------", "-rwxr-xr-x", "-rw-r--r--", "lrwxrwxrwx"],
+            "{listing}"
+        );
         assert_eq!(words[1][4..6], ["5,", "1"], "{listing}");
         assert_eq!((words[2][4], words[2].last()), ("3", Some(&"init")), "{listing}");
         assert_eq!(words[4][8..], ["bin", "->", "usr/bin"], "{listing}");

@@ -24,7 +24,7 @@ impl Initrd {
     /// When that cannot be built.
     pub fn new() -> Result<Initrd> {
         let init = static_binaries::fresh("liveupdate-lab-guest", "liveupdate-lab-init")?;
-        let mut initrd = Initrd { archive: Archive::new(), folders: BTreeSet::new() };
+        let mut initrd = Initrd::empty();
         for folder in FOLDERS {
             initrd.folder(folder);
         }
@@ -33,6 +33,11 @@ impl Initrd {
         initrd.program("bin/liveupdate-lab-init", &init)?;
         initrd.archive.link("init", "bin/liveupdate-lab-init");
         Ok(initrd)
+    }
+
+    /// With nothing in it: to be added to another one ([`concatenate`]).
+    pub fn empty() -> Initrd {
+        Initrd { archive: Archive::new(), folders: BTreeSet::new() }
     }
 
     /// Adds a file with its contents; its folders are added with it.

@@ -27,14 +27,8 @@ pub enum Variant {
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Variant; 6] = [
-        Variant::Lu1,
-        Variant::Lu2,
-        Variant::NoLuo,
-        Variant::NoKho,
-        Variant::OtherAbi,
-        Variant::OldKexec,
-    ];
+    pub const ALL: [Variant; 6] =
+        [Variant::Lu1, Variant::Lu2, Variant::NoLuo, Variant::NoKho, Variant::OtherAbi, Variant::OldKexec];
 
     /// Its folder's name, and the end of its release.
     pub fn name(self) -> &'static str {
@@ -150,7 +144,9 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/variants");
         let mut files: Vec<String> = std::fs::read_dir(&folder)
             .unwrap()
-            .filter_map(|entry| Some(entry.unwrap().file_name().to_str()?.strip_suffix(".config")?.to_owned()))
+            .filter_map(|entry| {
+                Some(entry.unwrap().file_name().to_str()?.strip_suffix(".config")?.to_owned())
+            })
             .collect();
         let mut names: Vec<&str> = Variant::ALL.iter().map(|variant| variant.name()).collect();
         files.sort_unstable();

@@ -128,7 +128,7 @@ impl Serial {
 fn pump(mut stream: UnixStream, lines: &Mutex<Vec<Line>>, change: &watch::Sender<State>) {
     let mut buffer = [0; 4096];
     let mut begun: Vec<u8> = Vec::new();
-    let mut push = |bytes: &[u8]| {
+    let push = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes).trim_end_matches('\r').to_owned();
         let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.push(Line { at: Instant::now(), wall: SystemTime::now(), text });
