@@ -21,6 +21,9 @@ use crate::run::Run;
 
 /// Nodes that a status can name as skipped.
 const MAX_SKIPPED: usize = 250;
+/// Verbs and notes that a status can hold. One place is kept for `abort`, which must always get through; the
+/// rest waits until annotations that were taken are removed.
+const MAX_VERBS: usize = 32;
 /// Digits of the revision that a verb has to name at least.
 const MIN_REVISION: usize = 4;
 
@@ -34,7 +37,9 @@ pub(crate) fn take(run: &mut Run<'_>, fleet: &Fleet<'_>) {
         .filter(|verb| is_bound(verb, &run.record.revision) && !run.record.verbs.contains(*verb))
         .collect();
     for verb in fresh {
-        if apply(run, verb, fleet) {
+        // With the note that `retry` adds.
+        let room = run.record.verbs.len() + 2 < MAX_VERBS;
+        if (room || verb.kind == VerbKind::Abort) && apply(run, verb, fleet) {
             run.record.verbs.insert(verb.clone());
         }
     }

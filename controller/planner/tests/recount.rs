@@ -7,7 +7,7 @@ use std::time::Duration;
 use liveupdate_planner::simulation::{Behaviour, World};
 use liveupdate_planner::{
     Action, Amount, OnBlocked, OnFailure, Plan, Policy, Selector, Spec, Step, Strategy, Time, Update,
-    UpdateRecord,
+    UpdateRecord, Verb, VerbKind,
 };
 
 /// Four nodes, two at a time, carried to the pass in which both marks are seen and `Run` comes next.
@@ -119,4 +119,15 @@ fn invariant_9_a_node_that_another_actor_took_meanwhile_does_not_run() {
     let mut world = marked();
     world.node("n1").expect("it joined").0.foreign = Some("taint medik8s.io/remediation".into());
     assert_eq!(started(&world.plan()), ["n2"]);
+}
+
+#[test]
+fn a_flood_of_verbs_neither_outgrows_the_status_nor_keeps_abort_out() {
+    let mut world = marked();
+    let verb = |kind, argument: String| Verb { kind, argument, revision: "aaaa".into(), again: 0 };
+    let flood = (0..100).map(|number| verb(VerbKind::Skip, format!("gone-{number}")));
+    world.snapshot.updates[0].verbs = flood.chain([verb(VerbKind::Abort, String::new())]).collect();
+    let taken = world.plan().report.updates.remove("up").expect("it is reported").record.verbs;
+    assert!(taken.len() <= 32, "{} verbs", taken.len());
+    assert!(taken.iter().any(|verb| verb.kind == VerbKind::Abort));
 }
