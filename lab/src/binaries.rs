@@ -1,6 +1,5 @@
 //! The product's own binaries, fresh from its sources.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -14,13 +13,13 @@ use crate::{Error, Result};
 /// # Errors
 /// When cargo fails; what it says goes to stderr.
 pub fn fresh(package: &str, binary: &str) -> Result<PathBuf> {
-    static BUILT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    static BUILT: Mutex<bool> = Mutex::new(false);
     // Held while building: tests side by side wait for the one build.
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     let profile = profile_folder()?;
-    if !built.contains(package) {
-        build(package, &profile)?;
-        built.insert(package.to_owned());
+    if !*built {
+        build(&profile)?;
+        *built = true;
     }
     let path = profile.join(binary);
     if path.is_file() {
@@ -31,13 +30,15 @@ pub fn fresh(package: &str, binary: &str) -> Result<PathBuf> {
     Err(Error::Spawn { name: binary.to_owned(), program: path, source: reason })
 }
 
-fn build(package: &str, profile: &Path) -> Result<()> {
+fn build(profile: &Path) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let name = format!("the build of {package}");
+    let name = "the build of the workspace's binaries".to_owned();
     let fail = |source| Error::Spawn { name: name.clone(), program: PathBuf::from(&cargo), source };
     let mut command = Command::new(&cargo);
     command
-        .args(["build", "--quiet", "--bins", "--package", package, "--manifest-path"])
+        // The whole workspace, as the scripts build it: one package alone would be built with fewer
+        // features of what it shares with others, and so anew.
+        .args(["build", "--quiet", "--bins", "--workspace", "--manifest-path"])
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"))
         .arg("--target-dir")
         .arg(profile.parent().unwrap_or(profile))

@@ -15,6 +15,7 @@
 //! Nothing that it starts outlives the process that started it, however that process ends.
 
 pub mod account;
+pub mod bench;
 pub mod binaries;
 pub mod certs;
 pub mod commands;

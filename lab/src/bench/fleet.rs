@@ -7,6 +7,7 @@ use liveupdate_host::simulated::{BundleSpec, DeviceSpec, FactsSpec, HolderSpec, 
 use serde_json::json;
 
 use crate::fleet::NodeSpec;
+use crate::{Error, Result};
 
 /// As a real kubelet's: a quarter of a Lease of 40 s.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -47,7 +48,7 @@ pub(super) fn nodes(count: u16) -> Vec<NodeSpec> {
 }
 
 /// Ten in a hundred at a time, in one step.
-pub(super) fn update() -> LiveUpdate {
+pub(super) fn update() -> Result<LiveUpdate> {
     parse(json!({
         "apiVersion": "liveupdate.dev/v1alpha1",
         "kind": "LiveUpdate",
@@ -63,11 +64,16 @@ pub(super) fn update() -> LiveUpdate {
 }
 
 /// Allows what the update acknowledges.
-pub(super) fn policy() -> LiveUpdatePolicy {
+pub(super) fn policy() -> Result<LiveUpdatePolicy> {
     parse(json!({
         "apiVersion": "liveupdate.dev/v1alpha1",
         "kind": "LiveUpdatePolicy",
         "metadata": {"name": "default"},
         "spec": {"allowedAcknowledgements": ["VfioPciLiveUpdate"]},
     }))
+}
+
+fn parse<K: serde::de::DeserializeOwned>(object: serde_json::Value) -> Result<K> {
+    serde_json::from_value(object)
+        .map_err(|source| Error::Encoding { what: "the bench's own objects", source: source.into() })
 }

@@ -44,7 +44,8 @@ pub(super) fn count(entries: &[AuditEntry], since: jiff::Timestamp) -> Requests 
             _ => {}
         }
         requests.writes += 1;
-        let subresource = if entry.subresource.is_empty() { String::new() } else { format!("/{}", entry.subresource) };
+        let subresource =
+            if entry.subresource.is_empty() { String::new() } else { format!("/{}", entry.subresource) };
         *requests.by_kind.entry(format!("{} {}{subresource}", entry.verb, entry.resource)).or_default() += 1;
     }
     requests.first_start = first.and_then(|at| Duration::try_from(at - since).ok()).unwrap_or_default();

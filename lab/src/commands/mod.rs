@@ -1,5 +1,6 @@
 //! The subcommands of `liveupdate-lab`, one file each.
 
+mod bench_fleet;
 mod demo;
 mod tools;
 mod up;
@@ -22,6 +23,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    BenchFleet(bench_fleet::BenchFleet),
     Demo(demo::Demo),
     Up(up::Up),
     Tools(tools::Tools),
@@ -34,6 +36,7 @@ impl Cli {
     /// Whatever kept it from being done.
     pub async fn run(self) -> Result<()> {
         match self.command {
+            Command::BenchFleet(bench) => bench.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Up(up) => up.run().await,
             Command::Tools(tools) => tools.run(),
