@@ -20,6 +20,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 
+use super::check::cut;
 use super::{AgentError, Agents, Messages, Peer, Result};
 use crate::cluster::kubernetes::chain;
 
@@ -101,7 +102,8 @@ fn error(peer: &Peer, status: &Status) -> AgentError {
         | Code::AlreadyExists => AgentError::Refused(message),
         Code::Unimplemented => AgentError::Refused(format!("it does not know the call: {message}")),
         Code::OutOfRange | Code::DataLoss => AgentError::Misbehaves(message),
-        _ => AgentError::Unreachable(format!("{}: {}", peer.address, chain(status))),
+        // The chain below repeats itself in three libraries' words; the first says enough.
+        _ => AgentError::Unreachable(format!("{}: {}", peer.address, cut(&message, 200))),
     }
 }
 

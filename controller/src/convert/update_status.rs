@@ -1,11 +1,11 @@
 //! An update's status, from the planner's report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use liveupdate_crds::conditions::{self, LiveUpdateCondition, Saying};
 use liveupdate_crds::update as api;
-use liveupdate_crds::{LiveUpdateStatus, duration, verbs};
+use liveupdate_crds::{LiveUpdateStatus, verbs};
 use liveupdate_planner::{Bound, Epoch, NodeClass, NodeReport, Reason, Time, UpdateRecord, UpdateReport};
 
 use super::{int, wire_epoch, wire_time};
@@ -57,7 +57,14 @@ pub fn status<'a>(
             status.devices = before.devices.clone();
             status.failing = before.failing.clone();
         }
-        _ => numbers(&mut status, report, nodes),
+        before => {
+            numbers(&mut status, report, nodes);
+            if status.step.is_none() {
+                // The run ends in this pass: the step that it ended in stays to be seen.
+                let last = before.and_then(|before| before.step.clone());
+                status.step = last.map(|step| api::StepStatus { waiting_for: String::new(), ..step });
+            }
+        }
     }
     record(&mut status, &report.record, context.object);
     status.counts.in_flight = int(report.record.in_flight.len());
@@ -77,11 +84,20 @@ fn state(report: &UpdateReport) -> Reason {
     finished.or(refused).or(report.paused).or(report.progress).unwrap_or(Reason::Progressing)
 }
 
-fn summary(context: Context<'_>, report: &UpdateReport) -> String {
-    let mut text = match &report.not_accepted {
-        Some((_, why)) if report.record.finished.is_none() => why.clone(),
+/// What the run waits for or how it ended. After the end nobody says it again: what was said stays.
+fn message(context: Context<'_>, report: &UpdateReport) -> String {
+    match (&report.not_accepted, &context.object.status) {
+        (Some((_, why)), _) if report.record.finished.is_none() => why.clone(),
+        (_, Ok(before)) if report.frozen => {
+            let said = conditions::find(&before.conditions, LiveUpdateCondition::Succeeded);
+            said.map_or_else(|| before.summary.clone(), |condition| condition.message.clone())
+        }
         _ => report.message.clone(),
-    };
+    }
+}
+
+fn summary(context: Context<'_>, report: &UpdateReport) -> String {
+    let mut text = message(context, report);
     for problem in context.problems {
         text = if text.is_empty() { problem.clone() } else { format!("{text}; {problem}") };
     }
@@ -166,7 +182,16 @@ fn numbers<'a>(
         .collect();
     status.blackout = blackout(&report.blackouts, report.simulated);
     status.estimated_end = report.estimated_end.map(wire_time);
-    groups(status, nodes);
+    // Admitted in this very pass: in flight from here on, though the report still has them waiting.
+    let admitted: BTreeSet<&str> = report.record.in_flight.iter().map(|entry| entry.node.as_str()).collect();
+    let mut no_more = 0;
+    let waits_still = |(name, node): &(&String, &NodeReport)| {
+        let taken = node.class == NodeClass::Waiting && admitted.contains(name.as_str());
+        no_more += i32::from(taken);
+        !taken
+    };
+    groups(status, nodes.filter(waits_still));
+    status.counts.waiting = (status.counts.waiting - no_more).max(0);
 }
 
 fn groups<'a>(status: &mut LiveUpdateStatus, nodes: impl Iterator<Item = (&'a String, &'a NodeReport)>) {
@@ -223,7 +248,10 @@ fn blackout(sorted: &[Duration], simulated: bool) -> Option<api::BlackoutSummary
 
 /// A blackout for a column: nobody may take a simulated one for a measurement.
 pub fn marked(blackout: Duration, simulated: bool) -> String {
-    let text = duration::format(blackout);
+    let text = match blackout.as_millis() {
+        millis @ ..1000 => format!("{millis}ms"),
+        _ => format!("{:.2}s", blackout.as_secs_f64()),
+    };
     if simulated { format!("{text} (simulated)") } else { text }
 }
 
@@ -247,14 +275,14 @@ fn conditions(status: &mut LiveUpdateStatus, context: Context<'_>, report: &Upda
     let (refusal, why) = report.not_accepted.clone().unwrap_or((progress, String::new()));
     let sayings = [
         (Accepted, report.not_accepted.is_none(), refusal, why),
-        (Progressing, going, progress, report.message.clone()),
+        (Progressing, going, progress, message(context, report)),
         (
             Paused,
             report.paused.is_some() && finished.is_none(),
             report.paused.unwrap_or(progress),
             String::new(),
         ),
-        (Succeeded, ended_well, progress, report.message.clone()),
+        (Succeeded, ended_well, progress, message(context, report)),
         (Degraded, failing.is_some() || open > 0, degraded.0, degraded.1),
         (
             Conflicted,

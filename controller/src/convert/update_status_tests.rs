@@ -129,11 +129,37 @@ fn a_completed_run_is_succeeded_and_a_refused_one_says_why() {
 fn a_frozen_report_keeps_the_numbers_of_the_end() {
     let mut object = object();
     let counts = api::Counts { total: 9, updated: 9, ..api::Counts::default() };
-    object.status = Ok(LiveUpdateStatus { counts, ..LiveUpdateStatus::default() });
+    let said = "9 of 9 nodes run the target".to_owned();
+    object.status = Ok(LiveUpdateStatus { counts, summary: said.clone(), ..LiveUpdateStatus::default() });
     let report = UpdateReport { frozen: true, total: 1, ..UpdateReport::default() };
     let context = Context { object: &object, epoch: &epoch(), now: Time(0), problems: &[] };
     let status = status(context, &report, std::iter::empty());
     assert_eq!((status.counts.total, status.counts.updated), (9, 9));
+    assert_eq!(status.summary, said);
+}
+
+#[test]
+fn the_step_that_a_run_ended_in_stays_to_be_seen() {
+    let mut object = object();
+    let step = api::StepStatus { display: "3/3 rest".into(), index: 3, of: 3, ..api::StepStatus::default() };
+    object.status = Ok(LiveUpdateStatus { step: Some(step), ..LiveUpdateStatus::default() });
+    let finished = Some(Finished { at: Time(1_000), reason: Reason::Completed });
+    let record = UpdateRecord { finished, step: 2, ..UpdateRecord::default() };
+    let report = UpdateReport { record, ..UpdateReport::default() };
+    let context = Context { object: &object, epoch: &epoch(), now: Time(0), problems: &[] };
+    let step = status(context, &report, std::iter::empty()).step.unwrap();
+    assert_eq!((step.display.as_str(), step.index), ("3/3 rest", 3));
+}
+
+#[test]
+fn a_node_that_was_just_admitted_is_in_flight_and_waits_no_more() {
+    let record = UpdateRecord { in_flight: full_record().in_flight, ..UpdateRecord::default() };
+    let report = UpdateReport { record, total: 2, waiting: 2, ..UpdateReport::default() };
+    let waiting = || node(NodeClass::Waiting, Reason::WaitingForTurn);
+    let nodes = BTreeMap::from([("a".to_owned(), waiting()), ("b".to_owned(), waiting())]);
+    let status = write(&report, &nodes);
+    assert_eq!((status.counts.in_flight, status.counts.waiting), (1, 1));
+    assert_eq!(status.waiting[0].nodes, ["b"]);
 }
 
 #[test]

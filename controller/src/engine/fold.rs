@@ -69,7 +69,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             Done::Event { result } => {
                 self.shared.metrics.write("Event", result.as_ref().err().map_or("ok", ClusterError::label));
                 if let Err(error) = result {
-                    tracing::debug!(%error, "an Event was lost");
+                    tracing::warn!(%error, "an Event was lost");
                 }
             }
             Done::NodeLease { boot, result } => self.lease_read(name, boot, result),
@@ -294,10 +294,22 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
                 self.ask_later(&node);
             }
             Said::Broke(error) => {
-                tracing::info!(node, attempt, %error, "the run broke off");
+                let permitted = self
+                    .world
+                    .node(&node)
+                    .is_some_and(|(_, side)| side.permitted.as_deref() == Some(attempt.as_str()));
+                if permitted {
+                    tracing::info!(node, attempt, "gone after its permission: it jumps, most likely");
+                } else {
+                    tracing::info!(node, attempt, %error, "the run broke off");
+                }
                 self.work.failed(&key, &attempt, self.clock.monotonic(), CALL_RETRY);
                 self.world.run_broke(&node, &attempt, &error, now);
-                self.ask_now(&node, &attempt);
+                if permitted {
+                    self.ask_later(&node);
+                } else {
+                    self.ask_now(&node, &attempt);
+                }
             }
         }
     }

@@ -286,6 +286,11 @@ fn set_attempt(node: &mut Node, attempt: &str, state: AttemptState) {
 
 /// Takes a report of an attempt; one that makes no sense is no report.
 fn attempt(node: &mut Node, side: &mut NodeSide, report: &AttemptReport, now: Time) {
+    // A permission counts as long as the run lives that it was sent on: it may have been lost with it, and
+    // a node that is still before its jump is joined and asks again.
+    if side.session.is_none() {
+        side.permitted = None;
+    }
     let permitted = side.permitted.as_deref() == Some(report.attempt.as_str());
     match facts::attempt_state(report, permitted, now) {
         Ok(state) => {

@@ -172,3 +172,18 @@ fn another_boot_forgets_the_verdict_of_the_last_one() {
     world.inspected("a", &other, Time(2));
     assert!(verdict(&world).is_none());
 }
+
+#[test]
+fn a_permission_that_was_lost_with_its_run_is_asked_for_again() {
+    let mut world = world();
+    world.observe(applied(node("a", "u1", "1")));
+    inspected(&mut world, None);
+    world.run_began("a", "r-u-1");
+    world.permitted("a", "r-u-1");
+    world.run_broke("a", "r-u-1", &AgentError::Unreachable("reset".into()), Time(10));
+    let mut report = AttemptReport { attempt: "r-u-1".into(), ..AttemptReport::default() };
+    report.set_state(NodeState::Settling);
+    world.attempt_report("a", &report, Time(20));
+    let Agent::Answered(facts) = &world.node("a").unwrap().0.agent else { panic!("it answered") };
+    assert_eq!(facts.attempt.as_ref().unwrap().state, AttemptState::Preparing);
+}

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use k8s_openapi::jiff::Timestamp;
-use liveupdate_crds::FIELD_MANAGER;
 use serde_json::{Value, json};
 
 use crate::cluster::{About, Note};
@@ -36,7 +35,6 @@ pub(super) fn body(note: &Note, instance: &str) -> Value {
         "regarding": {"apiVersion": version, "kind": kind, "name": name, "uid": uid},
         "note": cut(&note.message, MAX_NOTE),
         "type": if note.warning { "Warning" } else { "Normal" },
-        "deprecatedSource": {"component": FIELD_MANAGER},
     })
 }
 
@@ -51,6 +49,20 @@ fn cut(text: &str, limit: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The API server takes none of the fields of the old kind in a new one.
+    #[test]
+    fn an_event_has_nothing_of_the_old_kind() {
+        let note = Note {
+            about: About::Update { name: "a".into(), uid: "u".into() },
+            reason: "Completed".into(),
+            message: String::new(),
+            warning: false,
+        };
+        let event = body(&note, "x");
+        let old = event.as_object().unwrap().keys().filter(|key| key.starts_with("deprecated")).count();
+        assert_eq!(old, 0);
+    }
 
     #[test]
     fn two_events_of_one_instant_have_two_names() {
