@@ -1,13 +1,13 @@
-//! Invariant 1 where no script reaches: what happens between the admission of a node and its run.
-#![expect(clippy::expect_used, reason = "helpers of tests")]
+//! Where no script reaches: what happens between the admission of a node and its jump.
+#![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use liveupdate_planner::simulation::{Behaviour, World};
 use liveupdate_planner::{
-    Action, Amount, OnBlocked, OnFailure, Plan, Policy, Selector, Spec, Step, Strategy, Time, Update,
-    UpdateRecord, Verb, VerbKind,
+    Action, Agent, Amount, AttemptFacts, AttemptState, OnBlocked, OnFailure, Plan, Policy, Selector, Spec,
+    Step, Strategy, Time, Update, UpdateRecord, Verb, VerbKind,
 };
 
 /// Four nodes, two at a time, carried to the pass in which both marks are seen and `Run` comes next.
@@ -130,4 +130,60 @@ fn a_flood_of_verbs_neither_outgrows_the_status_nor_keeps_abort_out() {
     let taken = world.plan().report.updates.remove("up").expect("it is reported").record.verbs;
     assert!(taken.len() <= 32, "{} verbs", taken.len());
     assert!(taken.iter().any(|verb| verb.kind == VerbKind::Abort));
+}
+
+/// Puts `n1` to where its agent has a receipt and asks for the permission.
+fn asks(world: &mut World) -> String {
+    let attempt = world.snapshot.updates[0].record.in_flight[0].attempt.clone();
+    let node = world.node("n1").expect("it joined").0;
+    let state = AttemptState::AsksPermission { receipt: "receipt".into(), boot_id: node.boot_id.clone() };
+    let Agent::Answered(facts) = &mut node.agent else { panic!("{:?}", node.agent) };
+    facts.attempt = Some(AttemptFacts { attempt: attempt.clone(), state });
+    attempt
+}
+
+fn permits(plan: &Plan) -> usize {
+    plan.actions.iter().filter(|action| matches!(action, Action::Permit { .. })).count()
+}
+
+#[test]
+fn invariant_2_who_asks_under_a_hold_or_an_abort_is_undone_and_not_permitted() {
+    let mut world = marked();
+    let attempt = asks(&mut world);
+    assert_eq!(permits(&world.plan()), 1, "with nothing in the way it is permitted");
+    let undone = |plan: &Plan| {
+        let abort = |action: &Action| matches!(action, Action::Abort { attempt: of, .. } if *of == attempt);
+        permits(plan) == 0 && plan.actions.iter().any(abort)
+    };
+    world.snapshot.policy.hold = true;
+    assert!(undone(&world.plan()), "{:?}", world.plan().actions);
+    world.snapshot.policy.hold = false;
+    let abort =
+        Verb { kind: VerbKind::Abort, argument: String::new(), revision: "aaaa1111".into(), again: 0 };
+    world.snapshot.updates[0].verbs.push(abort);
+    assert!(undone(&world.plan()), "{:?}", world.plan().actions);
+    world.snapshot.updates[0].verbs.clear();
+    world.snapshot.updates[0].deleting = true;
+    assert!(undone(&world.plan()), "{:?}", world.plan().actions);
+}
+
+#[test]
+fn invariant_2_a_receipt_for_another_boot_than_the_kubelets_is_not_permitted() {
+    let mut world = marked();
+    asks(&mut world);
+    world.node("n1").expect("it joined").0.boot_id = "another".into();
+    assert_eq!(permits(&world.plan()), 0);
+}
+
+/// Nobody saw it go: the name is the same, the mark is copied, the agent's word is the old one.
+#[test]
+fn invariant_6_a_node_made_again_between_two_looks_inherits_no_attempt() {
+    let mut world = marked();
+    let attempt = asks(&mut world);
+    world.node("n1").expect("it joined").0.uid = "another".into();
+    let plan = world.plan();
+    let record = &plan.report.updates["up"].record;
+    assert!(record.in_flight.iter().all(|flight| flight.attempt != attempt), "{:?}", record.in_flight);
+    assert_eq!((record.failures, permits(&plan)), (1, 0), "nobody can say that it had not jumped");
+    assert!(!started(&plan).contains(&"n1"));
 }

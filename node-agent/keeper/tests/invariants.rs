@@ -105,6 +105,19 @@ fn invariant_5_older_epochs_and_other_clusters_are_refused_also_after_a_restart(
     );
 }
 
+/// The call may be refused for another reason: its leadership was seen all the same.
+#[test]
+fn invariant_5_an_epoch_that_came_with_a_refused_call_is_kept_too() {
+    let ask = |rig: &Rig, counter: u64, message: Message| {
+        let subject = Some(subject_of("never-began", counter));
+        refusal(rig.keeper.handle(&Request { subject, message: Some(message) })).0
+    };
+    let rig = Rig::new(spec());
+    assert_eq!(ask(&rig, 9, release()), Cause::OtherAttempt);
+    let rig = rig.reopened();
+    assert_eq!(ask(&rig, 8, preserve()), Cause::StaleEpoch);
+}
+
 #[test]
 fn invariant_5_an_attempt_runs_at_most_once() {
     let rig = Rig::new(spec()).settled();
