@@ -1,6 +1,7 @@
 //! kubectl as a person would type it, for tests of what they see.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -41,9 +42,22 @@ impl ControlPlane {
         account: &Account,
         args: impl IntoIterator<Item = A>,
     ) -> Result<Output> {
-        let program = self.tools().binary("kubectl");
-        let fail = |source| Error::Spawn { name: "kubectl".into(), program: program.clone(), source };
-        let running = Command::new(&program)
+        self.run_as(&self.tools().binary("kubectl"), account, args).await
+    }
+
+    /// Runs a program that talks to the API server as kubectl does, as an account.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::kubectl`].
+    pub async fn run_as<A: AsRef<OsStr>>(
+        &self,
+        program: &Path,
+        account: &Account,
+        args: impl IntoIterator<Item = A>,
+    ) -> Result<Output> {
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let fail = |source| Error::Spawn { name: name.clone(), program: program.to_owned(), source };
+        let running = Command::new(program)
             .args(args)
             .env("KUBECONFIG", self.kubeconfig(account)?)
             // Its discovery cache must not outlive this control plane: another may get the same port.
@@ -54,7 +68,7 @@ impl ControlPlane {
         let output = tokio::time::timeout(LIMIT, running)
             .await
             .map_err(|_| Error::Deadline {
-                what: "the end of kubectl".into(),
+                what: format!("the end of {name}"),
                 waited: LIMIT,
                 detail: String::new(),
             })?

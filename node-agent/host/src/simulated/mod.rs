@@ -115,6 +115,15 @@ impl World {
         })
     }
 
+    /// The attempts whose jump was made, the first one first, since the world was made. Nothing on the
+    /// machine can read or change it: it is for whoever looks on.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn jumps(&self) -> Result<Vec<String>, HostError> {
+        self.inner.store.with(|machine| Ok(machine.state.jumps.clone()))
+    }
+
     /// Whether the machine is off, and how it comes back.
     ///
     /// # Errors

@@ -34,6 +34,9 @@ pub(super) struct State {
     pub(super) settled: bool,
     pub(super) stopped: BTreeSet<String>,
     pub(super) incoming: Option<Incoming>,
+    /// Attempts whose jump was made, the first one first.
+    #[serde(default)]
+    pub(super) jumps: Vec<String>,
 }
 
 /// An image that is loaded.
@@ -120,6 +123,7 @@ impl Machine {
             settled: false,
             stopped: BTreeSet::new(),
             incoming: None,
+            jumps: Vec::new(),
         };
         Self { spec, state }
     }
@@ -157,6 +161,7 @@ impl Machine {
             takes_ms: self.spec.durations.jump,
             incoming: (!lost).then(|| self.hand_over(attempt, nonce)),
         };
+        self.state.jumps.push(attempt.into());
         let comes_back = !self.has(|f| *f == Fault::NeverReturns);
         self.state.power = Power::Off(comes_back.then_some(next));
     }

@@ -2,6 +2,14 @@
 //!
 //! Demo, integration tests and benches stand on it. Controllers are processes, so that they can be killed
 //! and frozen; each has its own certificate files and log.
+//!
+//! - [`machines`]: plain machines and updates to begin with
+//! - [`objects`]: writing, reading and awaiting the product's objects
+//! - [`observer`]: looks on and records every broken invariant
+
+pub mod machines;
+pub mod objects;
+pub mod observer;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +22,8 @@ use crate::certs::{FleetCertificates, Validity};
 use crate::fleet::{Fleet, FleetOptions, NodeSpec};
 use crate::process::Spec;
 use crate::{Account, ControlPlane, Options, Process, Result, binaries, install, ports};
+
+pub use observer::Observer;
 
 /// The namespace of the controller's account and Lease.
 pub const NAMESPACE: &str = "liveupdate-system";
@@ -64,6 +74,8 @@ pub struct Testbed {
     pub plane: ControlPlane,
     options: TestbedOptions,
     ports: Ports,
+    // The administrator's, shared by all helpers.
+    client: Client,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +105,8 @@ impl Testbed {
         };
         let client = plane.client(&Account::user("liveupdate-lab-kubelets"))?;
         let fleet = Fleet::start(client, &certificates, fleet, nodes).await?;
-        Ok(Testbed { controllers: Vec::new(), fleet, certificates, plane, options, ports })
+        let client = plane.client(&Account::admin())?;
+        Ok(Testbed { controllers: Vec::new(), fleet, certificates, plane, options, ports, client })
     }
 
     /// The administrator's client.
