@@ -3,10 +3,12 @@
 //! Demo, integration tests and benches stand on it. Controllers are processes, so that they can be killed
 //! and frozen; each has its own certificate files and log.
 //!
+//! - [`agents`]: calls to agents by hand
 //! - [`machines`]: plain machines and updates to begin with
 //! - [`objects`]: writing, reading and awaiting the product's objects
 //! - [`observer`]: looks on and records every broken invariant
 
+pub mod agents;
 pub mod machines;
 pub mod objects;
 pub mod observer;

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use kube::{Api, Resource};
+use kube::{Api, Resource, ResourceExt};
 use liveupdate_crds::conditions::LiveUpdateCondition;
 use liveupdate_crds::{
-    LiveUpdate, LiveUpdatePolicy, LiveUpdatePolicySpec, LiveUpdateStatus, NodeLiveUpdate,
-    NodeLiveUpdateStatus, conditions,
+    LiveUpdate, LiveUpdatePolicy, LiveUpdatePolicySpec, LiveUpdateStatus, MARK_ANNOTATION, NodeLiveUpdate,
+    NodeLiveUpdateStatus, TAINT_KEY, conditions,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -159,6 +159,45 @@ impl Testbed {
             is(&status.conditions, LiveUpdateCondition::Succeeded)
         })
         .await
+    }
+
+    /// Waits until nothing of an update that has ended is left anywhere: no attempt, no finalizer, no mark.
+    ///
+    /// # Errors
+    /// As [`Testbed::await_update`].
+    pub async fn await_rest(&self, name: &str, deadline: Duration) -> Result<LiveUpdate> {
+        wait::until(&format!("LiveUpdate/{name}: nothing left of it"), deadline, async || {
+            let (update, nodes) = (self.all::<LiveUpdate>().get(name).await, self.marked().await);
+            Ok(match (update, nodes) {
+                (Ok(update), Ok(marked)) => {
+                    let finalizers = update.metadata.finalizers.clone().unwrap_or_default();
+                    let flying = update.status.as_ref().is_none_or(|status| !status.in_flight.is_empty());
+                    if flying || !marked.is_empty() || !finalizers.is_empty() {
+                        Answer::not_yet(format!("{marked:?}, {finalizers:?}, {}", in_short(&update)))
+                    } else {
+                        Answer::Yes(update)
+                    }
+                }
+                (Err(error), _) => Answer::not_yet(error),
+                (_, Err(error)) => Answer::not_yet(crate::error::chain(&error)),
+            })
+        })
+        .await
+    }
+
+    /// The Nodes that carry our taint or our mark.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn marked(&self) -> Result<Vec<String>> {
+        let nodes =
+            self.all::<Node>().list(&ListParams::default()).await.map_err(Error::api("list Nodes"))?;
+        let ours = |node: &&Node| {
+            let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+            taints.iter().any(|taint| taint.key == TAINT_KEY)
+                || node.annotations().contains_key(MARK_ANNOTATION)
+        };
+        Ok(nodes.items.iter().filter(ours).map(kube::ResourceExt::name_any).collect())
     }
 
     /// Waits until a node's record is as wanted, and returns it so.
