@@ -39,7 +39,7 @@ impl Sent {
     }
 }
 
-fn conflicts<T: std::fmt::Debug>(result: Result<T>) {
+fn conflicts<T: std::fmt::Debug>(result: &Result<T>) {
     assert!(matches!(result, Err(ClusterError::Conflict { .. })), "{result:?}");
 }
 
@@ -55,16 +55,16 @@ async fn invariant_1_every_write_to_our_objects_carries_the_version_that_was_see
         assert_eq!(body["metadata"]["resourceVersion"], "7", "{line}: {body}");
         line
     };
-    conflicts(cluster.write_update_status("up", "7", &LiveUpdateStatus::default()).await);
+    conflicts(&cluster.write_update_status("up", "7", &LiveUpdateStatus::default()).await);
     assert!(version("/liveupdates/up/status").starts_with("PUT "));
-    conflicts(cluster.write_finalizers("up", "7", &[]).await);
+    conflicts(&cluster.write_finalizers("up", "7", &[]).await);
     version("/liveupdates/up");
-    conflicts(cluster.write_node_status("n1", "7", &NodeLiveUpdateStatus::default()).await);
+    conflicts(&cluster.write_node_status("n1", "7", &NodeLiveUpdateStatus::default()).await);
     assert!(version("/nodeliveupdates/n1/status").starts_with("PUT "));
-    conflicts(cluster.write_node_spec("n1", "7", &NodeLiveUpdateSpec::default()).await);
+    conflicts(&cluster.write_node_spec("n1", "7", &NodeLiveUpdateSpec::default()).await);
     version("/nodeliveupdates/n1");
     let lease = LeaseObject { version: "7".into(), ..LeaseObject::default() };
-    conflicts(cluster.write_lease(&lease).await);
+    conflicts(&cluster.write_lease(&lease).await);
     assert!(version("/leases/liveupdate-controller").starts_with("PUT "));
 }
 
@@ -72,7 +72,7 @@ async fn invariant_1_every_write_to_our_objects_carries_the_version_that_was_see
 #[tokio::test]
 async fn invariant_5_a_first_lease_is_created_and_not_replaced() {
     let wire = Sent::default();
-    conflicts(wire.cluster().write_lease(&LeaseObject::default()).await);
+    conflicts(&wire.cluster().write_lease(&LeaseObject::default()).await);
     let (line, body) = wire.only();
     assert_eq!(line, "POST /apis/coordination.k8s.io/v1/namespaces/liveupdate-system/leases");
     assert_eq!(body["metadata"]["resourceVersion"], Value::Null);
@@ -82,7 +82,7 @@ async fn invariant_5_a_first_lease_is_created_and_not_replaced() {
 #[tokio::test]
 async fn invariant_7_what_is_deleted_is_named_by_its_uid() {
     let wire = Sent::default();
-    conflicts(wire.cluster().delete_node_update("n1", "left").await);
+    conflicts(&wire.cluster().delete_node_update("n1", "left").await);
     let (line, body) = wire.only();
     assert!(line.starts_with("DELETE ") && line.ends_with("/nodeliveupdates/n1"), "{line}");
     assert_eq!(body["preconditions"]["uid"], "left");
@@ -100,7 +100,7 @@ async fn a_node_patch_is_sent_whole_and_a_conflict_is_one() {
         has_mark: false,
         mark: None,
     };
-    conflicts(wire.cluster().change_node(&change).await);
+    conflicts(&wire.cluster().change_node(&change).await);
     let (line, body) = wire.only();
     assert_eq!(line, "PATCH /api/v1/nodes/n1");
     assert_eq!(body[0], json!({"op": "test", "path": "/metadata/resourceVersion", "value": "7"}));
