@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 
 use liveupdate_host::{Gate, Host, HostError, Target};
 use liveupdate_node_core::node::{Plan, ScopedDevice};
-use liveupdate_node_core::verdict::{Demands, judge};
+use liveupdate_node_core::verdict::{self, Demands, judge};
 use liveupdate_proto::node::v1::DeviceVerdict;
-
-use crate::convert;
 
 /// What would happen if the node were updated now.
 #[derive(Clone, Debug)]
@@ -53,8 +51,8 @@ pub(crate) fn read(
     demands: &Demands,
 ) -> Result<Decision, HostError> {
     let gates = host.gates(target)?;
-    let devices: Vec<_> = host.devices()?.iter().map(convert::judged_device).collect();
-    let holders: Vec<_> = host.holders()?.iter().map(convert::judged_holder).collect();
+    let devices: Vec<_> = host.devices()?.iter().map(verdict::Device::from).collect();
+    let holders: Vec<_> = host.holders()?.iter().map(verdict::Holder::from).collect();
     let verdict = judge(&devices, &holders, &gates, demands);
     let (reason, message) = match &verdict.blocked {
         Some((reason, message)) => (reason.as_str().to_owned(), message.clone()),

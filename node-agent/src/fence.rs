@@ -4,9 +4,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use liveupdate_host::{Host, HostError};
-use liveupdate_node_core::fence::{Call, Fence as Record, Refusal as Judged};
-use liveupdate_proto::common::v1::Epoch;
-use liveupdate_proto::refusal::Refusal;
+use liveupdate_node_core::Epoch;
+use liveupdate_node_core::fence::{Call, Fence as Record, Refusal};
 
 /// Key of [`Host::store`].
 const KEY: &str = "agent-fence";
@@ -14,10 +13,16 @@ const KEY: &str = "agent-fence";
 /// Why an epoch was not let through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fenced {
-    /// With the word and a sentence.
-    Refused(Refusal, String),
+    /// It may not speak.
+    Refused(Refusal),
     /// It could not be compared or kept.
     Host(HostError),
+}
+
+impl From<Refusal> for Fenced {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 impl From<HostError> for Fenced {
@@ -37,9 +42,9 @@ impl Fence {
     pub(crate) fn known(&self, epoch: &Epoch) -> Option<Result<(), Fenced>> {
         let record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
         let mut tried = record.clone()?;
-        match judge(&mut tried, epoch) {
-            Ok(()) => (tried.highest() == record.as_ref()?.highest()).then_some(Ok(())),
-            Err(refused) => Some(Err(refused)),
+        match tried.check(epoch, Call::Look) {
+            Ok(_) => (tried.highest() == record.as_ref()?.highest()).then_some(Ok(())),
+            Err(refused) => Some(Err(refused.into())),
         }
     }
 
@@ -48,7 +53,7 @@ impl Fence {
         let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = loaded(&mut record, host)?;
         let mut raised = seen.clone();
-        judge(&mut raised, epoch)?;
+        raised.check(epoch, Call::Look)?;
         if raised != *seen {
             host.store(KEY, raised.encode().as_bytes())?;
             *seen = raised;
@@ -59,8 +64,7 @@ impl Fence {
     /// The highest epoch seen.
     pub(crate) fn highest(&self, host: &Arc<dyn Host>) -> Result<Option<Epoch>, HostError> {
         let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
-        let highest = loaded(&mut record, host)?.highest();
-        Ok(highest.map(|epoch| Epoch { cluster: epoch.cluster.clone(), counter: epoch.counter }))
+        Ok(loaded(&mut record, host)?.highest().cloned())
     }
 }
 
@@ -77,18 +81,4 @@ fn read(host: &Arc<dyn Host>) -> Result<Record, HostError> {
     let malformed = |why: String| HostError::Malformed { what: format!("the stored {KEY}"), why };
     let text = String::from_utf8(bytes).map_err(|error| malformed(error.to_string()))?;
     Record::decode(&text).map_err(|error| malformed(error.to_string()))
-}
-
-fn judge(record: &mut Record, epoch: &Epoch) -> Result<(), Fenced> {
-    let epoch = liveupdate_node_core::Epoch { cluster: epoch.cluster.clone(), counter: epoch.counter };
-    record.check(&epoch, Call::Look).map(|_| ()).map_err(|refused| {
-        let word = match refused {
-            Judged::ForeignCluster { .. } => Refusal::ForeignCluster,
-            Judged::Stale { .. } => Refusal::StaleEpoch,
-            Judged::NoEpoch | Judged::NoAttempt => Refusal::Malformed,
-            Judged::Repeated(_) => Refusal::AttemptRepeated,
-            Judged::OtherAttempt { .. } => Refusal::OtherAttempt,
-        };
-        Fenced::Refused(word, refused.to_string())
-    })
 }

@@ -6,7 +6,6 @@
 //! thread of its own.
 
 mod config;
-mod convert;
 mod decide;
 mod fence;
 mod knock;

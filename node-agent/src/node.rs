@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use liveupdate_host::{Host, HostError};
 use liveupdate_keeper::{ClientError, KeeperClient};
-use liveupdate_proto::MINOR_VERSION;
 use liveupdate_proto::common::v1::{AttemptReport, Subject};
-use liveupdate_proto::keeper::v1::{Reply, Request, refusal::Cause, reply, request};
+use liveupdate_proto::keeper::v1::{Reply, Request, reply, request};
 use liveupdate_proto::refusal::Refusal;
+use liveupdate_proto::{MINOR_VERSION, convert, understands};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -18,9 +18,6 @@ use crate::knock::Knocker;
 use crate::misbehaviour::Misbehaviour;
 use crate::run::Runs;
 use crate::stage::Stages;
-
-/// Longest name, id or UID in a subject. Kubernetes names have at most 253.
-const MAX_WORD: usize = 253;
 
 /// One agent's node.
 pub(crate) struct Node {
@@ -149,7 +146,7 @@ impl Node {
         Ok(Subject {
             node: self.name.clone(),
             node_uid: self.uid.clone(),
-            epoch,
+            epoch: epoch.as_ref().map(Into::into),
             minor_version: MINOR_VERSION,
             ..Subject::default()
         })
@@ -159,23 +156,20 @@ impl Node {
     pub(crate) async fn admit(self: &Arc<Self>, subject: Option<Subject>) -> Result<Subject, Status> {
         let subject = subject.ok_or_else(|| Refusal::malformed("subject", "is missing"))?;
         self.misbehaviour.delay().await;
-        check_words(&subject)?;
+        convert::subject(&subject)?;
         if subject.node != self.name || subject.node_uid != self.uid {
             return Err(Refusal::WrongNode.status(format!(
                 "this is node {} with UID {}, the call is for {} with UID {}",
                 self.name, self.uid, subject.node, subject.node_uid
             )));
         }
-        if subject.minor_version.abs_diff(MINOR_VERSION) > 1 {
+        if !understands(subject.minor_version) {
             return Err(Refusal::VersionSkew.status(format!(
                 "this agent speaks minor version {MINOR_VERSION}, the caller {}; update the older one first",
                 subject.minor_version
             )));
         }
-        let epoch = subject.epoch.clone().ok_or_else(|| Refusal::malformed("subject.epoch", "is missing"))?;
-        if epoch.cluster.is_empty() || epoch.counter == 0 {
-            return Err(Refusal::malformed("subject.epoch", "needs a cluster and a counter from 1"));
-        }
+        let epoch = convert::epoch(&subject)?;
         if self.misbehaviour.accepts_any_epoch() {
             return Ok(subject);
         }
@@ -190,7 +184,7 @@ impl Node {
         };
         match passed {
             Ok(()) => Ok(subject),
-            Err(Fenced::Refused(word, message)) => Err(word.status(message)),
+            Err(Fenced::Refused(refused)) => Err(Refusal::from(&refused).status(refused.to_string())),
             Err(Fenced::Host(error)) => Err(self.host_error(&error)),
         }
     }
@@ -205,41 +199,7 @@ impl Node {
     }
 }
 
-fn check_words(subject: &Subject) -> Result<(), Status> {
-    let words = [
-        ("subject.node", &subject.node),
-        ("subject.node_uid", &subject.node_uid),
-        ("subject.update", &subject.update),
-        ("subject.update_uid", &subject.update_uid),
-        ("subject.revision", &subject.revision),
-        ("subject.attempt", &subject.attempt),
-    ];
-    for (field, word) in words {
-        if word.len() > MAX_WORD {
-            return Err(Refusal::malformed(field, "is longer than 253 bytes"));
-        }
-        // Words end up in file names, logs and on terminals.
-        if !word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)) {
-            return Err(Refusal::malformed(field, "may have letters, digits, '-', '.' and '_' only"));
-        }
-    }
-    Ok(())
-}
-
 /// The keeper's refusal, as the agent's.
 pub(crate) fn refused(refusal: &liveupdate_proto::keeper::v1::Refusal) -> Status {
-    let word = match refusal.cause() {
-        Cause::StaleEpoch => Refusal::StaleEpoch,
-        Cause::ForeignCluster => Refusal::ForeignCluster,
-        Cause::WrongNode => Refusal::WrongNode,
-        Cause::AttemptRepeated => Refusal::AttemptRepeated,
-        Cause::OtherAttempt => Refusal::OtherAttempt,
-        Cause::WrongState | Cause::NoReceipt | Cause::Unspecified => Refusal::WrongState,
-        Cause::NoPermission => Refusal::PermissionVoid,
-        Cause::Malformed => Refusal::Malformed,
-        Cause::HostFailed => Refusal::HostFailed,
-        Cause::PoweredOff => Refusal::PoweredOff,
-        Cause::Busy => Refusal::Busy,
-    };
-    word.status(format!("the keeper refuses: {}", refusal.message))
+    Refusal::from(refusal.cause()).status(format!("the keeper refuses: {}", refusal.message))
 }

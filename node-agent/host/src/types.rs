@@ -6,7 +6,7 @@ pub use liveupdate_node_core::Target;
 pub use liveupdate_node_core::gate::Gate;
 pub use liveupdate_node_core::outcome::Facts;
 
-use liveupdate_node_core::Continuity;
+use liveupdate_node_core::{Continuity, verdict};
 
 /// A PCI device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,19 @@ pub struct Device {
     pub ceiling: Option<Continuity>,
 }
 
+/// As it is judged: nobody's name is empty, and what it could get follows from the gates.
+impl From<&Device> for verdict::Device {
+    fn from(device: &Device) -> Self {
+        Self {
+            address: device.address.clone(),
+            vendor: device.vendor.clone(),
+            device: device.device.clone(),
+            class: device.class.clone(),
+            holder: device.holder.clone().unwrap_or_default(),
+        }
+    }
+}
+
 /// A process that owns files to preserve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
@@ -39,6 +52,18 @@ pub struct Holder {
     pub refuses: bool,
     /// Bytes of memory to preserve.
     pub memory_bytes: u64,
+}
+
+/// As it is judged.
+impl From<&Holder> for verdict::Holder {
+    fn from(holder: &Holder) -> Self {
+        Self {
+            name: holder.name.clone(),
+            aware: holder.aware,
+            minimum: holder.minimum,
+            refuses: holder.refuses,
+        }
+    }
 }
 
 /// What is in custody before a jump.

@@ -12,8 +12,9 @@ use crate::blackout::Stamps;
 use crate::report::node_state;
 
 const KEY: &str = "journal";
-/// A record with 64 devices has some tens of kB; what is larger was not written by us.
-const MAX_BYTES: usize = 1 << 20;
+/// An attempt with 64 devices takes some tens of kB, all remembered attempts with the longest ids a little
+/// over 1 MiB; what is larger was not written by us.
+const MAX_BYTES: usize = 2 << 20;
 
 /// Everything that outlives the process and the jump.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

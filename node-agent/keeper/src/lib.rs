@@ -15,7 +15,6 @@
 mod blackout;
 mod carry;
 mod client;
-mod fence;
 mod frame;
 mod intake;
 mod journal;

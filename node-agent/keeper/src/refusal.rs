@@ -1,6 +1,8 @@
 //! Requests that change nothing.
 
 use liveupdate_host::HostError;
+use liveupdate_node_core::fence;
+use liveupdate_proto::convert::ConvertError;
 use liveupdate_proto::keeper::v1::{Refusal, Reply, refusal::Cause, reply};
 
 /// Why a request was refused.
@@ -22,6 +24,18 @@ impl Refused {
     pub(crate) fn reply(self) -> Reply {
         let refusal = Refusal { cause: self.cause.into(), message: self.message };
         Reply { message: Some(reply::Message::Refusal(refusal)) }
+    }
+}
+
+impl From<fence::Refusal> for Refused {
+    fn from(refusal: fence::Refusal) -> Self {
+        Self::new(Cause::from(&refusal), refusal.to_string())
+    }
+}
+
+impl From<ConvertError> for Refused {
+    fn from(error: ConvertError) -> Self {
+        Self::malformed(error.to_string())
     }
 }
 

@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use liveupdate_node_core::Monotonic;
-use liveupdate_node_core::fence::Call;
+use liveupdate_node_core::fence::{Call, Fence};
 use liveupdate_node_core::node::{Attempt, Event, Go, NoPermission, Node, Permission, Phase, Receipt};
-use liveupdate_proto::MINOR_VERSION;
-use liveupdate_proto::common::v1::{Epoch, Subject};
+use liveupdate_proto::common::v1::Subject;
 use liveupdate_proto::keeper::v1::refusal::Cause;
 use liveupdate_proto::keeper::v1::{Idle, Jump, Preserve, Reply, Request, reply, request::Message};
+use liveupdate_proto::{MINOR_VERSION, convert, understands};
 
-use crate::journal::{Journal, Notes};
+use crate::intake;
+use crate::journal::Notes;
 use crate::keeper::{Claim, Keeper};
 use crate::refusal::Refused;
 use crate::report::{confirmed, report};
-use crate::{fence, intake};
 
 /// For what is under way to end: a file that is being preserved cannot be
 /// interrupted, and pinning memory takes seconds per GiB.
@@ -36,12 +36,12 @@ impl Keeper {
             return self.status();
         }
         let subject = request.subject.as_ref().ok_or_else(|| Refused::malformed("no subject"))?;
-        if subject.minor_version.abs_diff(MINOR_VERSION) > 1 {
-            let found = subject.minor_version;
-            return Err(Refused::malformed(format!(
-                "version {found} of the contract, this is {MINOR_VERSION}"
-            )));
+        let found = subject.minor_version;
+        if !understands(found) {
+            let why = format!("version {found} of the contract, this is {MINOR_VERSION}");
+            return Err(Refused::malformed(why));
         }
+        convert::subject(subject)?;
         self.pass(subject)?;
         match message {
             Message::Status(_) => self.status(),
@@ -58,7 +58,7 @@ impl Keeper {
     fn pass(&self, subject: &Subject) -> Result<(), Refused> {
         let mut state = self.lock();
         let mut next = state.journal.clone();
-        fence::pass(&mut next.fence, subject, Call::Look)?;
+        next.fence.check(&convert::epoch(subject)?, Call::Look)?;
         if next.fence != state.journal.fence {
             next.save(&*self.host)?;
             state.journal = next;
@@ -80,7 +80,7 @@ impl Keeper {
         let over = matches!(state.journal.node, Node::Ended(_)) && confirmed(&state.journal.node);
         let message = match report(&state.journal, simulated) {
             Some(report) if !over => reply::Message::Attempt(report),
-            _ => reply::Message::Idle(Idle { epoch: highest(&state.journal) }),
+            _ => reply::Message::Idle(Idle { epoch: state.journal.fence.highest().map(Into::into) }),
         };
         Reply { message: Some(message) }
     }
@@ -101,7 +101,7 @@ impl Keeper {
         }
         let attempt = intake::attempt(&*self.host, subject, preserve)?;
         let effects = self.apply_with(&claim, Event::Take(Box::new(attempt)), |journal| {
-            fence::pass(&mut journal.fence, subject, Call::Begin(&subject.attempt))?;
+            may_begin(&mut journal.fence, subject)?;
             journal.notes = Notes { node_uid: subject.node_uid.clone(), ..Notes::default() };
             Ok(())
         })?;
@@ -130,7 +130,7 @@ impl Keeper {
             return Err(Refused::new(Cause::AttemptRepeated, message));
         }
         // Asked of a copy: it is written down with the attempt itself.
-        fence::pass(&mut state.journal.fence.clone(), subject, Call::Begin(&subject.attempt))?;
+        may_begin(&mut state.journal.fence.clone(), subject)?;
         if state.journal.notes.open {
             let message =
                 format!("holders may still come for files of attempt {known}; wait, or release them");
@@ -262,6 +262,7 @@ impl Keeper {
     }
 }
 
-fn highest(journal: &Journal) -> Option<Epoch> {
-    journal.fence.highest().map(|epoch| Epoch { cluster: epoch.cluster.clone(), counter: epoch.counter })
+fn may_begin(fence: &mut Fence, subject: &Subject) -> Result<(), Refused> {
+    fence.check(&convert::epoch(subject)?, Call::Begin(&subject.attempt))?;
+    Ok(())
 }

@@ -61,5 +61,11 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 
 /// Minor version of the contracts that this build speaks; one less and one more are accepted.
 pub const MINOR_VERSION: u32 = 1;
+
+/// Whether a peer of that minor version is understood.
+pub const fn understands(minor_version: u32) -> bool {
+    minor_version.abs_diff(MINOR_VERSION) <= 1
+}
+
 /// Largest message on any gRPC call and on the keeper's socket, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;

@@ -5,8 +5,12 @@
 
 use std::collections::HashMap;
 
+use liveupdate_node_core::fence;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::convert::ConvertError;
+use crate::keeper::v1::refusal::Cause;
 
 /// Domain of the reasons.
 pub const DOMAIN: &str = "liveupdate.dev";
@@ -95,10 +99,14 @@ impl Refusal {
 
     /// The error for a malformed message: which field, and what is wrong with it.
     pub fn malformed(field: &str, why: &str) -> Status {
+        Self::bad_field(field, why, format!("{field}: {why}"))
+    }
+
+    fn bad_field(field: &str, why: &str, message: String) -> Status {
         let mut details =
             ErrorDetails::with_error_info(Self::Malformed.as_str(), DOMAIN, HashMap::<String, String>::new());
         details.add_bad_request_violation(field, why);
-        Status::with_error_details(Self::Malformed.code(), format!("{field}: {why}"), details)
+        Status::with_error_details(Self::Malformed.code(), message, details)
     }
 
     /// The word of an error, when it carries one of ours.
@@ -107,6 +115,38 @@ impl Refusal {
         (info.domain == DOMAIN)
             .then(|| Self::ALL.iter().copied().find(|word| word.as_str() == info.reason))
             .flatten()
+    }
+}
+
+/// The keeper's refusal, as the agent's.
+impl From<Cause> for Refusal {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::StaleEpoch => Self::StaleEpoch,
+            Cause::ForeignCluster => Self::ForeignCluster,
+            Cause::WrongNode => Self::WrongNode,
+            Cause::AttemptRepeated => Self::AttemptRepeated,
+            Cause::OtherAttempt => Self::OtherAttempt,
+            Cause::WrongState | Cause::NoReceipt | Cause::Unspecified => Self::WrongState,
+            Cause::NoPermission => Self::PermissionVoid,
+            Cause::Malformed => Self::Malformed,
+            Cause::HostFailed => Self::HostFailed,
+            Cause::PoweredOff => Self::PoweredOff,
+            Cause::Busy => Self::Busy,
+        }
+    }
+}
+
+impl From<&fence::Refusal> for Refusal {
+    fn from(refusal: &fence::Refusal) -> Self {
+        Cause::from(refusal).into()
+    }
+}
+
+impl From<ConvertError> for Status {
+    fn from(error: ConvertError) -> Self {
+        let why = error.to_string();
+        Refusal::bad_field(error.field(), &why, why.clone())
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use liveupdate_proto::MINOR_VERSION;
+use liveupdate_node_core::verdict;
 use liveupdate_proto::common::v1::{Gate, GateResult};
 use liveupdate_proto::node::v1::{InspectReply, PreflightReply, PreflightRequest};
+use liveupdate_proto::{MINOR_VERSION, convert};
 use tonic::Status;
 
 use crate::node::Node;
-use crate::{convert, decide, run};
+use crate::{decide, run};
 
 /// Everything that the agent knows. A keeper that cannot be reached is told as a gate that fails, since
 /// that is when somebody wants to look.
@@ -25,8 +26,16 @@ pub(crate) async fn inspect(node: &Arc<Node>) -> Result<InspectReply, Status> {
                 bundle_digest: host.bundle_digest()?.unwrap_or_default(),
                 simulated: host.simulated(),
                 gates: host.gates(None)?.iter().map(Into::into).collect(),
-                devices: host.devices()?.iter().map(convert::device).collect(),
-                holders: host.holders()?.iter().map(convert::holder).collect(),
+                devices: host
+                    .devices()?
+                    .iter()
+                    .map(|device| (&verdict::Device::from(device), device.ceiling).into())
+                    .collect(),
+                holders: host
+                    .holders()?
+                    .iter()
+                    .map(|holder| (&verdict::Holder::from(holder)).into())
+                    .collect(),
                 ..InspectReply::default()
             })
         })

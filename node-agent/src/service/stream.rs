@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use liveupdate_proto::common::v1::{Subject, Target};
+use liveupdate_proto::convert;
 use liveupdate_proto::node::v1::{
     Permission, RunEvent, RunRequest, StageProgress, Start, run_request::Message,
 };
@@ -14,7 +15,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::Sent;
-use crate::convert;
 use crate::node::Node;
 use crate::run::{self, Attempt, Grant, Order};
 

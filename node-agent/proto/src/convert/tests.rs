@@ -8,7 +8,7 @@ use liveupdate_node_core::outcome::{Config, Dma, Facts, Interrupts, Outcome, Res
 use liveupdate_node_core::verdict::{Demands, OnShortfall, OnUpdate, Rule, Voice};
 use liveupdate_node_core::{Continuity, Epoch, GateResult, Target};
 
-use super::{ConvertError, deadlines, known_gates};
+use super::{ConvertError, deadlines, epoch, known_gates, subject};
 use crate::common::v1 as pb;
 use crate::node::v1 as node;
 
@@ -98,16 +98,30 @@ fn gates_round_trip_and_unheard_of_ones_are_left_out() {
 
 #[test]
 fn errors_name_the_field() {
-    let epoch = pb::Epoch { cluster: String::new(), counter: 3 };
-    assert_eq!(Epoch::try_from(&epoch), Err(ConvertError::Missing("epoch.cluster")));
-    let epoch = pb::Epoch { cluster: "c".into(), counter: 0 };
-    assert_eq!(Epoch::try_from(&epoch), Err(ConvertError::Missing("epoch.counter")));
+    assert_eq!(epoch(&pb::Subject::default()), Err(ConvertError::Missing("subject.epoch")));
+    let leader = Epoch { cluster: "c".into(), counter: 3 };
+    let with = |epoch: pb::Epoch| pb::Subject { epoch: Some(epoch), ..Default::default() };
+    assert_eq!(epoch(&with((&leader).into())), Ok(leader));
+    for (cluster, counter) in [("", 3), ("c", 0), ("c\n", 1)] {
+        let odd = with(pb::Epoch { cluster: cluster.into(), counter });
+        assert_eq!(epoch(&odd).unwrap_err().field(), "subject.epoch", "{cluster:?} {counter}");
+    }
+    let long = pb::Subject { attempt: "a".repeat(254), ..Default::default() };
+    assert_eq!(subject(&long).unwrap_err().field(), "subject.attempt");
+    let long = pb::Subject { attempt: "a".repeat(253), ..Default::default() };
+    assert_eq!(subject(&long), Ok(()));
+    for odd in ["../../etc", "worker\u{1b}[2J", ".hidden", "a b"] {
+        let odd = pb::Subject { node: odd.into(), ..Default::default() };
+        assert!(matches!(subject(&odd), Err(ConvertError::Word { field: "subject.node", .. })));
+    }
     let digest = format!("sha256:{}", "0a".repeat(32));
     let target = Target { release: "7.3.5".into(), bundle: "b".into(), digest };
     let message = pb::Target::from(&target);
     assert_eq!(Target::try_from(&message).unwrap(), target);
     let bad = pb::Target { digest: "sha256:12".into(), ..message.clone() };
     assert!(Target::try_from(&bad).unwrap_err().to_string().contains("target.digest"));
+    let bad = pb::Target { bundle: "../7.3".into(), ..message.clone() };
+    assert_eq!(Target::try_from(&bad).unwrap_err().field(), "target.bundle");
     let bad = pb::Target { release: String::new(), ..message };
     assert_eq!(Target::try_from(&bad), Err(ConvertError::Missing("target.release")));
 }
