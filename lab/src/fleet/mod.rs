@@ -78,6 +78,14 @@ impl Fleet {
         Ok(fleet)
     }
 
+    /// Starts another fleet that differs in its nodes alone; their addresses must be others.
+    ///
+    /// # Errors
+    /// As [`Fleet::start`].
+    pub async fn beside(&self, certificates: &FleetCertificates, specs: Vec<NodeSpec>) -> Result<Fleet> {
+        Fleet::start(self.client.clone(), certificates, self.options.clone(), specs).await
+    }
+
     /// Adds one node.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ use tokio::task::JoinHandle;
 
 use super::kubelet::Kubelet;
 use super::settings::Settings;
+use super::write_agent_certificate;
+use crate::certs::{FleetCertificates, Validity};
 use crate::error::chain;
 use crate::{Error, Result};
 
@@ -32,20 +34,21 @@ const TICK: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct SimulatedNode {
     name: String,
-    uid: watch::Receiver<String>,
+    uid: watch::Sender<String>,
     address: SocketAddr,
-    world: WorldHandle,
+    world: Opaque<World>,
+    kubelet: Opaque<Arc<Kubelet>>,
     settings: watch::Sender<Settings>,
     task: JoinHandle<()>,
 }
 
-/// [`World`] with a `Debug` of its own.
+/// Something with a `Debug` that says nothing.
 #[derive(Clone)]
-struct WorldHandle(World);
+struct Opaque<T>(T);
 
-impl std::fmt::Debug for WorldHandle {
+impl<T> std::fmt::Debug for Opaque<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("World")
+        f.write_str("..")
     }
 }
 
@@ -69,9 +72,10 @@ impl SimulatedNode {
         room.world.on_power_event(move |_| listener.notify_one());
         Self {
             name: room.name.clone(),
-            uid: room.uid.subscribe(),
+            uid: room.uid.clone(),
             address: room.listen,
-            world: WorldHandle(room.world.clone()),
+            world: Opaque(room.world.clone()),
+            kubelet: Opaque(Arc::clone(&room.kubelet)),
             settings: sender,
             task: tokio::spawn(async move {
                 let name = room.name.clone();
@@ -105,6 +109,21 @@ impl SimulatedNode {
     /// Changes what shall run on it.
     pub fn set(&self, change: impl FnOnce(&mut Settings)) {
         self.settings.send_modify(change);
+    }
+
+    /// Registers the machine again after its Node was deleted: another Node under the same name. The agent
+    /// is killed and started again as that Node's, with a certificate for its UID. The machine notices
+    /// nothing of it; a Node that is still there is kept, and nothing changes.
+    ///
+    /// # Errors
+    /// When the API server refuses or cannot be reached, or the certificate cannot be made or written.
+    pub async fn register_again(&self, certificates: &FleetCertificates) -> Result<()> {
+        let uid = self.kubelet.0.register().await?;
+        let tls_dir = self.settings.borrow().tls_dir.clone();
+        write_agent_certificate(certificates, &self.name, &uid, Validity::Current, &tls_dir)?;
+        self.uid.send_replace(uid);
+        self.restart_agent();
+        Ok(())
     }
 
     /// Kills the agent and starts another one.
@@ -219,10 +238,12 @@ impl Room {
             }
         }
         if want.kubelet {
-            running.beat.get_or_insert_with(|| {
-                let (kubelet, uid) = (Arc::clone(&self.kubelet), self.uid.borrow().clone());
-                AbortOnDrop(tokio::spawn(async move { kubelet.beat(&uid).await }))
-            });
+            let uid = self.uid.borrow().clone();
+            if running.beat.as_ref().is_none_or(|(owner, _)| *owner != uid) {
+                let (kubelet, owner) = (Arc::clone(&self.kubelet), uid.clone());
+                let beating = AbortOnDrop(tokio::spawn(async move { kubelet.beat(&owner).await }));
+                running.beat = Some((uid, beating));
+            }
         } else {
             running.beat = None;
         }
@@ -289,7 +310,8 @@ struct Running {
     // The agent goes before the keeper that it speaks to.
     agent: Option<RunningAgent>,
     keeper: Option<RunningKeeper>,
-    beat: Option<AbortOnDrop>,
+    // With the UID of the Node that its Leases belong to.
+    beat: Option<(String, AbortOnDrop)>,
 }
 
 impl Running {
