@@ -5,6 +5,7 @@
 //! Every operation may fail, may take long, and may be the last thing that this process does.
 
 pub mod error;
+pub mod image;
 pub mod linux;
 pub mod simulated;
 pub mod types;

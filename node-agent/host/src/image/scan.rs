@@ -1,0 +1,204 @@
+//! Finding what an unpacked kernel says of itself, while it streams by.
+
+use std::io::Read;
+
+use memchr::memmem::{self, Finder};
+
+use super::Abi;
+use super::config::{self, Config};
+
+/// How much of the last piece is looked at again with the next, so that nothing is missed between two. Longer
+/// than anything searched.
+const OVERLAP: usize = 1024;
+const LONGEST_BANNER: usize = 512;
+/// Longest `compatible` string of a handler (LIVEUPDATE_HNDL_COMPAT_LENGTH).
+const LONGEST_COMPATIBLE: usize = 48;
+/// A packed configuration has some 60 KiB.
+const LARGEST_CONFIG: usize = 4 << 20;
+
+const CONFIG_START: &[u8] = b"IKCFG_ST";
+const CONFIG_END: &[u8] = b"IKCFG_ED";
+const BANNER: &[u8] = b"Linux version ";
+/// In every compatible string, between name and version.
+const VERSIONED: &[u8] = b"-v";
+
+/// Names that come with a version; others are other drivers' own affairs.
+const OTHERS: [&str; 8] =
+    ["luo-session", "luo-flb", "vfio-pci", "liveupdate-vfio-pci", "pci", "iommu", "iommufd", "hugetlb"];
+
+pub(super) struct Scanner {
+    window: Vec<u8>,
+    collected: Option<Vec<u8>>,
+    packed_config: Option<Vec<u8>>,
+    config_problem: Option<&'static str>,
+    banner: Option<String>,
+    abi: Abi,
+    finders: Finders,
+}
+
+struct Finders {
+    config: Finder<'static>,
+    banner: Finder<'static>,
+    versioned: Finder<'static>,
+}
+
+/// What was found.
+pub(super) struct Found {
+    pub(super) banner: Option<String>,
+    pub(super) abi: Abi,
+    packed_config: Option<Vec<u8>>,
+    config_problem: Option<&'static str>,
+}
+
+impl Scanner {
+    pub(super) fn new() -> Self {
+        Self {
+            // A byte that is in no string stands before the first, as others do later.
+            window: vec![0],
+            collected: None,
+            packed_config: None,
+            config_problem: None,
+            banner: None,
+            abi: Abi::default(),
+            finders: Finders {
+                config: Finder::new(CONFIG_START),
+                banner: Finder::new(BANNER),
+                versioned: Finder::new(VERSIONED),
+            },
+        }
+    }
+
+    /// Looks at the next piece.
+    pub(super) fn feed(&mut self, piece: &[u8]) {
+        for piece in piece.chunks(1 << 20) {
+            self.collect(piece);
+            self.window.extend_from_slice(piece);
+            self.look();
+            let keep = self.window.len().saturating_sub(OVERLAP);
+            self.window.drain(..keep);
+        }
+    }
+
+    pub(super) fn finish(self) -> Found {
+        let unended = self.collected.map(|_| "it begins in the image and does not end");
+        Found {
+            banner: self.banner,
+            abi: self.abi,
+            packed_config: self.packed_config,
+            config_problem: self.config_problem.or(unended),
+        }
+    }
+
+    fn look(&mut self) {
+        let window = std::mem::take(&mut self.window);
+        if self.collected.is_none() && self.packed_config.is_none() {
+            self.look_for_config(&window);
+        }
+        if self.banner.is_none() {
+            self.banner = self.finders.banner.find_iter(&window).find_map(|at| banner(&window[at..]));
+        }
+        for at in self.finders.versioned.find_iter(&window) {
+            if let Some(name) = compatible(&window, at) {
+                sort_in(&mut self.abi, name);
+            }
+        }
+        self.window = window;
+    }
+
+    fn look_for_config(&mut self, window: &[u8]) {
+        let starts = self.finders.config.find_iter(window).map(|at| &window[at + CONFIG_START.len()..]);
+        // The marker is in the sources of scripts too; the data behind it is a gzip member.
+        let start = { starts }.find(|rest| rest.starts_with(&[0x1f, 0x8b]));
+        if let Some(rest) = start {
+            self.collected = Some(Vec::new());
+            self.collect(rest);
+        }
+    }
+
+    fn collect(&mut self, piece: &[u8]) {
+        let Some(collected) = &mut self.collected else { return };
+        let from = collected.len().saturating_sub(CONFIG_END.len());
+        collected.extend_from_slice(piece);
+        if let Some(end) = memmem::find(&collected[from..], CONFIG_END) {
+            collected.truncate(from + end);
+            self.packed_config = self.collected.take();
+        } else if collected.len() > LARGEST_CONFIG {
+            self.config_problem = Some("it is larger than any configuration");
+            self.collected = None;
+        }
+    }
+}
+
+impl Found {
+    /// The release in the banner.
+    pub(super) fn release(&self) -> Option<String> {
+        let banner = self.banner.as_deref()?;
+        banner.split_whitespace().nth(2).map(str::to_owned)
+    }
+
+    /// The configuration, or why there is none; `unread` tells why the image could not be read whole.
+    pub(super) fn config(&self, unread: Option<&str>) -> Result<Config, String> {
+        if let Some(packed) = &self.packed_config {
+            return unpacked(packed);
+        }
+        match (self.config_problem, unread) {
+            (Some(problem), _) => Err(format!("the embedded configuration cannot be read: {problem}")),
+            (None, Some(unread)) => Err(format!("the packed kernel cannot be read: {unread}")),
+            (None, None) => Err("the image embeds none (CONFIG_IKCONFIG is not set)".into()),
+        }
+    }
+}
+
+fn unpacked(packed: &[u8]) -> Result<Config, String> {
+    let mut text = Vec::new();
+    let mut reader = flate2::bufread::GzDecoder::new(packed).take(config::LARGEST as u64 + 1);
+    reader
+        .read_to_end(&mut text)
+        .map_err(|error| format!("the embedded configuration cannot be unpacked: {error}"))?;
+    if text.len() > config::LARGEST {
+        return Err("the embedded configuration is larger than any".into());
+    }
+    Ok(Config::parse(&String::from_utf8_lossy(&text)))
+}
+
+/// The line at the start of these bytes, if a release stands in it and it ends.
+fn banner(from: &[u8]) -> Option<String> {
+    let window = &from[..from.len().min(LONGEST_BANNER)];
+    let end = window.iter().position(|byte| matches!(byte, 0 | b'\n'))?;
+    let text = std::str::from_utf8(&window[..end]).ok()?;
+    let release = text.get(BANNER.len()..)?;
+    (release.starts_with(|first: char| first.is_ascii_digit()) && release.contains(' '))
+        .then(|| text.to_owned())
+}
+
+/// The whole string `name-vN` around the `-v` at `at`: it ends with a zero, and before it stands nothing that
+/// could belong to a longer string. In front of a handler's name stands a pointer, in front of the others the
+/// end of another string.
+fn compatible(window: &[u8], at: usize) -> Option<&str> {
+    let part = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+    let digits = window[at + VERSIONED.len()..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let end = at + VERSIONED.len() + digits;
+    let name = window[..at].iter().rev().take(LONGEST_COMPATIBLE).take_while(|byte| part(byte)).count();
+    let start = at - name;
+    let before = *window.get(start.checked_sub(1)?)?;
+    let stands_alone = !(before.is_ascii_graphic() || before == b' ');
+    if digits == 0 || digits > 4 || name == 0 || !stands_alone || window.get(end) != Some(&0) {
+        return None;
+    }
+    std::str::from_utf8(&window[start..end]).ok()
+}
+
+fn sort_in(abi: &mut Abi, compatible: &str) {
+    let name = compatible.rsplit_once("-v").map_or(compatible, |(name, _)| name);
+    let set = match name {
+        "kho" => &mut abi.kho,
+        "luo" => &mut abi.luo,
+        "memfd" => &mut abi.memfd,
+        other if OTHERS.contains(&other) => &mut abi.others,
+        _ => return,
+    };
+    // More than a few versions of one name are noise, and somebody's attempt to fill memory.
+    if set.len() < 16 {
+        set.insert(compatible.to_owned());
+    }
+}
