@@ -220,10 +220,7 @@ impl Process {
     /// # Errors
     /// When it is gone.
     pub fn freeze(&self) -> Result<()> {
-        let handle = self.handle();
-        handle.signal(Signal::STOP)?;
-        // A signal that is sent next could overtake the stop otherwise: they are delivered by number.
-        handle.await_change(WaitIdOptions::STOPPED | WaitIdOptions::EXITED)
+        self.handle().freeze()
     }
 
     /// Lets it go on (SIGCONT).
@@ -266,6 +263,16 @@ impl Handle {
     pub fn kill(&self) -> Result<()> {
         self.signal(Signal::KILL)?;
         self.await_change(WaitIdOptions::EXITED)
+    }
+
+    /// As [`Process::freeze`].
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::STOP)?;
+        // A signal that is sent next could overtake the stop otherwise: they are delivered by number.
+        self.await_change(WaitIdOptions::STOPPED | WaitIdOptions::EXITED)
     }
 
     fn await_change(&self, changes: WaitIdOptions) -> Result<()> {

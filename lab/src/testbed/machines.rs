@@ -3,7 +3,7 @@
 use liveupdate_crds::update::{Bundle, DeviceMatch, DeviceRule, OnShortfall, OnUpdate, Target};
 use liveupdate_crds::{Acknowledgement, Continuity, LiveUpdate, LiveUpdatePolicySpec, LiveUpdateSpec};
 use liveupdate_host::simulated::{
-    Answer, BundleSpec, DeviceSpec, FactsSpec, GateSpec, HolderSpec, Level, WorldSpec,
+    Answer, BundleSpec, DeviceSpec, Durations, FactsSpec, GateSpec, HolderSpec, Level, Pace, WorldSpec,
 };
 
 use crate::fleet::NodeSpec;
@@ -61,6 +61,15 @@ pub fn world() -> WorldSpec {
     world
 }
 
+/// The same machine, on which everything takes a moment, so that something can happen meanwhile.
+pub fn unhurried() -> WorldSpec {
+    let mut world = world();
+    world.pace = Pace::Real;
+    world.durations =
+        Durations { stage: 100, preserve: 200, settle: 100, quiesce: 10, jump: 500, reclaim: 100 };
+    world
+}
+
 /// Node number `index` (from 0) with that machine: `hv-01` is the first one's name.
 pub fn node(index: u16, world: WorldSpec) -> NodeSpec {
     NodeSpec::new(index, format!("hv-{:02}", index + 1), world).label(POOL.0, POOL.1)
@@ -69,6 +78,11 @@ pub fn node(index: u16, world: WorldSpec) -> NodeSpec {
 /// So many plain nodes, `hv-01` and on.
 pub fn nodes(count: u16) -> Vec<NodeSpec> {
     (0..count).map(|index| node(index, world())).collect()
+}
+
+/// So many nodes with such a machine, `hv-01` and on.
+pub fn nodes_like(count: u16, world: &WorldSpec) -> Vec<NodeSpec> {
+    (0..count).map(|index| node(index, world.clone())).collect()
 }
 
 /// A gate that fails for good.

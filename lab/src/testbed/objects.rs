@@ -1,5 +1,6 @@
 //! The product's objects as a test writes, reads and awaits them.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -198,6 +199,30 @@ impl Testbed {
                 || node.annotations().contains_key(MARK_ANNOTATION)
         };
         Ok(nodes.items.iter().filter(ours).map(kube::ResourceExt::name_any).collect())
+    }
+
+    /// Waits until the controller has a record of each node of the fleet.
+    ///
+    /// # Errors
+    /// As [`Testbed::await_update`].
+    pub async fn await_known(&self, deadline: Duration) -> Result<()> {
+        for node in self.fleet.nodes() {
+            let known = |status: &NodeLiveUpdateStatus| !status.kernel.is_empty();
+            self.await_node_update(node.name(), "known", deadline, known).await?;
+        }
+        Ok(())
+    }
+
+    /// By node: the attempts for which its machine jumped, the first one first.
+    ///
+    /// # Errors
+    /// When a machine cannot be asked.
+    pub fn jumps(&self) -> Result<BTreeMap<String, Vec<String>>> {
+        let nodes = self.fleet.nodes().map(|node| {
+            let fail = |source| Error::Machine { node: node.name().to_owned(), source };
+            Ok((node.name().to_owned(), node.world().jumps().map_err(fail)?))
+        });
+        nodes.collect()
     }
 
     /// Waits until a node's record is as wanted, and returns it so.

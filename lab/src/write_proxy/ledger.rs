@@ -10,7 +10,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::Place;
 use super::request::{Target, WriteClass};
 
 /// On which side of the API server's work a hook runs.
@@ -82,9 +81,11 @@ impl Counts {
 }
 
 pub(super) type Hook = Box<dyn FnOnce(&Write) -> Fate + Send>;
+/// Which write the trap is for.
+pub(super) type Choice = Box<dyn Fn(&Write, Moment) -> bool + Send>;
 
 struct Trap {
-    place: Place,
+    choice: Choice,
     hook: Hook,
     sprung: oneshot::Sender<Write>,
 }
@@ -172,8 +173,8 @@ impl Ledger {
         state.spring(&write, Moment::After)
     }
 
-    pub(super) fn arm(&self, place: Place, hook: Hook, sprung: oneshot::Sender<Write>) {
-        self.state().trap = Some(Trap { place, hook, sprung });
+    pub(super) fn arm(&self, choice: Choice, hook: Hook, sprung: oneshot::Sender<Write>) {
+        self.state().trap = Some(Trap { choice, hook, sprung });
     }
 
     pub(super) fn reset(&self) {
@@ -205,8 +206,7 @@ impl Ledger {
 
 impl State {
     fn spring(&mut self, write: &Write, moment: Moment) -> Result<(), Dropped> {
-        let here = Place { class: write.class, number: write.number, moment };
-        let Some(trap) = self.trap.take_if(|trap| trap.place == here) else { return Ok(()) };
+        let Some(trap) = self.trap.take_if(|trap| (trap.choice)(write, moment)) else { return Ok(()) };
         let fate = (trap.hook)(write);
         // Nobody has to wait for it.
         let _ = trap.sprung.send(write.clone());
@@ -230,6 +230,7 @@ mod tests {
     use http::{Method, Uri};
 
     use super::*;
+    use crate::write_proxy::Place;
     use crate::write_proxy::request::target;
 
     fn write() -> Target {
@@ -243,7 +244,7 @@ mod tests {
         let under_way = ledger.arrived(write(), &old).unwrap();
         let (sender, mut sprung) = oneshot::channel();
         let place = Place { class: WriteClass::Object, number: 2, moment: Moment::Before };
-        ledger.arm(place, Box::new(|_| Fate::Drop), sender);
+        ledger.arm(place.choice(), Box::new(|_| Fate::Drop), sender);
 
         assert!(ledger.arrived(write(), &old).is_err());
 

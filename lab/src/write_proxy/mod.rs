@@ -50,10 +50,16 @@ pub struct Place {
     pub moment: Moment,
 }
 
+impl Place {
+    fn choice(self) -> ledger::Choice {
+        Box::new(move |write, moment| Place { class: write.class, number: write.number, moment } == self)
+    }
+}
+
 /// Tells when a trap has sprung.
 #[derive(Debug)]
 pub struct Sprung {
-    place: Place,
+    what: String,
     receiver: oneshot::Receiver<Write>,
 }
 
@@ -110,9 +116,27 @@ impl WriteProxy {
     /// whatever a killed client had under way is lost with it. The hook may block for moments only, and must
     /// not ask the proxy anything.
     pub fn arm(&self, place: Place, hook: impl FnOnce(&Write) -> Fate + Send + 'static) -> Sprung {
+        let Place { class, number, moment } = place;
+        let what = format!("write number {number} of class {class:?} ({moment:?})");
+        self.lay(what, place.choice(), Box::new(hook))
+    }
+
+    /// Lays a trap for the first write of this kind, from now on. See [`WriteProxy::arm`].
+    pub fn arm_first(
+        &self,
+        what: &str,
+        moment: Moment,
+        choice: impl Fn(&Write) -> bool + Send + 'static,
+        hook: impl FnOnce(&Write) -> Fate + Send + 'static,
+    ) -> Sprung {
+        let choice = move |write: &Write, now: Moment| now == moment && choice(write);
+        self.lay(format!("{what} ({moment:?})"), Box::new(choice), Box::new(hook))
+    }
+
+    fn lay(&self, what: String, choice: ledger::Choice, hook: ledger::Hook) -> Sprung {
         let (sender, receiver) = oneshot::channel();
-        self.ledger.arm(place, Box::new(hook), sender);
-        Sprung { place, receiver }
+        self.ledger.arm(choice, hook, sender);
+        Sprung { what, receiver }
     }
 }
 
@@ -129,14 +153,11 @@ impl Sprung {
     /// # Errors
     /// [`Error::Deadline`], also when the trap was replaced.
     pub async fn wait(self, deadline: Duration) -> Result<Write> {
-        let Place { class, number, moment } = self.place;
         match tokio::time::timeout(deadline, self.receiver).await {
             Ok(Ok(write)) => Ok(write),
-            Ok(Err(_)) | Err(_) => Err(Error::Deadline {
-                what: format!("write number {number} of class {class:?} ({moment:?})"),
-                waited: deadline,
-                detail: String::new(),
-            }),
+            Ok(Err(_)) | Err(_) => {
+                Err(Error::Deadline { what: self.what, waited: deadline, detail: String::new() })
+            }
         }
     }
 }

@@ -32,6 +32,8 @@ use replay::Replay;
 pub struct Observer {
     client: Client,
     worlds: BTreeMap<String, World>,
+    /// How often each machine had jumped before anybody looked.
+    before: BTreeMap<String, usize>,
     log: Arc<Mutex<Log>>,
     replay: Mutex<Replay>,
     _watching: Vec<log::Watch>,
@@ -57,12 +59,22 @@ impl Observer {
             log::watch::<NodeLiveUpdate>(&client, Kind::Record, &log),
             log::watch::<LiveUpdatePolicy>(&client, Kind::Policy, &log),
         ];
-        let worlds = bed.fleet.nodes().map(|node| (node.name().to_owned(), node.world().clone())).collect();
-        Ok(Observer { client, worlds, log, replay: Mutex::default(), _watching: watching })
+        let mut observer = Observer {
+            client,
+            worlds: BTreeMap::new(),
+            before: BTreeMap::new(),
+            log,
+            replay: Mutex::default(),
+            _watching: watching,
+        };
+        bed.fleet.nodes().for_each(|node| observer.add(node));
+        Ok(observer)
     }
 
     /// Looks at the machine of a node that joined later, too; or at the new one of a node made again.
     pub fn add(&mut self, node: &SimulatedNode) {
+        let before = node.world().jumps().map_or(0, |jumps| jumps.len());
+        self.before.insert(node.name().to_owned(), before);
         self.worlds.insert(node.name().to_owned(), node.world().clone());
     }
 
@@ -81,7 +93,8 @@ impl Observer {
         let mut jumps = BTreeMap::new();
         for (node, world) in &self.worlds {
             let made = world.jumps().map_err(|source| Error::Machine { node: node.clone(), source })?;
-            jumps.insert(node.clone(), made);
+            let before = self.before.get(node).copied().unwrap_or_default();
+            jumps.insert(node.clone(), made.into_iter().skip(before).collect::<Vec<_>>());
         }
         let reached = self.caught_up(deadline).await?;
         let events = self.lock().take_until(reached);
