@@ -9,7 +9,6 @@ use liveupdate_proto::common::v1::NodeState;
 use serde::{Deserialize, Serialize};
 
 use crate::blackout::Stamps;
-use crate::report::node_state;
 
 const KEY: &str = "journal";
 /// An attempt with 64 devices takes some tens of kB, all remembered attempts with the longest ids a little
@@ -83,10 +82,35 @@ impl Journal {
 
     /// Notes the state with the time at which it began, if it is another one.
     pub(crate) fn note_state(&mut self, unix_ms: i64) {
-        let state = i32::from(node_state(self.node.name()));
+        let state = i32::from(NodeState::from(self.node.name()));
         let idle = state == i32::from(NodeState::Idle);
         if !idle && self.notes.states.last().is_none_or(|(last, _)| *last != state) {
             self.notes.states.push((state, unix_ms));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use liveupdate_host::simulated::{World, WorldSpec};
+    use liveupdate_node_core::Epoch;
+    use liveupdate_node_core::fence::Call;
+    use liveupdate_proto::convert::MAX_WORD;
+
+    use super::Journal;
+
+    #[test]
+    fn a_journal_that_remembers_all_that_it_can_is_read_again() {
+        let host = World::in_memory(WorldSpec::new("7.3.4")).host().unwrap();
+        let mut journal = Journal::default();
+        let epoch = Epoch { cluster: "c".repeat(MAX_WORD), counter: u64::MAX };
+        let id = |number: usize| format!("{number:0MAX_WORD$}");
+        for number in 0..4200 {
+            journal.fence.check(&epoch, Call::Begin(&id(number))).unwrap();
+            journal.fence.ended();
+        }
+        assert!(journal.fence.has_ended(&id(4199)) && !journal.fence.has_ended(&id(0)));
+        journal.save(&host).unwrap();
+        assert_eq!(Journal::load(&host).unwrap(), journal);
     }
 }
