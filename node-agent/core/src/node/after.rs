@@ -43,7 +43,7 @@ pub enum Stage {
         /// Outcomes of all devices.
         outcomes: Outcomes,
     },
-    /// The target is made the default.
+    /// The target is made the default. Reserved: no attempt asks for it for now.
     Persisting {
         /// That the node jumped.
         proof: Proof,

@@ -138,7 +138,7 @@ pub enum Effect {
     ReleaseCustody,
     /// Ask the controller to look.
     Knock,
-    /// Make the target the default kernel; answer with `Persisted`.
+    /// Make the target the default kernel; answer with `Persisted`. Reserved, as is its state.
     Persist,
 }
 

@@ -13,6 +13,11 @@
 //!   Updated ◄── Persisting ◄── Verifying ◄── Reclaiming ◄──────────────────────────────────────────────────┘
 //!                                                └─ overdue: Quarantined ── released or late: Failed{Quarantined}
 //! ```
+//! Persisting is reserved: no attempt asks for it ([`Attempt::persist`] is set by nobody), since the API has
+//! no `target.persist` before a host can make a kernel the default and prove what the next power cut would
+//! boot. The state, its deadline and its record stand already, so that journals need no other version then.
+//! Until then Verifying leads to Updated, and a power cut boots whatever was the default before.
+//!
 //! Left of the double line everything is a [`BeforeCommit`], which has [`BeforeCommit::abort`]; right of
 //! it is an [`AfterCommit`], which has none. The only way across is [`BeforeCommit::commit`], which takes a
 //! [`Receipt`] and a [`Permission`] by value; both can be made by their checks alone, and neither survives
