@@ -23,6 +23,8 @@ const CALL: Duration = Duration::from_secs(10);
 /// How often the keeper is looked at where facts are not.
 const SELDOM: Duration = Duration::from_mins(1);
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+/// Agents and controllers start in any order: what fails for less than this is no news.
+const START_UP: Duration = Duration::from_secs(30);
 /// A controller that asks for more quiet than this is not obeyed.
 const LONGEST_QUIET: Duration = Duration::from_mins(10);
 
@@ -105,20 +107,40 @@ async fn until_heard(
     cause: KnockCause,
 ) -> Duration {
     let mut pause = FIRST_BACKOFF;
-    let mut told = None;
+    let mut silence = Silence::default();
     loop {
-        match tokio::time::timeout(CALL, once(node, credentials, controller, cause)).await {
+        let why = match tokio::time::timeout(CALL, once(node, credentials, controller, cause)).await {
             Ok(Ok(quiet)) => return quiet.min(LONGEST_QUIET),
-            Ok(Err(why)) => {
-                // Once for each cause of failure: a controller that is away for long fills no log.
-                if told.replace(why.clone()).as_ref() != Some(&why) {
-                    tracing::warn!(node = node.name, controller, why, "cannot knock; trying again");
-                }
-            }
-            Err(_) => tracing::debug!(node = node.name, controller, "a knock took too long; trying again"),
+            Ok(Err(why)) => why,
+            Err(_) => format!("no answer within {CALL:?}"),
+        };
+        if silence.is_news(Instant::now(), node.limits.knock_backoff) {
+            tracing::warn!(node = node.name, controller, why, "cannot knock; trying again");
+        } else {
+            tracing::debug!(node = node.name, controller, why, "cannot knock; trying again");
         }
         tokio::time::sleep(pause / 2 + some(pause / 2)).await;
         pause = (pause * 2).min(node.limits.knock_backoff);
+    }
+}
+
+/// For how long nobody has heard, and when that was said.
+#[derive(Debug, Default)]
+struct Silence {
+    began: Option<Instant>,
+    said: Option<Instant>,
+}
+
+impl Silence {
+    /// A knock failed: whether that is worth a warning. The first when it has lasted, then one for each time
+    /// that the longest pause takes.
+    fn is_news(&mut self, now: Instant, longest_pause: Duration) -> bool {
+        let began = *self.began.get_or_insert(now);
+        let news = now - began >= START_UP && self.said.is_none_or(|said| now - said >= longest_pause);
+        if news {
+            self.said = Some(now);
+        }
+        news
     }
 }
 
@@ -200,4 +222,24 @@ fn some(most: Duration) -> Duration {
     let random = RandomState::new().hash_one(MINOR_VERSION);
     // 16 bits of it: enough to spread, and exact.
     most.mul_f64(f64::from(u16::try_from(random & 0xffff).unwrap_or(0)) / 65536.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::Silence;
+
+    #[test]
+    fn a_race_at_the_start_is_no_news_and_a_long_silence_is_said_now_and_then() {
+        let start = Instant::now();
+        let mut silence = Silence::default();
+        let failures = [0, 1, 29, 30, 45, 89, 90, 120, 149, 151];
+        let news = failures.iter().copied().filter(|seconds| {
+            silence.is_news(start + Duration::from_secs(*seconds), Duration::from_secs(60))
+        });
+        assert_eq!(news.collect::<Vec<_>>(), [30, 90, 151]);
+    }
 }
