@@ -174,6 +174,8 @@ pub struct Verdict {
     pub blocked: Option<(BlockReason, String)>,
     /// Each device with its fate, in the order given.
     pub devices: Vec<DeviceVerdict>,
+    /// Aware holders of memory alone; those of devices follow from the devices.
+    pub holders: BTreeSet<String>,
 }
 
 impl Verdict {
@@ -211,7 +213,9 @@ pub fn judge(devices: &[Device], holders: &[Holder], gates: &[Gate], demands: &D
             let first = explain(&shortfalls, gates)?;
             Some((BlockReason::GateNotPassed, first))
         });
-    Verdict { blocked, devices: judged }
+    let alone = |name: &str| !devices.iter().any(|device| device.holder == name);
+    let aware = holders.iter().filter(|holder| holder.aware && alone(&holder.name));
+    Verdict { blocked, devices: judged, holders: aware.map(|holder| holder.name.clone()).collect() }
 }
 
 fn device_block(judged: &[DeviceVerdict]) -> Option<(BlockReason, String)> {

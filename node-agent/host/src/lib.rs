@@ -6,11 +6,13 @@
 
 pub mod error;
 pub mod image;
+mod judge;
 pub mod linux;
 pub mod simulated;
 pub mod types;
 
 pub use error::{HostError, JumpRefused};
+pub use judge::judge;
 pub use types::{
     Custody, Device, Facts, Gate, Holder, JumpIntent, Jumped, Quiesced, ReclaimedDevice, ReclaimedHolder,
     Resumed, Target,

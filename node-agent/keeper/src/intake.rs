@@ -1,65 +1,48 @@
-//! What the agent asks for, as the core knows it. What makes no sense is refused here.
+//! What the agent asks for, as the core knows it. What makes no sense is refused here, and what the keeper
+//! itself does not find.
 
-use std::time::Duration;
-
-use liveupdate_host::{Device, Holder, Host};
-use liveupdate_node_core::node::{Attempt, Deadlines, Nonce, Plan, ScopedDevice};
-use liveupdate_node_core::{Continuity, Target};
-use liveupdate_proto::common::v1 as proto;
-use liveupdate_proto::keeper::v1::Preserve;
+use liveupdate_host::{Host, judge};
+use liveupdate_node_core::node::{Attempt, Nonce, Plan, ScopedDevice};
+use liveupdate_proto::common::v1::Subject;
+use liveupdate_proto::convert::{self, ConvertError};
+use liveupdate_proto::keeper::v1::{Preserve, refusal::Cause};
 
 use crate::refusal::Refused;
 
-/// Longest name, id or digest that is taken.
-const MAX_WORD: usize = 253;
 const MAX_DEVICES: usize = 64;
 
 /// Everything about the attempt that will not change.
-pub(crate) fn attempt(
-    host: &dyn Host,
-    subject: &proto::Subject,
-    preserve: &Preserve,
-) -> Result<Attempt, Refused> {
-    let target = preserve.target.as_ref().ok_or_else(|| Refused::malformed("Preserve has no target"))?;
-    for (what, word) in [
-        ("attempt", &subject.attempt),
-        ("revision", &subject.revision),
-        ("node UID", &subject.node_uid),
-        ("target.release", &target.release),
-        ("target.bundle", &target.bundle),
-        ("target.digest", &target.digest),
+pub(crate) fn attempt(host: &dyn Host, subject: &Subject, preserve: &Preserve) -> Result<Attempt, Refused> {
+    for (field, word) in [
+        ("subject.attempt", &subject.attempt),
+        ("subject.revision", &subject.revision),
+        ("subject.node_uid", &subject.node_uid),
     ] {
-        if word.is_empty() || word.len() > MAX_WORD {
-            return Err(Refused::malformed(format!("{what} {word:?} has {} bytes", word.len())));
+        if word.is_empty() {
+            return Err(ConvertError::Missing(field).into());
         }
     }
-    let demands = preserve.demands.clone().unwrap_or_default();
-    let (all, holders) = (host.devices()?, host.holders()?);
-    for address in preserve.preserve.iter().chain(&preserve.stop) {
-        if !all.iter().any(|d| d.address == *address) {
-            return Err(Refused::malformed(format!("there is no device {address:?} here")));
-        }
+    let target = convert::target(preserve.target.as_ref())?;
+    let demands = convert::demands(preserve.demands.as_ref())?;
+    let (verdict, _) = judge(host, Some(&target), &demands)?;
+    let devices = verdict.scope();
+    check_list(&devices, preserve)?;
+    if let Some((reason, message)) = verdict.blocked {
+        return Err(Refused::new(Cause::Blocked, format!("{}: {message}", reason.as_str())));
     }
-    if preserve.preserve.len() + preserve.stop.len() > MAX_DEVICES {
-        return Err(Refused::malformed(format!("more than {MAX_DEVICES} devices")));
-    }
-    let devices = all.iter().map(|device| scoped(device, &holders, preserve, &demands));
+    devices.iter().try_for_each(|device| agreed(device, preserve))?;
     Ok(Attempt {
         id: subject.attempt.clone(),
         update: subject.update.clone(),
         revision: subject.revision.clone(),
-        target: Target {
-            release: target.release.clone(),
-            bundle: target.bundle.clone(),
-            digest: target.digest.clone(),
-        },
+        target,
         nonce: nonce(&host.random()?).ok_or_else(|| Refused::malformed("no random number"))?,
         boot_id: host.boot_id()?,
-        devices: devices.collect::<Result<_, _>>()?,
-        holders: memory_holders(&all, &holders),
-        acknowledged: demands.acknowledged.iter().cloned().collect(),
+        devices,
+        holders: verdict.holders,
+        acknowledged: demands.acknowledged,
         persist: false,
-        deadlines: deadlines(demands.deadlines.as_ref()),
+        deadlines: convert::deadlines(preserve.demands.as_ref().and_then(|d| d.deadlines.as_ref())),
     })
 }
 
@@ -68,76 +51,39 @@ pub(crate) fn nonce(hex: &str) -> Option<Nonce> {
     u128::from_str_radix(hex, 16).ok().map(Nonce)
 }
 
-fn scoped(
-    device: &Device,
-    holders: &[Holder],
-    preserve: &Preserve,
-    demands: &proto::Demands,
-) -> Result<ScopedDevice, Refused> {
+/// The agent's list names devices that there are, and each once.
+fn check_list(devices: &[ScopedDevice], preserve: &Preserve) -> Result<(), Refused> {
+    if preserve.preserve.len() + preserve.stop.len() > MAX_DEVICES {
+        return Err(Refused::malformed(format!("more than {MAX_DEVICES} devices")));
+    }
+    for address in preserve.preserve.iter().chain(&preserve.stop) {
+        if !devices.iter().any(|device| device.address == *address) {
+            return Err(Refused::malformed(format!("there is no device {address:?} here")));
+        }
+    }
+    match preserve.stop.iter().find(|address| preserve.preserve.contains(address)) {
+        Some(both) => Err(Refused::malformed(format!("device {both} cannot be preserved and stopped"))),
+        None => Ok(()),
+    }
+}
+
+/// The agent wants done with the device what the demands come to.
+fn agreed(device: &ScopedDevice, preserve: &Preserve) -> Result<(), Refused> {
     let address = &device.address;
-    let (kept, stopped) = (preserve.preserve.contains(address), preserve.stop.contains(address));
-    let plan = match (&device.holder, kept, stopped) {
-        (_, true, true) => {
-            return Err(Refused::malformed(format!("device {address} cannot be preserved and stopped")));
-        }
-        (Some(holder), true, false) => Plan::Preserve(minimum(device, holder, holders, demands)),
-        (None, true, false) => {
-            return Err(Refused::malformed(format!("nobody holds device {address}: it cannot be preserved")));
-        }
-        (Some(_), false, true) => Plan::Stop,
-        (None, false, _) => Plan::Leave,
-        (Some(holder), false, false) => {
-            let message = format!("{holder} holds device {address}, which is neither preserved nor stopped");
-            return Err(Refused::malformed(message));
-        }
+    let asked = match (preserve.preserve.contains(address), preserve.stop.contains(address)) {
+        (true, _) => "preserve it",
+        (_, true) => "stop its holder",
+        _ => "leave it alone",
     };
-    Ok(ScopedDevice {
-        address: address.clone(),
-        model: format!("{}:{}", device.vendor, device.device),
-        holder: device.holder.clone().unwrap_or_default(),
-        plan,
-    })
-}
-
-/// The strictest of platform, team (first rule that matches) and workload.
-fn minimum(device: &Device, holder: &str, holders: &[Holder], demands: &proto::Demands) -> Continuity {
-    let fits = |want: &str, have: &str| want.is_empty() || want.eq_ignore_ascii_case(have);
-    let rule = demands.devices.iter().find(|rule| {
-        fits(&rule.vendor, &device.vendor)
-            && fits(&rule.device, &device.device)
-            && fits(&rule.class, &device.class)
-    });
-    let team = rule.and_then(|rule| continuity(rule.minimum()));
-    let workload = holders.iter().find(|h| h.name == holder).and_then(|h| h.minimum);
-    let asked = [continuity(demands.platform_minimum()), team, workload];
-    asked.into_iter().flatten().max().unwrap_or(Continuity::Reinitialised)
-}
-
-fn continuity(continuity: proto::Continuity) -> Option<Continuity> {
-    match continuity {
-        proto::Continuity::Unspecified => None,
-        proto::Continuity::Reinitialised => Some(Continuity::Reinitialised),
-        proto::Continuity::Paused => Some(Continuity::Paused),
-        proto::Continuity::Uninterrupted => Some(Continuity::Uninterrupted),
+    let found = match device.plan {
+        Plan::Preserve(_) => "preserve it",
+        Plan::Stop => "stop its holder",
+        Plan::Leave => "leave it alone",
+    };
+    if asked == found {
+        return Ok(());
     }
-}
-
-/// Aware holders of memory alone; those of devices follow from the devices.
-fn memory_holders(devices: &[Device], holders: &[Holder]) -> std::collections::BTreeSet<String> {
-    let holds = |name: &str| devices.iter().any(|d| d.holder.as_deref() == Some(name));
-    holders.iter().filter(|h| h.aware && !holds(&h.name)).map(|h| h.name.clone()).collect()
-}
-
-fn deadlines(asked: Option<&proto::Deadlines>) -> Deadlines {
-    let default = Deadlines::default();
-    let Some(asked) = asked else { return default };
-    let or = |ms: u64, default: Duration| if ms == 0 { default } else { Duration::from_millis(ms) };
-    Deadlines {
-        preflight: or(asked.preflight_ms, default.preflight),
-        stage: or(asked.stage_ms, default.stage),
-        preserve: or(asked.preserve_ms, default.preserve),
-        quiesce: or(asked.quiesce_ms, default.quiesce),
-        reclaim: or(asked.reclaim_ms, default.reclaim),
-        ..default
-    }
+    let message =
+        format!("device {address}: the agent would {asked}, but the demands come to {found} now: look again");
+    Err(Refused::new(Cause::Blocked, message))
 }

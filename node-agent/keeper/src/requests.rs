@@ -175,8 +175,8 @@ impl Keeper {
         Ok(self.reply())
     }
 
-    /// Receipt and permission. The gates are read here once more: the agent's receipt is needed, but not
-    /// believed.
+    /// Receipt and permission. The gates are read here once more: the agent's receipt is not believed, but
+    /// has to be the one that is made of them, since the permission was given for it.
     fn go(&self, attempt: &Attempt, jump: &Jump) -> Result<Go, Refused> {
         let no_receipt = |message: String| Refused::new(Cause::NoReceipt, message);
         let boot_id = self.host.boot_id()?;
@@ -195,6 +195,13 @@ impl Keeper {
         let gates = self.host.gates(Some(&attempt.target))?;
         let receipt =
             Receipt::check(attempt, &boot_id, &gates).map_err(|error| no_receipt(error.to_string()))?;
+        if jump.receipt != receipt.id() {
+            return Err(no_receipt(format!(
+                "the receipt {:?} is not the one of this attempt, this boot and the gates as they are now, {}",
+                jump.receipt,
+                receipt.id()
+            )));
+        }
         let no_permission = |error: NoPermission| Refused::new(Cause::NoPermission, error.to_string());
         let now = self.now()?;
         let until = Monotonic::from_millis(jump.permission_until_ms);
@@ -204,7 +211,7 @@ impl Keeper {
         let left = until.since(now);
         let (id, boot) = (&attempt.id, &jump.permission_boot_id);
         let permission =
-            Permission::grant(&receipt, id, receipt.id(), boot, now, left).map_err(no_permission)?;
+            Permission::grant(&receipt, id, &jump.receipt, boot, now, left).map_err(no_permission)?;
         Ok(Go { receipt, permission })
     }
 

@@ -30,6 +30,9 @@ fn invariant_2_no_jump_without_each_piece() {
         assert_eq!(rig.world.power().unwrap(), None, "it did not jump: {why}");
     };
     refused(with(&|j| j.receipt.clear()), Cause::NoReceipt);
+    refused(with(&|j| j.receipt = "forged".into()), Cause::NoReceipt);
+    refused(with(&|j| j.receipt = receipt(&*rig.host, "7f3c-0a1b2c3d-2")), Cause::NoReceipt);
+    refused(with(&|j| j.receipt = receipt(&*Rig::new(spec()).host, &subject().attempt)), Cause::NoReceipt);
     refused(with(&|j| j.receipt_boot_id = "another".into()), Cause::NoReceipt);
     refused(with(&|j| j.permission_boot_id = "another".into()), Cause::NoPermission);
     refused(with(&|j| j.permission_boot_id.clear()), Cause::NoPermission);
@@ -142,22 +145,13 @@ fn invariant_5_an_attempt_runs_at_most_once() {
 }
 
 /// Drives an attempt as far as it goes with a keeper that dies at one call.
-fn attempt_with(host: &Arc<dyn Host>) {
+/// Its agent is another process, which is not killed with it.
+fn attempt_with(host: &Arc<dyn Host>, agents: &dyn Host) {
     let Ok(keeper) = Keeper::open(Arc::clone(host)) else { return };
     for message in [preserve(), settle()] {
         keeper.handle(&request(message));
     }
-    // The agent is another process: it is not killed with the keeper.
-    if let (Ok(boot), Ok(now)) = (host.boot_id(), host.monotonic()) {
-        let until = u64::try_from(now.as_millis()).unwrap() + 20_000;
-        let jump = Jump {
-            receipt: "receipt".into(),
-            receipt_boot_id: boot.clone(),
-            permission_boot_id: boot,
-            permission_until_ms: until,
-        };
-        keeper.handle(&request(Message::Jump(jump)));
-    }
+    keeper.handle(&request(Message::Jump(jump(agents))));
 }
 
 fn end_of(world: &World) -> (NodeState, String) {
@@ -199,7 +193,7 @@ fn kill_everywhere(when: When) {
         let world = World::in_memory(spec());
         world.host().unwrap().stage(&target(), &mut |_, _| true).unwrap();
         let killer = Arc::new(Killer::at(Arc::new(world.host().unwrap()), call, when));
-        attempt_with(&(Arc::clone(&killer) as Arc<dyn Host>));
+        attempt_with(&(Arc::clone(&killer) as Arc<dyn Host>), &world.host().unwrap());
         let (state, _) = end_of(&world);
         *ends.entry(state).or_insert(0) += 1;
         if killer.survived() {

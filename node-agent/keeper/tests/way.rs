@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use liveupdate_host::simulated::{Durations, Fault, Pace, World, WorldSpec};
-use liveupdate_proto::common::v1::{NodeState, Outcome};
+use liveupdate_proto::common::v1::{Continuity, Demands, NodeState, Outcome};
 use liveupdate_proto::keeper::v1::{reply, request::Message};
 
 #[test]
@@ -199,12 +199,12 @@ fn bad_requests_are_refused_and_change_nothing() {
     };
     let rig = Rig::new(spec());
     for (message, word) in [
-        (with(&|p| p.target = None), "no target"),
+        (with(&|p| p.target = None), "target is missing"),
+        (with(&|p| p.demands = None), "demands is missing"),
         (with(&|p| p.preserve.push("0000:ff:00.0".into())), "no device"),
-        (with(&|p| p.preserve.push(FREE.into())), "nobody holds"),
         (with(&|p| p.stop.push(GPU.into())), "preserved and stopped"),
-        (with(&|p| p.preserve.truncate(2)), "neither preserved nor stopped"),
-        (with(&|p| p.target.as_mut().unwrap().digest = "x".repeat(999)), "999 bytes"),
+        (with(&|p| p.target.as_mut().unwrap().digest = "x".repeat(999)), "target.digest"),
+        (with(&|p| p.target.as_mut().unwrap().bundle = "../7.3".into()), "target.bundle"),
     ] {
         let (cause, sentence) = refusal(rig.ask(message));
         assert_eq!(cause, liveupdate_proto::keeper::v1::refusal::Cause::Malformed);
@@ -212,4 +212,29 @@ fn bad_requests_are_refused_and_change_nothing() {
         assert!(rig.is_idle());
     }
     assert_eq!(report(rig.ask(preserve())).state(), NodeState::Settling, "the same attempt may still begin");
+}
+
+#[test]
+fn the_keeper_finds_for_itself_what_the_demands_come_to() {
+    let Message::Preserve(good) = preserve() else { unreachable!() };
+    let with = |edit: &dyn Fn(&mut liveupdate_proto::keeper::v1::Preserve)| {
+        let mut bad = good.clone();
+        edit(&mut bad);
+        Message::Preserve(bad)
+    };
+    let demand = |edit: fn(&mut Demands)| with(&|p| edit(p.demands.as_mut().unwrap()));
+    let rig = Rig::new(spec());
+    for (message, word) in [
+        (with(&|p| p.preserve.push(FREE.into())), "the demands come to leave it alone"),
+        (with(&|p| p.preserve.truncate(2)), "the agent would leave it alone"),
+        (with(&|p| p.stop = p.preserve.split_off(2)), "the agent would stop its holder"),
+        (demand(|d| d.acknowledged.clear()), "must acknowledge VfioPciLiveUpdate"),
+        (demand(|d| d.devices[0].vendor = "8086".into()), "DeviceNotCovered"),
+        (demand(|d| d.platform_minimum = Continuity::Uninterrupted.into()), "ContinuityShortfall"),
+    ] {
+        let (cause, sentence) = refusal(rig.ask(message));
+        assert_eq!(cause, liveupdate_proto::keeper::v1::refusal::Cause::Blocked, "{sentence}");
+        assert!(sentence.contains(word), "{sentence}");
+        assert!(rig.is_idle());
+    }
 }

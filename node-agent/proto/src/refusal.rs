@@ -133,6 +133,7 @@ impl From<Cause> for Refusal {
             Cause::HostFailed => Self::HostFailed,
             Cause::PoweredOff => Self::PoweredOff,
             Cause::Busy => Self::Busy,
+            Cause::Blocked => Self::Blocked,
         }
     }
 }

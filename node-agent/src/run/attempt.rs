@@ -4,6 +4,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use liveupdate_host::Target;
+use liveupdate_node_core::Monotonic;
+use liveupdate_node_core::node::Receipt as Checked;
 use liveupdate_node_core::verdict::Demands;
 use liveupdate_proto::common::v1::{AttemptReport, NodeState, StateTime, Subject};
 use liveupdate_proto::node::v1::{Jumping, Receipt, RunEvent, Start, run_event::Event};
@@ -25,14 +27,13 @@ pub(crate) enum End {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Grant {
     pub(crate) boot_id: String,
-    /// On the node's monotonic clock.
-    pub(crate) until_ms: u64,
+    pub(crate) until: Monotonic,
 }
 
 #[derive(Default)]
 struct Log {
     events: Vec<RunEvent>,
-    receipt: Option<Receipt>,
+    receipt: Option<Checked>,
     end: Option<End>,
 }
 
@@ -81,7 +82,7 @@ impl Attempt {
         self.log.borrow().end.is_some()
     }
 
-    pub(crate) fn receipt(&self) -> Option<Receipt> {
+    pub(crate) fn receipt(&self) -> Option<Checked> {
         self.log.borrow().receipt.clone()
     }
 
@@ -99,10 +100,10 @@ impl Attempt {
         });
     }
 
-    pub(crate) fn tell_receipt(&self, receipt: Receipt) {
+    pub(crate) fn tell_receipt(&self, receipt: Checked, told: Receipt) {
         self.log.send_modify(|log| {
-            log.receipt = Some(receipt.clone());
-            log.events.push(RunEvent { event: Some(Event::Receipt(receipt)) });
+            log.receipt = Some(receipt);
+            log.events.push(RunEvent { event: Some(Event::Receipt(told)) });
         });
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use liveupdate_node_core::Monotonic;
 use liveupdate_node_core::node as core;
 use liveupdate_proto::common::v1::{AttemptReport, NodeState, Subject};
 use liveupdate_proto::controller::v1::KnockCause;
@@ -118,11 +119,11 @@ async fn steps(node: &Arc<Node>, attempt: &Attempt) -> Result<End, Stop> {
     let resumed = found(node, attempt).await?;
 
     let decision = match look(node, attempt).await {
-        Ok(decision) if decision.clear => decision,
-        Ok(decision) if resumed.is_none() => {
-            return Err(Stop::Broken(Refusal::Blocked.status(decision.sentence())));
-        }
-        Ok(decision) => return Err(Stop::Undo(decision.sentence())),
+        Ok(decision) => match decision.blocked() {
+            None => decision,
+            Some(why) if resumed.is_none() => return Err(Stop::Broken(Refusal::Blocked.status(why))),
+            Some(why) => return Err(Stop::Undo(why)),
+        },
         Err(status) if resumed.is_none() => return Err(Stop::Broken(status)),
         Err(status) => return Err(Stop::Undo(status.message().to_owned())),
     };
@@ -138,20 +139,19 @@ async fn steps(node: &Arc<Node>, attempt: &Attempt) -> Result<End, Stop> {
         settled => settled?,
     }
 
-    let receipt = receipt(node, attempt, decision, boot_id.clone()).await?;
-    attempt.tell_receipt(receipt.clone());
+    let receipt = receipt(node, attempt, decision, &boot_id).await?;
 
     let grant = permitted(node, attempt).await?;
     let now = node.on_host(|node| node.host.monotonic()).await.map_err(|status| undo_for(&status))?;
-    if u128::from(grant.until_ms) <= now.as_millis() {
+    if grant.until <= Monotonic(now) {
         return Err(Stop::Undo("the permission to jump has run out".to_owned()));
     }
     enter(node, attempt, NodeState::Quiescing).await?;
     let jump = Jump {
-        receipt: receipt.id,
-        receipt_boot_id: receipt.boot_id,
+        receipt: receipt.id().to_owned(),
+        receipt_boot_id: boot_id.clone(),
         permission_boot_id: grant.boot_id,
-        permission_until_ms: grant.until_ms,
+        permission_until_ms: grant.until.as_millis(),
     };
     jump_now(node, attempt, jump, boot_id).await
 }
@@ -189,14 +189,14 @@ async fn preserved(node: &Arc<Node>, attempt: &Attempt) -> Result<(), Stop> {
     }
 }
 
-/// Reads every gate again. What the attempt needs was settled when it began: bystanders and stopped holders
+/// Reads every gate again, and tells of the receipt. What the attempt needs was settled when it began: bystanders and stopped holders
 /// are gone by now, so that nothing is judged anew.
 async fn receipt(
     node: &Arc<Node>,
     attempt: &Attempt,
     decision: Decision,
-    boot_id: String,
-) -> Result<Receipt, Stop> {
+    boot_id: &str,
+) -> Result<core::Receipt, Stop> {
     let subject = attempt.subject();
     let judged = core::Attempt {
         id: attempt.id.clone(),
@@ -204,9 +204,9 @@ async fn receipt(
         revision: subject.revision,
         target: attempt.order.target.clone(),
         nonce: core::Nonce(0),
-        boot_id: boot_id.clone(),
-        devices: decision.scope,
-        holders: decision.holders,
+        boot_id: boot_id.to_owned(),
+        devices: decision.verdict.scope(),
+        holders: decision.verdict.holders,
         acknowledged: attempt.order.demands.acknowledged.clone(),
         persist: false,
         deadlines: core::Deadlines::default(),
@@ -217,11 +217,15 @@ async fn receipt(
         .await
         .map_err(|status| undo_for(&status))?;
     match core::Receipt::check(&judged, &now, &gates) {
-        Ok(checked) => Ok(Receipt {
-            id: checked.id().to_owned(),
-            boot_id,
-            gates: gates.iter().map(Into::into).collect(),
-        }),
+        Ok(receipt) => {
+            let told = Receipt {
+                id: receipt.id().to_owned(),
+                boot_id: boot_id.to_owned(),
+                gates: gates.iter().map(Into::into).collect(),
+            };
+            attempt.tell_receipt(receipt.clone(), told);
+            Ok(receipt)
+        }
         Err(why) => Err(Stop::Undo(format!("read again before the jump: {why}"))),
     }
 }

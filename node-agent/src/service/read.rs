@@ -74,12 +74,16 @@ pub(crate) async fn preflight(node: &Arc<Node>, request: PreflightRequest) -> Re
     let mut reply = node
         .on_host(move |node| {
             let decision = decide::read(&*node.host, Some(&target), &demands)?;
+            let (reason, message) = match &decision.verdict.blocked {
+                Some((reason, message)) => (reason.as_str().to_owned(), message.clone()),
+                None => (String::new(), String::new()),
+            };
             Ok(PreflightReply {
-                clear: decision.clear,
-                reason: decision.reason,
-                message: decision.message,
+                clear: decision.verdict.blocked.is_none(),
+                reason,
+                message,
                 gates: decision.gates.iter().map(Into::into).collect(),
-                devices: decision.devices,
+                devices: decision.verdict.devices.iter().map(Into::into).collect(),
                 boot_id: node.host.boot_id()?,
                 release: node.host.release()?,
                 bundle_digest: node.host.bundle_digest()?.unwrap_or_default(),

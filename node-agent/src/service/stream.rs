@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use liveupdate_node_core::Monotonic;
+use liveupdate_node_core::node::{NoPermission, Permission as Granted};
 use liveupdate_proto::common::v1::{Subject, Target};
 use liveupdate_proto::convert;
 use liveupdate_proto::node::v1::{
@@ -18,8 +20,6 @@ use super::Sent;
 use crate::node::Node;
 use crate::run::{self, Attempt, Grant, Order};
 
-/// A permission is for a moment: longer than this it is refused (DESIGN section 6).
-const LONGEST_PERMISSION_MS: u64 = 30_000;
 /// For the first message of a Run.
 const START: Duration = Duration::from_secs(10);
 /// Progress is told no more often than this.
@@ -129,31 +129,30 @@ async fn heard(node: &Arc<Node>, attempt: &Attempt, request: RunRequest) -> Resu
         return Err(Refusal::malformed("message", "after start only a permission may come"));
     };
     let subject = node.admit_attempt(permission.subject.clone()).await?;
-    check(attempt, &subject, &permission)?;
-    let now = node.on_host(|node| node.host.monotonic()).await?;
-    let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let now = Monotonic(node.on_host(|node| node.host.monotonic()).await?);
+    let granted = granted(attempt, &subject, &permission, now)?;
     attempt.speak_as(subject);
-    attempt
-        .grant(Grant { boot_id: permission.boot_id, until_ms: now.saturating_add(permission.duration_ms) });
+    attempt.grant(Grant { boot_id: permission.boot_id, until: granted.until() });
     Ok(())
 }
 
-fn check(attempt: &Attempt, subject: &Subject, permission: &Permission) -> Result<(), Status> {
-    let void = |why: String| Err(Refusal::PermissionVoid.status(why));
-    if subject.attempt != attempt.id {
-        return void(format!("it is for attempt {}, this is {}", subject.attempt, attempt.id));
-    }
-    let Some(receipt) = attempt.receipt() else {
-        return void("there is no receipt yet that it could answer".to_owned());
-    };
-    if permission.receipt != receipt.id {
-        return void(format!("it answers receipt {}, ours is {}", permission.receipt, receipt.id));
-    }
-    if permission.boot_id != receipt.boot_id {
-        return void(format!("it is for boot {}, this is boot {}", permission.boot_id, receipt.boot_id));
-    }
-    if permission.duration_ms == 0 || permission.duration_ms > LONGEST_PERMISSION_MS {
+fn granted(
+    attempt: &Attempt,
+    subject: &Subject,
+    permission: &Permission,
+    now: Monotonic,
+) -> Result<Granted, Status> {
+    let void = |why: String| Refusal::PermissionVoid.status(why);
+    let receipt = attempt
+        .receipt()
+        .ok_or_else(|| void("there is no receipt yet that the permission could answer".to_owned()))?;
+    let duration = Duration::from_millis(permission.duration_ms);
+    if duration.is_zero() {
         return Err(Refusal::malformed("permission.duration_ms", "must be from 1 to 30,000"));
     }
-    Ok(())
+    let (answers, boot_id) = (&permission.receipt, &permission.boot_id);
+    Granted::grant(&receipt, &subject.attempt, answers, boot_id, now, duration).map_err(|error| match error {
+        NoPermission::TooLong(_) => Refusal::malformed("permission.duration_ms", &error.to_string()),
+        _ => void(error.to_string()),
+    })
 }

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use liveupdate_host::simulated::{
     BundleSpec, DeviceSpec, Durations, FactsSpec, Fault, HolderSpec, Level, World, WorldSpec,
 };
-use liveupdate_host::{Host, Target};
+use liveupdate_host::{Host, Target, judge};
 use liveupdate_keeper::Keeper;
+use liveupdate_node_core::node::{Attempt, Receipt};
 use liveupdate_proto::common::v1::{self as proto, AttemptReport, NodeState, Outcome, Subject};
+use liveupdate_proto::convert;
 use liveupdate_proto::keeper::v1::{
     Abort, Confirm, Jump, Preserve, Release, Reply, Request, Settle, Status, refusal::Cause, reply,
     request::Message,
@@ -89,6 +91,19 @@ pub(crate) fn request(message: Message) -> Request {
     Request { subject: Some(subject()), message: Some(message) }
 }
 
+/// Everything that is held is preserved, as well as it can be.
+pub(crate) fn demands() -> proto::Demands {
+    proto::Demands {
+        devices: vec![proto::DeviceRule {
+            name: "all".into(),
+            on_update: proto::OnUpdate::Preserve.into(),
+            ..Default::default()
+        }],
+        acknowledged: vec!["VfioPciLiveUpdate".into()],
+        ..Default::default()
+    }
+}
+
 pub(crate) fn preserve() -> Message {
     Message::Preserve(Preserve {
         target: Some(proto::Target {
@@ -96,7 +111,7 @@ pub(crate) fn preserve() -> Message {
             bundle: target().bundle,
             digest: target().digest,
         }),
-        demands: Some(proto::Demands::default()),
+        demands: Some(demands()),
         preserve: vec![GPU.into(), NIC.into(), DISK.into()],
         stop: vec![],
     })
@@ -122,12 +137,29 @@ pub(crate) fn status() -> Request {
     Request { subject: None, message: Some(Message::Status(Status {})) }
 }
 
+/// The receipt that an agent makes of the gates as they are.
+pub(crate) fn receipt(host: &dyn Host, attempt: &str) -> String {
+    let boot_id = host.boot_id().unwrap();
+    let demands = convert::demands(Some(&demands())).unwrap();
+    let (verdict, gates) = judge(host, Some(&target()), &demands).unwrap();
+    let attempt = Attempt {
+        id: attempt.into(),
+        target: target(),
+        boot_id: boot_id.clone(),
+        devices: verdict.scope(),
+        holders: verdict.holders,
+        acknowledged: demands.acknowledged,
+        ..Attempt::default()
+    };
+    Receipt::check(&attempt, &boot_id, &gates).unwrap().id().to_owned()
+}
+
 /// As a good agent asks for the jump, now.
 pub(crate) fn jump(host: &dyn Host) -> Jump {
     let boot = host.boot_id().unwrap();
     let now = u64::try_from(host.monotonic().unwrap().as_millis()).unwrap();
     Jump {
-        receipt: "receipt".into(),
+        receipt: receipt(host, &subject().attempt),
         receipt_boot_id: boot.clone(),
         permission_boot_id: boot,
         permission_until_ms: now + 20_000,
