@@ -19,6 +19,8 @@ need patch patch
 need perl perl
 need flock util-linux
 need qemu-system-x86_64 qemu-system-x86
+# Not on everybody's PATH.
+need_file e2fsprogs /usr/sbin/mkfs.ext4 /sbin/mkfs.ext4
 need_file libelf-dev /usr/include/libelf.h
 need_file libssl-dev /usr/include/openssl/opensslv.h
 need_file seabios /usr/share/seabios/bios-256k.bin /usr/share/qemu/bios-256k.bin

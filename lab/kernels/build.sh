@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Builds the lab's kernels into the cache, once per set of inputs, and prints the folder:
 #
-#   <folder>/<variant>/{bzImage,config,release,root/lib/modules/<release>/…}
+#   <folder>/<variant>/{bzImage,config,release,root/lib/modules/<release>/…,build/}
+#
+# `make -C <folder>/<variant>/build M=…` builds modules of one's own for that kernel.
 #
 #   lab/kernels/build.sh          build what is missing, print the folder on stdout
 #   lab/kernels/build.sh --path   print the folder only; exit 1 when it is not built yet
@@ -105,6 +107,10 @@ build() {
   mkdir -p "$partial/root"
   make_kernel INSTALL_MOD_PATH="$partial/root" INSTALL_MOD_STRIP=1 modules_install
   rm -f "$partial"/root/lib/modules/*/build
+  mkdir "$partial/build"
+  # What Kbuild reads for a module outside the tree; the object tree itself goes on to the next variant.
+  (cd "$tree/obj" && tar -c --exclude='*.o' --exclude='*.cmd' .config Makefile Module.symvers include arch/x86/include scripts tools/objtool/objtool) |
+    tar -x -C "$partial/build"
   cp "$tree/obj/arch/x86/boot/bzImage" "$partial/bzImage"
   cp "$tree/obj/.config" "$partial/config"
   cp "$tree/obj/include/config/kernel.release" "$partial/release"

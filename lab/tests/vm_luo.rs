@@ -4,7 +4,7 @@
 
 use liveupdate_lab::vm::initrd::concatenate;
 use liveupdate_lab::vm::options::command_line;
-use liveupdate_lab::vm::{Guest, GuestOptions, Initrd, Kernels, PATIENCE, Variant};
+use liveupdate_lab::vm::{Guest, GuestOptions, Initrd, Kernels, PATIENCE, Reset, Variant};
 use liveupdate_lab::{Error, RunDir};
 use liveupdate_lab_guest::UP;
 use liveupdate_lab_guest::probe::{Held, Probe, Reclaimed};
@@ -75,11 +75,31 @@ async fn memory_is_whole_in_the_next_kernel() {
         .await
         .unwrap();
 
-    // Another seed first: a comparison that cannot fail would show nothing.
     assert_eq!(reclaim(&guest, &held).await.unwrap(), Reclaimed { size: held.size, wrong: 0 });
     let again = reclaim(&guest, &held).await.unwrap_err().to_string();
     assert!(again.contains("RETRIEVE_SESSION"), "{again}");
     assert!(guest.power_off().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_reset_boots_the_first_kernel_again_and_nothing_stays_behind() {
+    let folder = RunDir::create().unwrap();
+    let initrd = Initrd::new().unwrap().write(&folder.path().join("initrd")).unwrap();
+    let kernel = Kernels::find().unwrap().kernel(Variant::Lu1).unwrap();
+    let options = GuestOptions { reset: Reset::BootsAgain, ..GuestOptions::new("guest", &kernel, &initrd) };
+    let mut guest = Guest::start(options, folder.path()).await.unwrap();
+    let first = guest.boot(1).await.unwrap();
+    let missing =
+        guest.control().output("/bin/no-such-program", &[], PATIENCE).await.unwrap_err().to_string();
+    assert!(missing.contains("could not be run"), "{missing}");
+    guest.reset().await.unwrap();
+    let second = guest.boot(2).await.unwrap();
+    assert_eq!((&first.release, &second.release), (&kernel.release, &kernel.release));
+    assert_ne!(first.boot_id, second.boot_id);
+    let process = std::path::PathBuf::from(format!("/proc/{}", guest.pid()));
+    assert!(process.exists());
+    drop(guest);
+    assert!(!process.exists());
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ pub struct Line {
 #[derive(Clone, Debug)]
 pub struct Serial {
     guest: String,
+    begun: Instant,
     lines: Arc<Mutex<Vec<Line>>>,
     changed: watch::Receiver<State>,
 }
@@ -53,7 +54,7 @@ impl Serial {
             .name(name.clone())
             .spawn(move || pump(stream, &sink, &change))
             .map_err(|source| Error::Spawn { name, program: "a thread".into(), source })?;
-        Ok(Serial { guest: guest.to_owned(), lines, changed })
+        Ok(Serial { guest: guest.to_owned(), begun: Instant::now(), lines, changed })
     }
 
     /// How many lines there are: what comes later is found with [`Serial::wait_for_after`].
@@ -108,11 +109,21 @@ impl Serial {
         }
     }
 
-    /// The last lines, for errors.
+    /// The last lines, for errors, each with the seconds since the guest's start by this machine's clock.
     pub fn tail(&self) -> String {
         let lines = self.held();
-        let texts: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
-        texts.get(texts.len().saturating_sub(TAIL_LINES)..).unwrap_or_default().join("\n")
+        let last = lines.get(lines.len().saturating_sub(TAIL_LINES)..).unwrap_or_default();
+        self.stamped(last).join("\n")
+    }
+
+    /// Everything so far, stamped as in [`Serial::tail`].
+    pub fn transcript(&self) -> String {
+        self.stamped(&self.held()).join("\n")
+    }
+
+    fn stamped(&self, lines: &[Line]) -> Vec<String> {
+        let since = |line: &Line| line.at.saturating_duration_since(self.begun).as_secs_f64();
+        lines.iter().map(|line| format!("{:9.3} {}", since(line), line.text)).collect()
     }
 
     /// An error of this guest with the end of its console.
