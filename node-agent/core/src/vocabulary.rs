@@ -50,6 +50,11 @@ impl GateResult {
     }
 }
 
+/// Whole milliseconds of a duration, as records and messages have them; saturates.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A point on the node's monotonic clock (`CLOCK_BOOTTIME`); means nothing on another boot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Monotonic(pub Duration);
@@ -62,7 +67,7 @@ impl Monotonic {
 
     /// Milliseconds since the clock's zero; saturates.
     pub fn as_millis(self) -> u64 {
-        u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
+        millis(self.0)
     }
 
     /// That much later; saturates.

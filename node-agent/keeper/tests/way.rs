@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use common::*;
 use liveupdate_host::simulated::{Durations, Fault, Pace, World, WorldSpec};
 use liveupdate_proto::common::v1::{Continuity, Demands, NodeState, Outcome};
-use liveupdate_proto::keeper::v1::{reply, request::Message};
+use liveupdate_proto::keeper::v1::{refusal::Cause, reply};
 
 #[test]
 fn a_node_jumps_proves_it_and_gives_back() {
@@ -63,9 +63,7 @@ fn a_node_jumps_proves_it_and_gives_back() {
 fn a_node_that_holds_nothing_jumps_without_custody() {
     let rig = Rig::new(WorldSpec { devices: vec![], holders: vec![], ..spec() });
     rig.host.stage(&target(), &mut |_, _| true).unwrap();
-    let Message::Preserve(mut nothing) = preserve() else { unreachable!() };
-    nothing.preserve.clear();
-    rig.ask(Message::Preserve(nothing));
+    rig.ask(preserve_but(|asked| asked.preserve.clear()));
     rig.ask(settle());
     assert_eq!(report(rig.jump()).state(), NodeState::Jumping);
     let back = report(rig.booted().status());
@@ -191,23 +189,17 @@ fn an_attempt_that_nobody_drives_on_is_undone() {
 
 #[test]
 fn bad_requests_are_refused_and_change_nothing() {
-    let Message::Preserve(good) = preserve() else { unreachable!() };
-    let with = |edit: &dyn Fn(&mut liveupdate_proto::keeper::v1::Preserve)| {
-        let mut bad = good.clone();
-        edit(&mut bad);
-        Message::Preserve(bad)
-    };
     let rig = Rig::new(spec());
     for (message, word) in [
-        (with(&|p| p.target = None), "target is missing"),
-        (with(&|p| p.demands = None), "demands is missing"),
-        (with(&|p| p.preserve.push("0000:ff:00.0".into())), "no device"),
-        (with(&|p| p.stop.push(GPU.into())), "preserved and stopped"),
-        (with(&|p| p.target.as_mut().unwrap().digest = "x".repeat(999)), "target.digest"),
-        (with(&|p| p.target.as_mut().unwrap().bundle = "../7.3".into()), "target.bundle"),
+        (preserve_but(|p| p.target = None), "target is missing"),
+        (preserve_but(|p| p.demands = None), "demands is missing"),
+        (preserve_but(|p| p.preserve.push("0000:ff:00.0".into())), "no device"),
+        (preserve_but(|p| p.stop.push(GPU.into())), "preserved and stopped"),
+        (preserve_but(|p| p.target.as_mut().unwrap().digest = "x".repeat(999)), "target.digest"),
+        (preserve_but(|p| p.target.as_mut().unwrap().bundle = "../7.3".into()), "target.bundle"),
     ] {
         let (cause, sentence) = refusal(rig.ask(message));
-        assert_eq!(cause, liveupdate_proto::keeper::v1::refusal::Cause::Malformed);
+        assert_eq!(cause, Cause::Malformed);
         assert!(sentence.contains(word), "{sentence}");
         assert!(rig.is_idle());
     }
@@ -216,24 +208,18 @@ fn bad_requests_are_refused_and_change_nothing() {
 
 #[test]
 fn the_keeper_finds_for_itself_what_the_demands_come_to() {
-    let Message::Preserve(good) = preserve() else { unreachable!() };
-    let with = |edit: &dyn Fn(&mut liveupdate_proto::keeper::v1::Preserve)| {
-        let mut bad = good.clone();
-        edit(&mut bad);
-        Message::Preserve(bad)
-    };
-    let demand = |edit: fn(&mut Demands)| with(&|p| edit(p.demands.as_mut().unwrap()));
+    let demand = |edit: fn(&mut Demands)| preserve_but(|p| edit(p.demands.as_mut().unwrap()));
     let rig = Rig::new(spec());
     for (message, word) in [
-        (with(&|p| p.preserve.push(FREE.into())), "the demands come to leave it alone"),
-        (with(&|p| p.preserve.truncate(2)), "the agent would leave it alone"),
-        (with(&|p| p.stop = p.preserve.split_off(2)), "the agent would stop its holder"),
+        (preserve_but(|p| p.preserve.push(FREE.into())), "the demands come to leave it alone"),
+        (preserve_but(|p| p.preserve.truncate(2)), "the agent would leave it alone"),
+        (preserve_but(|p| p.stop = p.preserve.split_off(2)), "the agent would stop its holder"),
         (demand(|d| d.acknowledged.clear()), "must acknowledge VfioPciLiveUpdate"),
         (demand(|d| d.devices[0].vendor = "8086".into()), "DeviceNotCovered"),
         (demand(|d| d.platform_minimum = Continuity::Uninterrupted.into()), "ContinuityShortfall"),
     ] {
         let (cause, sentence) = refusal(rig.ask(message));
-        assert_eq!(cause, liveupdate_proto::keeper::v1::refusal::Cause::Blocked, "{sentence}");
+        assert_eq!(cause, Cause::Blocked, "{sentence}");
         assert!(sentence.contains(word), "{sentence}");
         assert!(rig.is_idle());
     }

@@ -15,6 +15,7 @@ use super::{
 use crate::codec::{DecodeError, Reader, Writer, malformed, parse};
 use crate::outcome::{Config, Dma, Facts, Interrupts, Outcome, Reset, State};
 use crate::outcomes::Outcomes;
+use crate::vocabulary::millis;
 use crate::{Continuity, Monotonic, Target};
 
 const KIND: &str = "liveupdate-node";
@@ -204,26 +205,27 @@ fn write_attempt(w: &mut Writer, a: &Attempt) {
     if a.persist {
         w.line("persist", &[]);
     }
-    let d = &a.deadlines;
-    let all = deadline_fields(*d).map(|d| millis(d).to_string());
+    let mut d = a.deadlines;
+    let all = deadline_fields(&mut d).map(|d| millis(*d).to_string());
     w.line("deadlines", &all.each_ref().map(String::as_str));
 }
 
-fn deadline_fields(d: Deadlines) -> [Duration; 13] {
+/// In the order in which they stand in a record.
+fn deadline_fields(d: &mut Deadlines) -> [&mut Duration; 13] {
     [
-        d.preflight,
-        d.queued,
-        d.stage,
-        d.preserve,
-        d.settle,
-        d.quiesce,
-        d.commit,
-        d.jump,
-        d.thaw,
-        d.returned,
-        d.reclaim,
-        d.verify,
-        d.persist,
+        &mut d.preflight,
+        &mut d.queued,
+        &mut d.stage,
+        &mut d.preserve,
+        &mut d.settle,
+        &mut d.quiesce,
+        &mut d.commit,
+        &mut d.jump,
+        &mut d.thaw,
+        &mut d.returned,
+        &mut d.reclaim,
+        &mut d.verify,
+        &mut d.persist,
     ]
 }
 
@@ -253,40 +255,10 @@ fn read_attempt(r: &Reader) -> Result<Attempt, DecodeError> {
     };
     let (holders, acknowledged) = (words("holder")?, words("acknowledged")?);
     let fields: &[String; 13] = r.one("deadlines")?;
-    let mut ms = [Duration::ZERO; 13];
-    for (slot, word) in ms.iter_mut().zip(fields) {
-        *slot = Duration::from_millis(parse("deadlines", word)?);
+    let mut deadlines = Deadlines::default();
+    for (deadline, word) in deadline_fields(&mut deadlines).into_iter().zip(fields) {
+        *deadline = Duration::from_millis(parse("deadlines", word)?);
     }
-    let [
-        preflight,
-        queued,
-        stage,
-        preserve,
-        settle,
-        quiesce,
-        commit,
-        jump,
-        thaw,
-        returned,
-        reclaim,
-        verify,
-        persist,
-    ] = ms;
-    let deadlines = Deadlines {
-        preflight,
-        queued,
-        stage,
-        preserve,
-        settle,
-        quiesce,
-        commit,
-        jump,
-        thaw,
-        returned,
-        reclaim,
-        verify,
-        persist,
-    };
     let (target, persist) = (Target { release, bundle, digest }, r.has("persist"));
     Ok(Attempt {
         id,
@@ -301,10 +273,6 @@ fn read_attempt(r: &Reader) -> Result<Attempt, DecodeError> {
         persist,
         deadlines,
     })
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn write_entered(w: &mut Writer, entered: Monotonic) {

@@ -105,7 +105,12 @@ pub(crate) fn demands() -> proto::Demands {
 }
 
 pub(crate) fn preserve() -> Message {
-    Message::Preserve(Preserve {
+    preserve_but(|_| {})
+}
+
+/// As a good agent asks for it, with a change.
+pub(crate) fn preserve_but(edit: impl FnOnce(&mut Preserve)) -> Message {
+    let mut asked = Preserve {
         target: Some(proto::Target {
             release: target().release,
             bundle: target().bundle,
@@ -114,7 +119,9 @@ pub(crate) fn preserve() -> Message {
         demands: Some(demands()),
         preserve: vec![GPU.into(), NIC.into(), DISK.into()],
         stop: vec![],
-    })
+    };
+    edit(&mut asked);
+    Message::Preserve(asked)
 }
 
 pub(crate) fn settle() -> Message {

@@ -63,9 +63,6 @@ impl TryFrom<&pb::DeviceRule> for Rule {
 
     /// An unset minimum asks for the least; an unset action is an error: nothing may be guessed there.
     fn try_from(rule: &pb::DeviceRule) -> Result<Self, ConvertError> {
-        if pb::Continuity::try_from(rule.minimum).is_err() {
-            return Err(invalid("rule.minimum", rule.minimum));
-        }
         let action = Option::from(rule.on_update());
         Ok(Self {
             name: rule.name.clone(),
@@ -73,10 +70,17 @@ impl TryFrom<&pb::DeviceRule> for Rule {
             device: rule.device.clone(),
             class: rule.class.clone(),
             on_update: action.ok_or_else(|| invalid("rule.on_update", rule.on_update))?,
-            minimum: Option::from(rule.minimum()).unwrap_or(Continuity::Reinitialised),
+            minimum: minimum("rule.minimum", rule.minimum)?.unwrap_or(Continuity::Reinitialised),
             on_shortfall: rule.on_shortfall().into(),
         })
     }
+}
+
+/// What somebody asks for; none: nothing. What a newer peer asks for and we do not know must not be taken
+/// for nothing.
+fn minimum(field: &'static str, found: i32) -> Result<Option<Continuity>, ConvertError> {
+    let known = pb::Continuity::try_from(found).map_err(|_| invalid(field, found))?;
+    Ok(known.into())
 }
 
 fn invalid(field: &'static str, found: i32) -> ConvertError {
@@ -87,14 +91,10 @@ impl TryFrom<&pb::Demands> for Demands {
     type Error = ConvertError;
 
     fn try_from(demands: &pb::Demands) -> Result<Self, ConvertError> {
-        // A demand that a newer controller makes and we do not know must not be taken for none.
-        if pb::Continuity::try_from(demands.platform_minimum).is_err() {
-            return Err(invalid("demands.platform_minimum", demands.platform_minimum));
-        }
         Ok(Self {
             rules: demands.devices.iter().map(Rule::try_from).collect::<Result<_, _>>()?,
             acknowledged: demands.acknowledged.iter().cloned().collect(),
-            platform_minimum: demands.platform_minimum().into(),
+            platform_minimum: minimum("demands.platform_minimum", demands.platform_minimum)?,
         })
     }
 }
@@ -159,13 +159,10 @@ impl TryFrom<&node::Holder> for Holder {
     type Error = ConvertError;
 
     fn try_from(holder: &node::Holder) -> Result<Self, ConvertError> {
-        if pb::Continuity::try_from(holder.minimum).is_err() {
-            return Err(invalid("holder.minimum", holder.minimum));
-        }
         Ok(Self {
             name: holder.name.clone(),
             aware: holder.aware,
-            minimum: holder.minimum().into(),
+            minimum: minimum("holder.minimum", holder.minimum)?,
             refuses: holder.refuses,
         })
     }

@@ -5,12 +5,9 @@ use std::time::Duration;
 use liveupdate_node_core::node::{Attempt, Proof};
 use liveupdate_node_core::outcome::{Config, Dma, Facts, Interrupts, Reset, State};
 use liveupdate_node_core::outcomes::Settled;
+use liveupdate_node_core::vocabulary::millis;
 
 use crate::common::v1 as pb;
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
 
 impl From<&Facts> for pb::DeviceFacts {
     fn from(facts: &Facts) -> Self {
