@@ -196,6 +196,25 @@ impl Testbed {
         Ok(())
     }
 
+    /// Starts all controllers again that have ended, as a kubelet would; how many there were.
+    ///
+    /// # Errors
+    /// When one cannot be started.
+    pub fn revive_controllers(&mut self) -> Result<usize> {
+        let mut revived = 0;
+        for number in 0..self.controllers.len() {
+            let ended = match self.controllers.get_mut(number) {
+                Some(controller) => controller.status()?.is_some(),
+                None => false,
+            };
+            if ended {
+                self.restart_controller(number)?;
+                revived += 1;
+            }
+        }
+        Ok(revived)
+    }
+
     /// The address of a controller's admin endpoint.
     pub fn admin_address(&self, number: usize) -> Option<String> {
         let args = &self.controllers.get(number)?.spec().args;

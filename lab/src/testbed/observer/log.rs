@@ -45,6 +45,22 @@ pub(super) struct Event {
 pub(super) struct Log {
     events: Vec<Event>,
     last: BTreeMap<(Kind, String), u64>,
+    gaps: Vec<Gap>,
+}
+
+/// A watch was begun anew (the API server had forgotten what came before): of this kind, only how it stood at
+/// the end of the gap was seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gap {
+    kind: Kind,
+    after: u64,
+    until: u64,
+}
+
+impl Gap {
+    pub(super) fn hides(self, kind: Kind, version: u64) -> bool {
+        self.kind == kind && self.after < version && version <= self.until
+    }
 }
 
 impl Log {
@@ -63,6 +79,11 @@ impl Log {
         self.events = rest;
         taken.sort_by_key(|event| event.version);
         taken
+    }
+
+    /// What was not seen so far.
+    pub(super) fn gaps(&self) -> Vec<Gap> {
+        self.gaps.clone()
     }
 
     fn became(&mut self, kind: Kind, name: String, version: u64, change: Change) {
@@ -129,16 +150,22 @@ pub(super) fn watch<K: Watched + 'static>(client: &Client, kind: Kind, log: &Arc
     Watch(tokio::spawn(async move {
         let mut stream = watcher(api, watcher::Config::default()).default_backoff().boxed();
         let mut listed = Vec::new();
+        // Version of the last change of this kind that was seen.
+        let (mut reached, mut before) = (0, 0);
         while let Some(event) = stream.next().await {
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
             let mut seen = |object: K| {
                 let mut object = object;
                 object.managed_fields_mut().clear();
                 let (name, version) = (name(&object), version(&object));
+                reached = reached.max(version);
                 log.became(kind, name, version, object.change());
             };
             match event {
-                Ok(watcher::Event::Init) => listed.clear(),
+                Ok(watcher::Event::Init) => {
+                    listed.clear();
+                    before = reached;
+                }
                 Ok(watcher::Event::InitApply(object)) => {
                     listed.push(name(&object));
                     seen(object);
@@ -150,6 +177,10 @@ pub(super) fn watch<K: Watched + 'static>(client: &Client, kind: Kind, log: &Arc
                     let missing: Vec<_> =
                         log.names(kind).filter(|name| !listed.contains(name)).cloned().collect();
                     let now = log.last.values().copied().max().unwrap_or_default();
+                    if before > 0 {
+                        // Until whatever is known: the list's own version is not told.
+                        log.gaps.push(Gap { kind, after: before, until: now });
+                    }
                     missing.into_iter().for_each(|name| log.gone(kind, name, now));
                 }
                 Err(error) => tracing::debug!(?kind, %error, "the observer's watch broke; trying again"),

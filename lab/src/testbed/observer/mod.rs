@@ -5,7 +5,8 @@
 //!  worlds: which attempts really jumped, what really became of devices ───────────────────────────────────────┘
 //! ```
 //! All objects live in one store, whose versions order what happened to any of them. Replayed in that order
-//! there is no "seen too late": what was true when a write was made is known exactly.
+//! there is no "seen too late": what was true when a write was made is known exactly. Where a watch had to
+//! begin anew (the API server was started again), nothing is concluded from what was not seen.
 
 mod log;
 mod replay;
@@ -97,8 +98,12 @@ impl Observer {
             jumps.insert(node.clone(), made.into_iter().skip(before).collect::<Vec<_>>());
         }
         let reached = self.caught_up(deadline).await?;
-        let events = self.lock().take_until(reached);
+        let (events, gaps) = {
+            let mut log = self.lock();
+            (log.take_until(reached), log.gaps())
+        };
         let mut replay = self.replay();
+        replay.not_seen(gaps);
         for event in events {
             replay.take(event, &self.worlds);
         }
