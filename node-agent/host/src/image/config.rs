@@ -1,6 +1,7 @@
 //! A kernel's configuration, as `.config` has it.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -43,6 +44,20 @@ impl Config {
     pub fn parse(text: &str) -> Self {
         let set = text.lines().filter_map(|line| line.strip_prefix("CONFIG_")?.split_once('='));
         Self(set.map(|(name, value)| (format!("CONFIG_{name}"), value.trim_end().to_owned())).collect())
+    }
+
+    /// Unpacks what `/proc/config.gz` and images hold.
+    ///
+    /// # Errors
+    /// Why it cannot be unpacked.
+    pub fn from_gzip(packed: &[u8]) -> Result<Self, String> {
+        let mut text = Vec::new();
+        let mut reader = flate2::bufread::GzDecoder::new(packed).take(LARGEST as u64 + 1);
+        reader.read_to_end(&mut text).map_err(|error| error.to_string())?;
+        if text.len() > LARGEST {
+            return Err("it is larger than any configuration".into());
+        }
+        Ok(Self::parse(&String::from_utf8_lossy(&text)))
     }
 
     /// The value of an option (with `CONFIG_`): `y`, `m`, a number, a string in quotes. None: not set.

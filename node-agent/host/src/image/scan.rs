@@ -1,11 +1,9 @@
 //! Finding what an unpacked kernel says of itself, while it streams by.
 
-use std::io::Read;
-
 use memchr::memmem::{self, Finder};
 
 use super::Abi;
-use super::config::{self, Config};
+use super::config::Config;
 
 /// How much of the last piece is looked at again with the next, so that nothing is missed between two. Longer
 /// than anything searched.
@@ -139,7 +137,8 @@ impl Found {
     /// The configuration, or why there is none; `unread` tells why the image could not be read whole.
     pub(super) fn config(&self, unread: Option<&str>) -> Result<Config, String> {
         if let Some(packed) = &self.packed_config {
-            return unpacked(packed);
+            return Config::from_gzip(packed)
+                .map_err(|why| format!("the embedded configuration cannot be unpacked: {why}"));
         }
         match (self.config_problem, unread) {
             (Some(problem), _) => Err(format!("the embedded configuration cannot be read: {problem}")),
@@ -147,18 +146,6 @@ impl Found {
             (None, None) => Err("the image embeds none (CONFIG_IKCONFIG is not set)".into()),
         }
     }
-}
-
-fn unpacked(packed: &[u8]) -> Result<Config, String> {
-    let mut text = Vec::new();
-    let mut reader = flate2::bufread::GzDecoder::new(packed).take(config::LARGEST as u64 + 1);
-    reader
-        .read_to_end(&mut text)
-        .map_err(|error| format!("the embedded configuration cannot be unpacked: {error}"))?;
-    if text.len() > config::LARGEST {
-        return Err("the embedded configuration is larger than any".into());
-    }
-    Ok(Config::parse(&String::from_utf8_lossy(&text)))
 }
 
 /// The line at the start of these bytes, if a release stands in it and it ends.

@@ -1,0 +1,139 @@
+//! Processes that hold what a live update is about: VFIO devices, iommufds, the orchestrator and its sessions.
+
+use super::cgroup::{self, Owner};
+use super::pci;
+use super::root::{ReadError, Root};
+
+/// What an open file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// A VFIO device, opened by its own node.
+    VfioDevice {
+        /// Its name (`vfio0`).
+        name: String,
+        /// Its PCI address, as the kernel tells with the file; none for other devices and older kernels.
+        address: Option<String>,
+    },
+    /// A VFIO device that was opened through its group: cannot be handed over.
+    VfioGroupDevice {
+        /// As above.
+        address: Option<String>,
+    },
+    /// A VFIO group (`/dev/vfio/12`).
+    VfioGroup(String),
+    /// A container of VFIO groups, the old way to map memory.
+    VfioContainer,
+    /// An iommufd.
+    Iommufd,
+    /// `/dev/liveupdate` itself.
+    Orchestrator,
+    /// A session of the orchestrator, by its name.
+    Session(String),
+    /// A memfd, by its name.
+    Memfd(String),
+}
+
+/// A process with what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// Its command's name.
+    pub command: String,
+    /// Path of its control group; empty when it could not be read.
+    pub cgroup: String,
+    /// Whom it belongs to.
+    pub owner: Owner,
+    /// Its files: descriptor and what it is.
+    pub files: Vec<(u32, Held)>,
+}
+
+impl Process {
+    /// PCI addresses of the devices that it holds, however it opened them.
+    pub fn devices(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().filter_map(|(_, held)| match held {
+            Held::VfioDevice { address, .. } | Held::VfioGroupDevice { address } => address.as_deref(),
+            _ => None,
+        })
+    }
+}
+
+/// All processes that hold something of interest, memfds alone apart: every other daemon has one.
+#[derive(Clone, Debug, Default)]
+pub struct Processes {
+    /// By id.
+    pub holding: Vec<Process>,
+    /// Processes whose files could not be looked at: what they hold is unknown.
+    pub unreadable: Vec<ReadError>,
+}
+
+impl Processes {
+    /// Looks at every process. Those that end meanwhile hold nothing.
+    ///
+    /// # Errors
+    /// [`ReadError`] when processes cannot even be listed.
+    pub fn read(root: &Root) -> Result<Self, ReadError> {
+        let mut all = Self::default();
+        let mut ids: Vec<u32> = root.names("/proc")?.iter().filter_map(|name| name.parse().ok()).collect();
+        ids.sort_unstable();
+        for pid in ids {
+            match process(root, pid) {
+                Ok(Some(process)) => all.holding.push(process),
+                Ok(None) => {}
+                Err(error) if error.is_absent() => {}
+                Err(error) => all.unreadable.push(error),
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn process(root: &Root, pid: u32) -> Result<Option<Process>, ReadError> {
+    let folder = format!("/proc/{pid}/fd");
+    let mut files = Vec::new();
+    for name in root.names(&folder)? {
+        let Ok(fd) = name.parse() else { continue };
+        // Closed meanwhile.
+        let Ok(target) = root.link(&format!("{folder}/{name}")) else { continue };
+        let address = || {
+            let info = root.text(&format!("/proc/{pid}/fdinfo/{name}")).ok()?;
+            let path = info.lines().find_map(|line| line.strip_prefix("vfio-device-syspath:"))?;
+            pci::address_in(path.trim()).map(str::to_owned)
+        };
+        files.extend(held(&target, address).map(|held| (fd, held)));
+    }
+    if files.iter().all(|(_, held)| matches!(held, Held::Memfd(_))) {
+        return Ok(None);
+    }
+    files.sort_unstable_by_key(|(fd, _)| *fd);
+    let cgroup = cgroup::path_of(root, pid).unwrap_or_default();
+    let command = root.line(&format!("/proc/{pid}/comm"))?;
+    Ok(Some(Process { pid, command, owner: Owner::of(&cgroup), cgroup, files }))
+}
+
+fn held(target: &str, address: impl FnOnce() -> Option<String>) -> Option<Held> {
+    // A file whose node has gone is still the same file.
+    let path = target.strip_suffix(" (deleted)").unwrap_or(target);
+    if let Some(name) = path.strip_prefix("/dev/vfio/devices/") {
+        return Some(Held::VfioDevice { name: name.to_owned(), address: address() });
+    }
+    if let Some(name) = path.strip_prefix("/dev/vfio/") {
+        return Some(if name == "vfio" { Held::VfioContainer } else { Held::VfioGroup(name.to_owned()) });
+    }
+    if let Some(name) = path.strip_prefix("/memfd:") {
+        return Some(Held::Memfd(name.to_owned()));
+    }
+    if let Some(name) = path.strip_prefix("anon_inode:[luo_session]") {
+        return Some(Held::Session(name.trim_start().to_owned()));
+    }
+    match path {
+        "/dev/iommu" => Some(Held::Iommufd),
+        "/dev/liveupdate" => Some(Held::Orchestrator),
+        "anon_inode:[vfio-device]" => Some(Held::VfioGroupDevice { address: address() }),
+        // What the driver hands out after a live update is a device opened by its own node.
+        "anon_inode:[vfio-device-liveupdate]" => {
+            Some(Held::VfioDevice { name: "vfio-device-liveupdate".into(), address: address() })
+        }
+        _ => None,
+    }
+}
