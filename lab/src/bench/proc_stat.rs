@@ -12,7 +12,7 @@ const TICKS: u64 = 100;
 ///
 /// # Errors
 /// When the process is gone.
-pub fn cpu(pid: u32) -> Result<Duration> {
+pub(super) fn cpu(pid: u32) -> Result<Duration> {
     let path = PathBuf::from(format!("/proc/{pid}/stat"));
     let text = std::fs::read_to_string(&path).map_err(Error::file("read", &path))?;
     // The second field is the program's name in parentheses and may hold blanks.
@@ -25,7 +25,7 @@ pub fn cpu(pid: u32) -> Result<Duration> {
 ///
 /// # Errors
 /// When the process is gone.
-pub fn peak_resident_kib(pid: u32) -> Result<u64> {
+pub(super) fn peak_resident_kib(pid: u32) -> Result<u64> {
     let path = PathBuf::from(format!("/proc/{pid}/status"));
     let text = std::fs::read_to_string(&path).map_err(Error::file("read", &path))?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
