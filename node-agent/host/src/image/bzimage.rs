@@ -166,5 +166,6 @@ fn release(file: &[u8]) -> Option<String> {
     let pointer = u16_le(file, at::KERNEL_VERSION).filter(|pointer| *pointer != 0)?;
     let text = c_string(file, usize::from(pointer) + 0x200, LONGEST_VERSION)?;
     let word = std::str::from_utf8(text).ok()?.split_whitespace().next()?;
-    word.starts_with(|first: char| first.is_ascii_digit()).then(|| word.to_owned())
+    let fit = word.bytes().all(|byte| byte.is_ascii_graphic());
+    (fit && word.starts_with(|first: char| first.is_ascii_digit())).then(|| word.to_owned())
 }

@@ -40,9 +40,12 @@ pub const OF_INTEREST: &[&str] = &[
 pub struct Config(BTreeMap<String, String>);
 
 impl Config {
-    /// Reads the text of a `.config`; lines that set nothing are passed over.
+    /// Reads the text of a `.config`; lines that set nothing are passed over, and those that could steer a
+    /// terminal.
     pub fn parse(text: &str) -> Self {
-        let set = text.lines().filter_map(|line| line.strip_prefix("CONFIG_")?.split_once('='));
+        let fit =
+            text.lines().filter(|line| !line.chars().any(|symbol| symbol.is_control() && symbol != '\t'));
+        let set = fit.filter_map(|line| line.strip_prefix("CONFIG_")?.split_once('='));
         Self(set.map(|(name, value)| (format!("CONFIG_{name}"), value.trim_end().to_owned())).collect())
     }
 

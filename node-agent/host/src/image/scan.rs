@@ -154,8 +154,9 @@ fn banner(from: &[u8]) -> Option<String> {
     let end = window.iter().position(|byte| matches!(byte, 0 | b'\n'))?;
     let text = std::str::from_utf8(&window[..end]).ok()?;
     let release = text.get(BANNER.len()..)?;
-    (release.starts_with(|first: char| first.is_ascii_digit()) && release.contains(' '))
-        .then(|| text.to_owned())
+    // Shown to people: nothing in it may steer a terminal.
+    let fit = !text.chars().any(char::is_control) && release.contains(' ');
+    (fit && release.starts_with(|first: char| first.is_ascii_digit())).then(|| text.to_owned())
 }
 
 /// The whole string `name-vN` around the `-v` at `at`: it ends with a zero, and before it stands nothing that

@@ -6,7 +6,7 @@ use liveupdate_host::image::{
     Abi, BootHeader, Compression, Config, Format, ImageError, KernelImage, Payload,
 };
 use liveupdate_host::linux::boot_parameters::BootParameters;
-use liveupdate_host::linux::gates::{Formats, Manifest, Running, Wanted, target_kernel};
+use liveupdate_host::linux::gates::{Formats, Manifest, Running, Wanted, target_image, target_kernel};
 use liveupdate_node_core::gate::Gate;
 
 use crate::machine::{fail, pass, unknown};
@@ -190,4 +190,14 @@ fn the_command_line_must_switch_it_on() {
     fail(&judge_with(&plain, None, "liveupdate=on", &running()), "no kho=on");
     let gate = target_kernel(Ok(&image()), None, Wanted { release: RELEASE, parameters: None }, &running());
     unknown(&gate, "the target's command line is not known");
+}
+
+#[test]
+fn an_image_alone_tells_what_speaks_against_it() {
+    pass(&target_image(&image()), "image: luo-v5");
+    let stock = KernelImage { config: Err("the image embeds none".into()), abi: Abi::default(), ..image() };
+    fail(&target_image(&stock), "no luo-v*");
+    unknown(&target_image(&KernelImage { config: stock.config, ..image() }), "no configuration");
+    fail(&target_image(&KernelImage { boot: None, ..image() }), "cannot be loaded");
+    fail(&target_image(&KernelImage { other_release: Some("7.0".into()), ..image() }), "disagree");
 }

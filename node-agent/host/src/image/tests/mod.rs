@@ -225,6 +225,17 @@ fn a_configuration_reads_as_people_know_it() {
     assert_eq!(config.line("CONFIG_KEXEC"), "# CONFIG_KEXEC is not set");
 }
 
+#[test]
+fn nothing_that_could_steer_a_terminal_is_passed_on() {
+    let mut plain = kernel(None, &STRINGS);
+    let at = plain.windows(14).rposition(|text| text == b"Linux version ").unwrap();
+    plain[at + 20] = 0x1b;
+    let image = read(&bzimage("7.3.4\x1b[2J", &payload(Compression::Gzip, &plain)));
+    assert_eq!((image.release, image.banner), (None, None));
+    let config = Config::parse("CONFIG_LIVEUPDATE=y\x1b[2J\nCONFIG_KEXEC=y\n");
+    assert_eq!((config.get("CONFIG_LIVEUPDATE"), config.len()), (None, 1));
+}
+
 fn some_image() -> impl Strategy<Value = Vec<u8>> {
     let plain = kernel(Some(CONFIG), &STRINGS);
     let images: Vec<Vec<u8>> = ALL

@@ -31,7 +31,7 @@ pub use live_update_kernel::live_update_kernel;
 pub use memory_charge::memory_charge;
 pub use memory_preservable::{Projection, memory_preservable};
 pub use pci_enumeration_stable::pci_enumeration_stable;
-pub use target_kernel::{Formats, Manifest, Running, Wanted, target_kernel};
+pub use target_kernel::{Formats, Manifest, Running, Wanted, target_image, target_kernel};
 pub use unattended_boot::unattended_boot;
 
 use liveupdate_node_core::GateResult;

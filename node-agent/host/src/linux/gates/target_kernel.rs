@@ -77,11 +77,36 @@ pub fn target_kernel(
         }
     };
     identity(&mut found, image, wanted, running);
-    configuration(&mut found, image, manifest, wanted);
+    loadable(&mut found, image);
+    let handover_default = configuration(&mut found, image, manifest);
+    command_line(&mut found, wanted, handover_default);
     let embedded = formats(&mut found, image);
     agree(&mut found, image, &embedded, manifest);
     fit(&mut found, image, &embedded, manifest, running);
     found.gate()
+}
+
+/// As much of [`target_kernel`] as the image alone can answer, on no machine in particular. A pass says that
+/// nothing in the image speaks against it; what it is to replace, and how it is started, is not asked.
+pub fn target_image(image: &KernelImage) -> Gate {
+    let mut found = Findings::of(GateId::TargetKernel, "");
+    loadable(&mut found, image);
+    let _ = configuration(&mut found, image, None);
+    let embedded = formats(&mut found, image);
+    for format in [embedded.kho, embedded.luo, embedded.memfd].into_iter().flatten() {
+        found.good(format!("image: {format}"));
+    }
+    if let Some(other) = &image.other_release {
+        disagreement(&mut found, other);
+    }
+    found.gate()
+}
+
+fn disagreement(found: &mut Findings, other: &str) {
+    found.bad(
+        format!("image: its header and its kernel disagree about the release; the kernel says {other}"),
+        "build the image anew: its header was changed",
+    );
 }
 
 fn identity(found: &mut Findings, image: &KernelImage, wanted: Wanted<'_>, running: &Running) {
@@ -103,11 +128,12 @@ fn identity(found: &mut Findings, image: &KernelImage, wanted: Wanted<'_>, runni
         None => found.unknown("image: tells no release", "build the image anew"),
     }
     if let Some(other) = &image.other_release {
-        found.bad(
-            format!("image: its header and its kernel disagree about the release; the kernel says {other}"),
-            "build the image anew: its header was changed",
-        );
+        disagreement(found, other);
     }
+}
+
+/// Whether kexec_file_load(2) takes it.
+fn loadable(found: &mut Findings, image: &KernelImage) {
     match &image.boot {
         Some(boot) => {
             for problem in &boot.kexec_problems {
@@ -121,7 +147,8 @@ fn identity(found: &mut Findings, image: &KernelImage, wanted: Wanted<'_>, runni
     }
 }
 
-fn configuration(found: &mut Findings, image: &KernelImage, manifest: Option<&Manifest>, wanted: Wanted<'_>) {
+/// Whether handover is on by default, where the configuration is known.
+fn configuration(found: &mut Findings, image: &KernelImage, manifest: Option<&Manifest>) -> Option<bool> {
     let signed = manifest.and_then(|manifest| manifest.config.as_ref());
     let (config, source) = match (&image.config, signed) {
         (Ok(config), _) => (config, "embedded configuration"),
@@ -131,8 +158,7 @@ fn configuration(found: &mut Findings, image: &KernelImage, manifest: Option<&Ma
                 format!("image: no configuration: {reason}"),
                 "build with CONFIG_IKCONFIG=y, or give the configuration in the signed manifest",
             );
-            command_line(found, wanted, None);
-            return;
+            return None;
         }
     };
     let missing: Vec<String> =
@@ -145,7 +171,7 @@ fn configuration(found: &mut Findings, image: &KernelImage, manifest: Option<&Ma
             "build the target with CONFIG_LIVEUPDATE=y and all that it needs",
         );
     }
-    command_line(found, wanted, Some(config.built_in("CONFIG_KEXEC_HANDOVER_ENABLE_DEFAULT")));
+    Some(config.built_in("CONFIG_KEXEC_HANDOVER_ENABLE_DEFAULT"))
 }
 
 /// The orchestrator is off unless the command line switches it on, and sessions are out of reach then.
