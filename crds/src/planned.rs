@@ -16,18 +16,8 @@ use crate::{IntOrPercent, LiveUpdatePolicySpec, LiveUpdateSpec, duration, update
 /// # Errors
 /// Which field is wrong, and how it is written right.
 pub fn spec(spec: &LiveUpdateSpec) -> Result<Spec, String> {
-    let deadline = |name: &str, text: &str| length(&format!("deadlines.{name}"), text);
-    let of = &spec.deadlines;
-    let mut prepare = Duration::ZERO;
-    for (name, text) in [
-        ("preflight", &of.preflight),
-        ("stage", &of.stage),
-        ("preserve", &of.preserve),
-        ("quiesce", &of.quiesce),
-    ] {
-        prepare = prepare.saturating_add(deadline(name, text)?);
-    }
-    let (reclaim, verify) = (deadline("reclaim", &of.reclaim)?, deadline("verify", &of.verify)?);
+    let of = deadlines(&spec.deadlines)?;
+    let before_the_jump = [of.preflight, of.stage, of.preserve, of.quiesce];
     Ok(Spec {
         selector: selector(&spec.node_selector)?,
         include_joining: spec.join_policy == update::JoinPolicy::Include,
@@ -36,16 +26,46 @@ pub fn spec(spec: &LiveUpdateSpec) -> Result<Spec, String> {
         revision: crate::revision(spec),
         acknowledge: spec.acknowledge.iter().map(|token| token.as_str().to_owned()).collect(),
         strategy: strategy(&spec.strategy)?,
-        return_deadline: deadline("return", &of.r#return)?,
+        return_deadline: of.r#return,
         // The planner counts from the return: what is given back comes before what is verified.
-        verify_deadline: reclaim.saturating_add(verify),
-        prepare_deadline: prepare,
+        verify_deadline: of.reclaim.saturating_add(of.verify),
+        prepare_deadline: before_the_jump.into_iter().fold(Duration::ZERO, Duration::saturating_add),
         blackout_budget: spec
             .blackout_budget
             .as_deref()
             .map(|text| length("blackoutBudget", text))
             .transpose()?,
         paused: spec.paused,
+    })
+}
+
+/// An update's deadlines, read; each is the field of that name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the field of that name")]
+pub struct Deadlines {
+    pub preflight: Duration,
+    pub stage: Duration,
+    pub preserve: Duration,
+    pub quiesce: Duration,
+    pub r#return: Duration,
+    pub reclaim: Duration,
+    pub verify: Duration,
+}
+
+/// An update's deadlines.
+///
+/// # Errors
+/// Which one is wrong, and how it is written right.
+pub fn deadlines(of: &update::Deadlines) -> Result<Deadlines, String> {
+    let deadline = |name: &str, text: &str| length(&format!("deadlines.{name}"), text);
+    Ok(Deadlines {
+        preflight: deadline("preflight", &of.preflight)?,
+        stage: deadline("stage", &of.stage)?,
+        preserve: deadline("preserve", &of.preserve)?,
+        quiesce: deadline("quiesce", &of.quiesce)?,
+        r#return: deadline("return", &of.r#return)?,
+        reclaim: deadline("reclaim", &of.reclaim)?,
+        verify: deadline("verify", &of.verify)?,
     })
 }
 
@@ -170,6 +190,18 @@ mod tests {
         assert_eq!(spec.strategy.steps[0].nodes, Amount::Percent(100));
         assert_eq!(spec.verify_deadline, Duration::from_secs(600));
         assert_eq!(spec.prepare_deadline, Duration::from_secs(17 * 60 + 2));
+    }
+
+    #[test]
+    fn an_operator_that_nobody_knows_selects_nothing() {
+        let mut odd: LiveUpdateSpec = serde_json::from_str(
+            r#"{"nodeSelector":{},"target":{"release":"7.3","bundle":{"name":"b","digest":"sha256:0"}}}"#,
+        )
+        .unwrap();
+        odd.node_selector =
+            serde_json::from_str(r#"{"matchExpressions":[{"key":"k","operator":"Gt","values":["1"]}]}"#)
+                .unwrap();
+        assert!(spec(&odd).unwrap_err().contains("write In, NotIn"));
     }
 
     #[test]

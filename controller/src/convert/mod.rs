@@ -2,7 +2,8 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as WireTime;
 use k8s_openapi::jiff::Timestamp;
-use liveupdate_planner::{Amount, Epoch, Policy, Time};
+use liveupdate_crds::planned;
+use liveupdate_planner::{Epoch, Policy, Time};
 
 use crate::cluster::PolicyObject;
 
@@ -40,19 +41,7 @@ pub fn policy(object: Option<&PolicyObject>) -> (Policy, Option<String>) {
     match object.map(|object| &object.spec) {
         None => (Policy::default(), None),
         Some(Err(why)) => stopped(why.clone()),
-        Some(Ok(spec)) => match spec.max_unavailable.as_ref().map(Amount::try_from).transpose() {
-            Err(error) => stopped(format!("spec.maxUnavailable: {error}")),
-            Ok(max_unavailable) => {
-                let allowed = spec.allowed_acknowledgements.iter();
-                let policy = Policy {
-                    allowed_acknowledgements: allowed.map(|token| token.as_str().to_owned()).collect(),
-                    minimum_continuity: spec.minimum_continuity.map(Into::into),
-                    max_unavailable,
-                    hold: spec.hold,
-                };
-                (policy, None)
-            }
-        },
+        Some(Ok(spec)) => planned::policy(spec).map_or_else(stopped, |policy| (policy, None)),
     }
 }
 
@@ -60,6 +49,7 @@ pub fn policy(object: Option<&PolicyObject>) -> (Policy, Option<String>) {
 mod tests {
     use super::*;
     use liveupdate_crds::LiveUpdatePolicySpec;
+    use liveupdate_planner::Amount;
 
     #[test]
     fn a_policy_that_cannot_be_read_stops_everything() {
