@@ -25,8 +25,10 @@ test: ## Run everything: format, lints, documentation, unit, property, golden an
 fmt: ## Format the code
 	@cargo fmt --all
 
-generate: ## Write the generated files (CRD YAML) anew
-	@cargo run --quiet -p liveupdate-crds --bin crdgen
+generate: ## Write the generated files anew: CRD YAML, and the pages of docs/ that are made from code
+	@cargo run --quiet -p liveupdate-crds --bin crdgen -- crds/yaml
+	@cargo run --quiet -p kubectl-liveupdate --example docgen -- docs
+	@LIVEUPDATE_REFRESH_GOLDENS=1 cargo test --quiet -p liveupdate-controller --lib metrics::tests::the_page >/dev/null
 
 mutants: ## Break the code in known ways and see that the tests notice each
 	@scripts/mutants.sh

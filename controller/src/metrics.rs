@@ -148,20 +148,4 @@ impl Metrics {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_name_begins_with_the_product_and_counters_end_in_total() {
-        let metrics = Metrics::default();
-        metrics.write("Node", "ok");
-        metrics.leads(Some(3));
-        let text = metrics.text();
-        assert!(text.contains("liveupdate_api_writes_total{kind=\"Node\",result=\"ok\"} 1"), "{text}");
-        assert!(text.contains("liveupdate_controller_leader 1"), "{text}");
-        assert!(text.contains("liveupdate_build_info"), "{text}");
-        let named = text.lines().filter(|line| line.starts_with("# TYPE"));
-        assert!(named.clone().count() >= 6, "{text}");
-        assert!(named.into_iter().all(|line| line.starts_with("# TYPE liveupdate_")), "{text}");
-    }
-}
+mod tests;

@@ -54,7 +54,7 @@ pub const fn advice(reason: Reason) -> &'static str {
             "find out why the bundle boots another kernel, and set spec.target to one that does not"
         }
         Reason::DidNotReturn => {
-            "look at the node's console; when it is back and sound, `kubectl liveupdate retry`"
+            "look at the node's console; when it is back and sound, `kubectl liveupdate retry UPDATE NODE`"
         }
         Reason::KernelRefused => {
             "read the kernel log of the node, mend what it names, then `kubectl liveupdate retry UPDATE NODE`"
@@ -67,7 +67,9 @@ pub const fn advice(reason: Reason) -> &'static str {
         Reason::BlackoutOverBudget => {
             "find what took long with `kubectl liveupdate explain NODE`, or raise blackoutBudget"
         }
-        Reason::NodeGone => "nothing is left to mend; `kubectl liveupdate accept-failure UPDATE` goes on",
+        Reason::NodeGone => {
+            "nothing is left to mend; `kubectl liveupdate accept-failure UPDATE` lets the run go on"
+        }
         Reason::BadTarget => "set spec.target to another bundle",
         Reason::AcknowledgementNotAllowed => {
             "have the risk allowed in liveupdatepolicy/default, or take it out of spec.acknowledge"

@@ -90,7 +90,7 @@ Examples:
     /// Undo what has not jumped, start nothing more, end the update
     #[command(after_help = "Example:\n  kubectl liveupdate abort gpu-kernels")]
     Abort(VerbArgs),
-    /// Start no more nodes; those in flight before the jump wait
+    /// Start no more nodes; those whose agents have begun go on to their end
     #[command(
         visible_alias = "hold",
         after_help = "\

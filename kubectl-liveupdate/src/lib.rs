@@ -7,6 +7,7 @@ pub mod advice;
 pub mod cli;
 pub mod client;
 pub mod complete;
+pub mod docs;
 pub mod error;
 pub mod explain;
 pub mod output;

@@ -120,8 +120,13 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
     }
 
     /// The node is still the one that was asked.
-    fn is(&self, node: &str, uid: &str) -> bool {
-        self.world.node(node).is_some_and(|(node, _)| node.uid == uid)
+    fn is(&mut self, node: &str, uid: &str) -> bool {
+        let same = self.world.node(node).is_some_and(|(node, _)| node.uid == uid);
+        if !same {
+            // The one that bears the name now waits for this to be over to be asked itself.
+            self.world.touch();
+        }
+        same
     }
 
     fn written<T>(
