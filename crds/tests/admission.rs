@@ -100,9 +100,9 @@ fn example() -> String {
     common::path("examples/full.yaml").to_string_lossy().into_owned()
 }
 
-fn record(counter: u32, owner_uid: &str) -> String {
+fn record(owner_uid: &str) -> String {
     format!(
-        r#"{{"apiVersion":"liveupdate.dev/v1alpha1","kind":"NodeLiveUpdate","metadata":{{"name":"n1","ownerReferences":[{{"apiVersion":"v1","kind":"Node","name":"n1","uid":"{owner_uid}"}}]}},"spec":{{"epoch":{{"cluster":"c","counter":{counter}}}}}}}"#
+        r#"{{"apiVersion":"liveupdate.dev/v1alpha1","kind":"NodeLiveUpdate","metadata":{{"name":"n1","ownerReferences":[{{"apiVersion":"v1","kind":"Node","name":"n1","uid":"{owner_uid}"}}]}},"spec":{{}}}}"#
     )
 }
 
@@ -179,11 +179,20 @@ async fn invariant_5_records_of_nodes_are_written_by_the_leading_controller_and_
     let uid =
         cluster.run(&Account::admin(), &["get", "node", "n1", "-o", "jsonpath={.metadata.uid}"]).await.stdout;
 
-    let made = cluster.apply(&Account::admin(), "nlu.json", &record(5, &uid), &[]).await;
+    let made = cluster.apply(&Account::admin(), "nlu.json", &record(&uid), &[]).await;
     assert!(made.code != Some(0) && made.stderr.contains("may not write them"), "{}", made.stderr);
-    let made = cluster.apply(&controller(), "nlu.json", &record(5, &uid), &[]).await;
+    let made = cluster.apply(&controller(), "nlu.json", &record(&uid), &[]).await;
     assert_eq!(made.code, Some(0), "{}", made.stderr);
-    let stale = cluster.apply(&controller(), "nlu.json", &record(3, &uid), &[]).await;
+    let epoch = |counter| {
+        let object = format!(
+            r#"{{"apiVersion":"liveupdate.dev/v1alpha1","kind":"NodeLiveUpdate","metadata":{{"name":"n1"}},"status":{{"epoch":{{"cluster":"c","counter":{counter}}}}}}}"#
+        );
+        let cluster = &cluster;
+        async move { cluster.apply(&controller(), "status.json", &object, &["--server-side", "--subresource=status"]).await }
+    };
+    let stamped = epoch(5).await;
+    assert_eq!(stamped.code, Some(0), "{}", stamped.stderr);
+    let stale = epoch(3).await;
     assert!(
         stale.code != Some(0) && stale.stderr.contains("stale leader: epoch 3 is lower than 5"),
         "{}",
@@ -191,7 +200,7 @@ async fn invariant_5_records_of_nodes_are_written_by_the_leading_controller_and_
     );
 
     let kubelet = Account::kubelet("n1");
-    let patch = ["patch", "nlu", "n1", "--type=merge", "-p", r#"{"spec":{"desired":"x"}}"#];
+    let patch = ["patch", "nlu", "n1", "--type=merge", "-p", r#"{"metadata":{"labels":{"x":"y"}}}"#];
     cluster.refused(&Account::admin(), &patch, "may not write them").await;
     cluster.refused(&kubelet, &patch, "forbidden").await;
     let status = [

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use futures::stream::LocalBoxStream;
-use liveupdate_crds::{LiveUpdateStatus, NodeLiveUpdateSpec, NodeLiveUpdateStatus};
+use liveupdate_crds::{LiveUpdateStatus, NodeLiveUpdateStatus};
 use liveupdate_planner::Mark;
 
 pub mod error;
@@ -110,13 +110,6 @@ pub trait Cluster: 'static {
     ) -> impl Future<Output = Result<NodeUpdateObject>>;
     /// Deletes a `NodeLiveUpdate` that was left by an earlier node of the same name.
     fn delete_node_update(&self, node: &str, uid: &str) -> impl Future<Output = Result<()>>;
-    /// Replaces its spec if its version is still the same.
-    fn write_node_spec(
-        &self,
-        node: &str,
-        version: &str,
-        spec: &NodeLiveUpdateSpec,
-    ) -> impl Future<Output = Result<NodeUpdateObject>>;
     /// Replaces its status if its version is still the same.
     fn write_node_status(
         &self,

@@ -79,7 +79,7 @@ pub struct NodeUpdateObject {
     pub version: String,
     /// UID of the Node that owns it.
     pub owner_uid: String,
-    /// From the spec: the claimed attempt.
+    /// From the status: the claimed attempt.
     pub claimed_attempt: String,
     /// From the status; see the fields of the same names there.
     pub status: NodeStatusDigest,

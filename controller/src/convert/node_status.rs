@@ -2,7 +2,7 @@
 
 use liveupdate_crds::conditions::{self, NodeCondition, Saying};
 use liveupdate_crds::node::{DeviceStatus, StepTime};
-use liveupdate_crds::{NodeLiveUpdateSpec, NodeLiveUpdateStatus, UpdateRef};
+use liveupdate_crds::{NodeLiveUpdateStatus, UpdateRef};
 use liveupdate_planner::{Epoch, Node, NodeClass, NodeEnd, NodeReport, Reason, Time};
 use liveupdate_proto::common::v1::NodeState;
 
@@ -13,14 +13,13 @@ use crate::agents::facts::{NodeFacts, state_word};
 /// States that a status holds at most.
 const STEPS: usize = 32;
 
-/// The controller's word for a node: which attempt shall be made.
-pub fn claim(update: UpdateRef, attempt: &str, release: &str, epoch: &Epoch) -> NodeLiveUpdateSpec {
-    NodeLiveUpdateSpec {
-        update: Some(update),
-        revision: Some(revision_of(attempt).to_owned()),
-        attempt: Some(attempt.to_owned()),
-        epoch: Some(wire_epoch(epoch)),
-        desired: Some(release.to_owned()),
+/// What a node's report says once the attempt is begun, whatever was planned of it a moment before.
+pub fn begun(report: &NodeReport) -> NodeReport {
+    NodeReport {
+        class: NodeClass::InFlight,
+        reason: Reason::InProgress,
+        message: "the attempt is under way".into(),
+        ..report.clone()
     }
 }
 
@@ -36,7 +35,7 @@ pub fn state(report: &NodeReport, facts: &NodeFacts) -> &'static str {
         NodeClass::Waiting if report.reason == Reason::Preflight => "Preflight",
         NodeClass::Waiting => "Queued",
         NodeClass::Blocked => "Blocked",
-        NodeClass::InFlight => facts.state.filter(|state| !is_end(*state)).map_or("Queued", state_word),
+        NodeClass::InFlight => facts.state.filter(|state| !is_end(*state)).map_or("Staging", state_word),
         NodeClass::Updated => "Updated",
         NodeClass::Failed => "Failed",
         NodeClass::Skipped => "Skipped",
@@ -82,6 +81,8 @@ pub struct Context<'a> {
     pub epoch: &'a Epoch,
     /// By the wall clock.
     pub now: Time,
+    /// The attempt that was begun last.
+    pub claimed: &'a str,
     /// Write the end of this attempt, whatever the class.
     pub end_of: Option<&'a str>,
 }
@@ -118,6 +119,7 @@ pub fn status(context: Context<'_>, report: &NodeReport) -> NodeLiveUpdateStatus
         update_name: context.update.map(|update| update.name.clone()).unwrap_or_default(),
         revision: report.revision.clone(),
         attempt: attempt.to_owned(),
+        claimed_attempt: context.claimed.to_owned(),
         aborts: int(report.aborts),
         verified_at,
         gates: facts.gates.as_ref().clone(),

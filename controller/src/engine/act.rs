@@ -54,7 +54,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
                 }
                 Action::Unmark { node, .. } => self.mark(node, None),
                 Action::Claim { node, update, attempt } if !pending.contains(update) => {
-                    self.claim(node, update, attempt);
+                    self.claim(node, update, attempt, &plan.report);
                 }
                 Action::Run { node, update, attempt } if !pending.contains(update) => {
                     self.run(node, update, attempt);
@@ -140,26 +140,6 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         self.work.begin(key, async move {
             let result = cluster.change_node(&change).await;
             Done::Node { version: change.version, result }
-        });
-    }
-
-    fn claim(&mut self, node: &str, update: &str, attempt: &str) {
-        let key = (node.to_owned(), Kind::NodeUpdate);
-        let Some(side) = self.world.update(update) else { return };
-        let reference = side.reference();
-        let release = side.spec.as_ref().map(|spec| spec.target.release.clone()).unwrap_or_default();
-        let Some((found, _)) = self.world.node(node) else { return };
-        let Some(object) = self.own_node_update(node) else { return };
-        if !self.free(&key, &object.version) {
-            return;
-        }
-        let version = object.version.clone();
-        let note = Self::started(found, update, attempt);
-        let spec = convert::node_status::claim(reference, attempt, &release, &self.term.epoch);
-        let (cluster, name) = (Rc::clone(&self.cluster), node.to_owned());
-        self.work.begin(key, async move {
-            let result = Box::new(cluster.write_node_spec(&name, &version, &spec).await);
-            Done::NodeUpdate { version, result, notes: vec![note] }
         });
     }
 

@@ -22,11 +22,33 @@ const PER_PASS: usize = 100;
 /// Shortest time between two writes of an update's status that nothing waits for.
 const STATUS: Duration = Duration::from_secs(1);
 
+/// What a write of a node's status is for.
+#[derive(Clone, Copy)]
+enum Write<'a> {
+    /// How the node stands.
+    State,
+    /// The end of this attempt.
+    End(&'a str),
+    /// The beginning of this attempt.
+    Claim {
+        update: &'a str,
+        attempt: &'a str,
+    },
+}
+
 impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
     /// Writes the end of an attempt.
     pub(super) fn record_end(&mut self, node: &str, attempt: &str, report: &Report) {
         if let Some(report) = report.nodes.get(node) {
-            self.write_node(node, report, Some(attempt));
+            self.write_node(node, report, Write::End(attempt));
+        }
+    }
+
+    /// Writes that the attempt is begun, before its agent is called. It is also how the node stands from then
+    /// on, so that one write says both.
+    pub(super) fn claim(&mut self, node: &str, update: &str, attempt: &str, report: &Report) {
+        if let Some(report) = report.nodes.get(node) {
+            self.write_node(node, &node_status::begun(report), Write::Claim { update, attempt });
         }
     }
 
@@ -93,7 +115,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
                 break;
             }
             if let Some(wanted) = report.nodes.get(&name) {
-                self.write_node(&name, wanted, None);
+                self.write_node(&name, wanted, Write::State);
             }
         }
         next.into_iter().for_each(|at| self.wake_at(at));
@@ -116,12 +138,11 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         });
     }
 
-    /// Writes a node's status; with an attempt, its end.
-    fn write_node(&mut self, node: &str, report: &NodeReport, end_of: Option<&str>) {
+    fn write_node(&mut self, node: &str, report: &NodeReport, write: Write<'_>) {
         let key = (node.to_owned(), Kind::NodeUpdate);
         let Some((found, side)) = self.world.node(node) else { return };
         let Some(object) = self.own_node_update(node) else {
-            if end_of.is_some() && self.world.node_update(node).is_none() {
+            if !matches!(write, Write::State) && self.world.node_update(node).is_none() {
                 // Somebody deleted it: an end needs a place to stand.
                 self.make(node.to_owned(), found.uid.clone(), None);
             }
@@ -131,7 +152,12 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             return;
         }
         let version = object.version.clone();
-        let update = report.update.as_deref().and_then(|name| self.world.update(name));
+        let (update, claimed, end_of) = match write {
+            Write::State => (report.update.as_deref(), object.claimed_attempt.as_str(), None),
+            Write::End(attempt) => (report.update.as_deref(), object.claimed_attempt.as_str(), Some(attempt)),
+            Write::Claim { update, attempt } => (Some(update), attempt, None),
+        };
+        let update = update.and_then(|name| self.world.update(name));
         let reference = update.map(crate::world::UpdateSide::reference);
         let context = node_status::Context {
             node: found,
@@ -139,14 +165,16 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             update: reference.as_ref(),
             epoch: &self.term.epoch,
             now: self.clock.now(),
+            claimed,
             end_of,
         };
         let status = node_status::status(context, report);
         let newly_blocked = report.class == NodeClass::Blocked && object.status.state != "Blocked";
-        let notes = if end_of.is_some() || newly_blocked {
-            Self::told(found, report, end_of.is_some()).into_iter().collect()
-        } else {
-            Vec::new()
+        let notes = match write {
+            Write::Claim { update, attempt } => vec![Self::started(found, update, attempt)],
+            Write::End(_) => Self::told(found, report, true).into_iter().collect(),
+            Write::State if newly_blocked => Self::told(found, report, false).into_iter().collect(),
+            Write::State => Vec::new(),
         };
         if let Some(side) = self.world.side_mut(node) {
             side.facts_changed = false;

@@ -10,7 +10,7 @@ use liveupdate_controller::cluster::{
     Change, Cluster, ClusterError, LeaseObject, NodeChange, NodeObject, NodeUpdateObject, Note, Observed,
     PolicyObject, Result, UpdateObject,
 };
-use liveupdate_crds::{Epoch, LiveUpdateStatus, NodeLiveUpdateSpec, NodeLiveUpdateStatus};
+use liveupdate_crds::{Epoch, LiveUpdateStatus, NodeLiveUpdateStatus};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
@@ -48,6 +48,8 @@ pub struct FakeCluster {
     strike: Cell<Option<(usize, Strike)>>,
     /// The API server does not answer.
     pub down: Cell<bool>,
+    /// Writes whose description begins so fail.
+    pub stuck: Cell<&'static str>,
     dead: Cell<bool>,
     /// Most nodes with our mark at a time.
     pub most_marked: Cell<usize>,
@@ -60,6 +62,7 @@ impl FakeCluster {
             clock,
             strike: Cell::new(None),
             down: Cell::new(false),
+            stuck: Cell::new("nothing"),
             dead: Cell::new(false),
             most_marked: Cell::new(0),
         }
@@ -105,7 +108,7 @@ impl FakeCluster {
         if self.dead.get() {
             return std::future::pending().await;
         }
-        if self.down.get() {
+        if self.down.get() || what.starts_with(self.stuck.get()) {
             return Err(ClusterError::Unavailable { what, message: "connection refused".into() });
         }
         let number = self.state.borrow().writes.len();
@@ -441,20 +444,6 @@ impl Cluster for FakeCluster {
         .await
     }
 
-    async fn write_node_spec(
-        &self,
-        node: &str,
-        version: &str,
-        spec: &NodeLiveUpdateSpec,
-    ) -> Result<NodeUpdateObject> {
-        self.write(format!("claim {node}"), || {
-            self.put_node_update(node, version, |object| {
-                object.claimed_attempt = spec.attempt.clone().unwrap_or_default();
-            })
-        })
-        .await
-    }
-
     async fn write_node_status(
         &self,
         node: &str,
@@ -462,7 +451,10 @@ impl Cluster for FakeCluster {
         status: &NodeLiveUpdateStatus,
     ) -> Result<NodeUpdateObject> {
         self.write(format!("state {node} {} {}", status.state, status.reason), || {
-            self.put_node_update(node, version, |object| object.status = digest(status))
+            self.put_node_update(node, version, |object| {
+                object.claimed_attempt.clone_from(&status.claimed_attempt);
+                object.status = digest(status);
+            })
         })
         .await
     }

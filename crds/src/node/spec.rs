@@ -1,12 +1,13 @@
-//! The controller's word for a node.
+//! The object of a node. Its spec is empty: what the controller claims stands in the status, so that one write
+//! says both what is begun and how the node stands (docs/adr/0005-claim-in-the-status.md).
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::NodeLiveUpdateStatus;
-use crate::{Epoch, UpdateRef, rules};
+use crate::rules;
 
-/// The controller's word for the node. Written only when an attempt begins.
+/// Nothing: nobody asks a node for anything but the controller, whose word is in the status.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "liveupdate.dev",
@@ -18,9 +19,6 @@ use crate::{Epoch, UpdateRef, rules};
     label("app.kubernetes.io/name", "liveupdate"),
     status = "NodeLiveUpdateStatus",
     derive = "PartialEq",
-    validation = rules::epoch_stays("spec"),
-    validation = rules::epoch_of_same_cluster("spec"),
-    validation = rules::epoch_never_lower("spec"),
     validation = rules::epoch_stays("status"),
     validation = rules::epoch_of_same_cluster("status"),
     validation = rules::epoch_never_lower("status"),
@@ -36,23 +34,4 @@ use crate::{Epoch, UpdateRef, rules};
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1, description = "The reason in a sentence")
 )]
 #[serde(rename_all = "camelCase")]
-pub struct NodeLiveUpdateSpec {
-    /// The update that wants or wanted the node last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub update: Option<UpdateRef>,
-    /// Its revision.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    pub revision: Option<String>,
-    /// The attempt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128))]
-    pub attempt: Option<String>,
-    /// The leadership that wrote this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub epoch: Option<Epoch>,
-    /// The release that the node shall run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    pub desired: Option<String>,
-}
+pub struct NodeLiveUpdateSpec {}

@@ -46,6 +46,10 @@ pub struct NodeLiveUpdateStatus {
     /// The attempt that this status speaks of.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub attempt: String,
+    /// The attempt that was begun last. Written before the agent is called; `attempt` follows at its end.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 128))]
+    pub claimed_attempt: String,
     /// How many attempts were aborted and undone for this revision.
     pub aborts: i32,
     /// When the node was seen updated and verified.

@@ -34,7 +34,7 @@ pub fn tree(known: &Known, now: Timestamp, canvas: Canvas) -> Tree {
         root.push(line);
         return root;
     };
-    root.push_branch(kernel(known, status));
+    root.push_branch(kernel(status));
     root.push(standing(known, status));
     root.push_branch(gates(status));
     root.push_branch(devices(status));
@@ -85,12 +85,8 @@ fn object(node: &Node, status: Option<&NodeLiveUpdateStatus>) -> Tree {
     branch
 }
 
-fn kernel(known: &Known, status: &NodeLiveUpdateStatus) -> Tree {
+fn kernel(status: &NodeLiveUpdateStatus) -> Tree {
     let mut branch = Tree::new("kernel", Tone::Faint).and(status.kernel.clone(), Tone::Plain);
-    let desired = known.record.as_ref().and_then(|record| record.spec.desired.as_ref());
-    if let Some(desired) = desired.filter(|desired| **desired != status.kernel) {
-        branch = branch.and(format!("→ {desired} wanted"), Tone::Wait);
-    }
     branch.push(Tree::new("boot id", Tone::Faint).and(status.boot_id.clone(), Tone::Plain));
     if let Some(digest) = &status.bundle_digest {
         branch.push(Tree::new("bundle", Tone::Faint).and(digest, Tone::Plain));

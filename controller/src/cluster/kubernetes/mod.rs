@@ -5,7 +5,7 @@ use http::{Method, Request};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
-use liveupdate_crds::{Epoch, FIELD_MANAGER, LiveUpdateStatus, NodeLiveUpdateSpec, NodeLiveUpdateStatus};
+use liveupdate_crds::{Epoch, FIELD_MANAGER, LiveUpdateStatus, NodeLiveUpdateStatus};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -198,17 +198,6 @@ impl Cluster for Kubernetes {
         let body = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}});
         let call = Call::new(Method::DELETE, &path, JSON);
         self.send::<Value>(call, &body, &format!("NodeLiveUpdate {node}")).await.map(drop)
-    }
-
-    async fn write_node_spec(
-        &self,
-        node: &str,
-        version: &str,
-        spec: &NodeLiveUpdateSpec,
-    ) -> Result<NodeUpdateObject> {
-        let path = format!("{NODE_UPDATES}/{node}");
-        let body = json!({"metadata": {"resourceVersion": version}, "spec": spec});
-        self.send_kept::<wire::NodeUpdate>(Call::merge(&path), &body, &format!("NodeLiveUpdate {node}")).await
     }
 
     async fn write_node_status(

@@ -61,8 +61,6 @@ async fn invariant_1_every_write_to_our_objects_carries_the_version_that_was_see
     version("/liveupdates/up");
     conflicts(&cluster.write_node_status("n1", "7", &NodeLiveUpdateStatus::default()).await);
     assert!(version("/nodeliveupdates/n1/status").starts_with("PUT "));
-    conflicts(&cluster.write_node_spec("n1", "7", &NodeLiveUpdateSpec::default()).await);
-    version("/nodeliveupdates/n1");
     let lease = LeaseObject { version: "7".into(), ..LeaseObject::default() };
     conflicts(&cluster.write_lease(&lease).await);
     assert!(version("/leases/liveupdate-controller").starts_with("PUT "));

@@ -178,12 +178,6 @@ pub(super) enum NodeUpdate {}
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct NodeUpdateSpec {
-    attempt: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
 struct NodeUpdateStatus {
     node_uid: String,
     kernel: String,
@@ -192,6 +186,7 @@ struct NodeUpdateStatus {
     update: Option<UpdateRef>,
     revision: String,
     attempt: String,
+    claimed_attempt: String,
     aborts: i64,
     verified_at: Option<WireTime>,
     blackout: String,
@@ -218,10 +213,9 @@ impl Kept for NodeUpdate {
     type Object = NodeUpdateObject;
 
     fn keep(wire: Wire<Self>) -> NodeUpdateObject {
-        let spec = part::<NodeUpdateSpec>(wire.spec.as_deref(), "spec");
         let status = part::<NodeUpdateStatus>(wire.status.as_deref(), "status");
-        let malformed = spec.as_ref().err().or(status.as_ref().err()).cloned();
-        let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
+        let malformed = status.as_ref().err().cloned();
+        let status = status.unwrap_or_default();
         let meta = wire.metadata;
         let owner = meta.owner_references.into_iter().flatten().find(|owner| owner.kind == "Node");
         let mut outcomes = BTreeMap::new();
@@ -233,7 +227,7 @@ impl Kept for NodeUpdate {
             uid: meta.uid.unwrap_or_default(),
             version: meta.resource_version.unwrap_or_default(),
             owner_uid: owner.map(|owner| owner.uid).unwrap_or_default(),
-            claimed_attempt: spec.attempt.unwrap_or_default(),
+            claimed_attempt: status.claimed_attempt,
             status: NodeStatusDigest {
                 node_uid: status.node_uid,
                 kernel: status.kernel,

@@ -217,9 +217,6 @@ impl Replay {
     fn record(&mut self, record: &NodeLiveUpdate, worlds: &BTreeMap<String, World>) {
         let name = record.metadata.name.clone().unwrap_or_default();
         let uid = record.metadata.uid.clone().unwrap_or_default();
-        if let Some(epoch) = &record.spec.epoch {
-            self.epoch(&format!("NodeLiveUpdate/{name} {uid} spec"), epoch.counter);
-        }
         let Some(status) = &record.status else { return };
         if let Some(epoch) = &status.epoch {
             self.epoch(&format!("NodeLiveUpdate/{name} {uid} status"), epoch.counter);
