@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use liveupdate_controller::lease::{Elector, LeaseLost, Timing};
 use support::cluster::Strike;
-use support::{Lab, spec};
+use support::{Fault, Lab, spec};
 
 const LONG: Duration = Duration::from_secs(3600);
 const STRATEGY: &str =
@@ -140,4 +140,55 @@ async fn an_api_server_that_is_away_for_a_while_delays_and_harms_nothing() {
     let status = lab.status("kernel");
     assert_eq!((status.counts.updated, status.failures), (4, 0));
     assert!(lab.agents.jumps().values().all(|jumps| *jumps == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn invariant_6_an_answer_that_comes_late_is_not_taken_for_the_next_nodes() {
+    let lab = Lab::new(1);
+    lab.agents.fault("n00", Fault::LateAnswer);
+    let again = async {
+        while lab.agents.calls.get() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        lab.cluster.remove_node("n00");
+        lab.agents.add("n00", "another");
+        lab.agents.fault("n00", Fault::Silent);
+        lab.cluster.add_node("n00", "another");
+        std::future::pending::<()>().await;
+    };
+    let a_while = |lab: &Lab| lab.clock.start_elapsed() > Duration::from_secs(20);
+    tokio::select! {
+        _ = lab.control("a", LONG, a_while) => {}
+        () = again => {}
+    }
+    assert!(lab.agents.calls.get() > 1, "the new node's agent is asked for itself");
+    let known = lab.cluster.node_update("n00");
+    assert!(known.is_none(), "no agent has ever answered for this node: {known:?}");
+}
+
+/// The end is what a controller that starts anew has to go by: nothing may be written over it that is worth
+/// less, however long the attempt takes to leave.
+#[tokio::test(start_paused = true)]
+async fn invariant_6_an_end_stands_until_its_attempt_has_left() {
+    let lab = Lab::new(1);
+    lab.agents.fault("n00", Fault::SlowToAsk);
+    lab.cluster.apply("kernel", spec(STRATEGY));
+    lab.control("a", LONG, |lab| !lab.cluster.marked().is_empty()).await;
+    lab.cluster.stuck.set("unmark");
+    let revision = lab.status("kernel").revision;
+    lab.cluster.edit_update("kernel", |update| {
+        update.annotations.insert("liveupdate.dev/abort".into(), revision);
+    });
+    let state = |lab: &Lab| lab.cluster.node_update("n00").map(|n| n.status.state).unwrap_or_default();
+    lab.control("a", LONG, |lab| state(lab) == "Aborted").await;
+    let ended = lab.clock.start_elapsed();
+    lab.control("a", LONG, |lab| {
+        assert_eq!(state(lab), "Aborted", "it is written over while its attempt is in flight");
+        lab.clock.start_elapsed() > ended + Duration::from_secs(30)
+    })
+    .await;
+    assert_eq!(lab.status("kernel").in_flight.len(), 1);
+    lab.cluster.stuck.set("nothing");
+    lab.roll("kernel").await;
+    assert_eq!(lab.agents.jumps().values().sum::<u32>(), 0);
 }

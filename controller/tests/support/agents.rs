@@ -41,6 +41,8 @@ pub enum Fault {
     SlowToAsk,
     /// The knock on its return gets lost.
     LostKnock,
+    /// What its agent answers to an inspection takes a second to arrive.
+    LateAnswer,
 }
 
 struct Node {
@@ -241,7 +243,8 @@ impl Agents for FakeAgents {
         let mut nodes = self.nodes.borrow_mut();
         let node = self.reach(&mut nodes, peer, request.subject.as_ref())?;
         let other = node.faults.contains(&Fault::OtherName);
-        Ok(InspectReply {
+        let late = node.faults.contains(&Fault::LateAnswer);
+        let reply = InspectReply {
             node: if other { "somebody-else".into() } else { peer.node.clone() },
             node_uid: node.uid.clone(),
             boot_id: boot(node),
@@ -252,7 +255,12 @@ impl Agents for FakeAgents {
             attempt: node.attempt.clone().filter(|attempt| !attempt.confirmed),
             minor_version: MINOR_VERSION,
             ..InspectReply::default()
-        })
+        };
+        drop(nodes);
+        if late {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        Ok(reply)
     }
 
     async fn preflight(&self, peer: &Peer, request: PreflightRequest) -> Result<PreflightReply> {
