@@ -122,6 +122,9 @@ Examples:
 Planner and node core are those of the controller and the agent; the clock is virtual.
 The same file, nodes and seed give the same output, byte for byte.")]
     Simulate(SimulateArgs),
+    /// Look into what nodes are updated to, without any cluster
+    #[command(subcommand)]
+    Bundle(BundleCommand),
     /// Print the version
     Version(VersionArgs),
     /// Print words that may stand next, for the shell's completion by kubectl
@@ -232,6 +235,31 @@ pub enum SimulateOutput {
     Table,
     /// For programs.
     Json,
+}
+
+/// See [`Command::Bundle`].
+#[derive(Debug, Subcommand)]
+pub enum BundleCommand {
+    /// Tell what the gate TargetKernel can know of a kernel's image
+    #[command(after_help = "\
+Examples:
+  kubectl liveupdate bundle inspect /boot/vmlinuz-7.3.5-lu2
+  kubectl liveupdate bundle inspect bzImage -o json | jq .targetKernel
+
+TargetKernel is judged by the image alone: Pass says that nothing in it speaks against it. Whether it fits
+the kernel that it is to replace, only the node can tell. A file beside the image is never read: it proves
+nothing.")]
+    Inspect(InspectArgs),
+}
+
+/// See [`BundleCommand::Inspect`].
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    /// The image: bzImage, vmlinux, or another architecture's
+    pub image: PathBuf,
+    /// How to print: table or json
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: SimulateOutput,
 }
 
 /// See [`Command::Version`].

@@ -67,6 +67,15 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A file is no kernel image.
+    #[error("{} cannot be inspected", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<crate::bundle::inspect::InspectError>,
+    },
     /// A manifest cannot be used.
     #[error("{0}")]
     Manifest(String),
@@ -89,6 +98,7 @@ impl Error {
             Self::Kubeconfig(_)
             | Self::Client(_)
             | Self::File { .. }
+            | Self::Image { .. }
             | Self::Manifest(_)
             | Self::Usage(_) => 2,
             Self::Api { .. }

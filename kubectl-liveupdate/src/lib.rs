@@ -4,6 +4,7 @@
 //! [`explain`], [`verbs`]); what reads and writes the cluster is thin and apart. [`simulate`] needs no cluster.
 
 pub mod advice;
+pub mod bundle;
 pub mod cli;
 pub mod client;
 pub mod complete;
@@ -49,6 +50,7 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<(), Error> {
     match &cli.command {
         Command::Simulate(args) => simulate::run(args, Terminal::standard(cli.cluster.color)),
+        Command::Bundle(command) => bundle::run(command),
         Command::Version(args) => version::run(args),
         _ => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -64,8 +66,8 @@ async fn with_cluster(cli: &Cli) -> Result<(), Error> {
         Command::Status(args) => return status::run(connect().await?, args, terminal).await,
         Command::Explain(args) => return explain::run(connect().await?, args, terminal).await,
         Command::Complete(args) => return complete::run(&cli.cluster, args).await,
-        // Both are done before, without a cluster.
-        Command::Simulate(_) | Command::Version(_) => return Ok(()),
+        // Done before, without a cluster.
+        Command::Simulate(_) | Command::Bundle(_) | Command::Version(_) => return Ok(()),
         Command::Approve(args) => {
             (&args.name, args.options, verbs::Request::Approve { step: args.step.clone() })
         }

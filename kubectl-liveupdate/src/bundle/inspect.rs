@@ -1,0 +1,173 @@
+//! `bundle inspect`: what the gate `TargetKernel` can know of a kernel's image, before any node sees it.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use liveupdate_host::image::config::OF_INTEREST;
+use liveupdate_host::image::{self, Abi, BootHeader, KernelImage, Limits, Payload};
+use liveupdate_host::linux::gates::target_image;
+use liveupdate_node_core::gate::Gate;
+use serde::Serialize;
+
+use crate::cli::{InspectArgs, SimulateOutput};
+use crate::error::Error;
+use crate::output;
+
+/// A file is cut off beyond this; a kernel with all its debugging information is smaller.
+const LARGEST: u64 = 2 << 30;
+
+/// Carries out `bundle inspect`.
+///
+/// # Errors
+/// When the file cannot be read, or is no kernel image.
+pub fn run(args: &InspectArgs) -> Result<(), Error> {
+    let file = read(&args.image)?;
+    let said = inspect(&file, args.output)
+        .map_err(|source| Error::Image { path: args.image.clone(), source: Box::new(source) })?;
+    output::print(&said)
+}
+
+/// Why there is nothing to print.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// The file is no kernel image.
+    #[error(transparent)]
+    Image(#[from] image::ImageError),
+    /// The result cannot be written.
+    #[error("{0}")]
+    Output(String),
+}
+
+/// What is printed of an image. Pure.
+///
+/// # Errors
+/// [`InspectError`].
+pub fn inspect(file: &[u8], format: SimulateOutput) -> Result<String, InspectError> {
+    let image = image::inspect(file, Limits::default())?;
+    let gate = target_image(&image);
+    match format {
+        SimulateOutput::Table => Ok(text(&image, &gate, file.len() as u64)),
+        SimulateOutput::Json => {
+            let verdict =
+                Verdict { result: gate.result.as_str(), evidence: &gate.evidence, remedy: &gate.remedy };
+            output::json(&Report { image: &image, target_kernel: verdict })
+                .map_err(|error| InspectError::Output(error.to_string()))
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report<'a> {
+    #[serde(flatten)]
+    image: &'a KernelImage,
+    target_kernel: Verdict<'a>,
+}
+
+#[derive(Serialize)]
+struct Verdict<'a> {
+    result: &'static str,
+    evidence: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    remedy: &'a str,
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let failed = |source| Error::File { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    File::open(path).map_err(failed)?.take(LARGEST).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+fn text(image: &KernelImage, gate: &Gate, length: u64) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: &str| {
+        // Writing into a String cannot fail.
+        let _ = writeln!(out, "{name:<15}{value}");
+    };
+    line("Image:", &format!("{}, {}", image.format.as_str(), size(length)));
+    line("Release:", image.release.as_deref().unwrap_or("not told"));
+    if let Some(other) = &image.other_release {
+        line("", &format!("the packed kernel says {other}"));
+    }
+    line("Architecture:", &image.architecture);
+    if let Some(banner) = &image.banner {
+        line("Built:", banner.trim_start_matches("Linux version "));
+    }
+    if let Some(boot) = &image.boot {
+        line("Kexec:", &kexec(boot));
+        line("Memory:", &memory(boot));
+    }
+    if let Some(payload) = &image.payload {
+        line("Packed:", &packed(payload));
+    }
+    line("Formats:", &formats(image));
+    match &image.config {
+        Ok(config) => {
+            line("Configuration:", &format!("embedded, {} options", config.len()));
+            for option in OF_INTEREST {
+                line("", &config.line(option));
+            }
+        }
+        Err(reason) => line("Configuration:", reason),
+    }
+    line("TargetKernel:", gate.result.as_str());
+    for evidence in gate.evidence.split("; ") {
+        line("", evidence);
+    }
+    for remedy in gate.remedy.split("; ").filter(|remedy| !remedy.is_empty()) {
+        line("", &format!("→ {remedy}"));
+    }
+    out
+}
+
+fn kexec(boot: &BootHeader) -> String {
+    match boot.kexec_problems.as_slice() {
+        [] => format!("can be loaded (boot protocol {}, {})", boot.protocol, boot.flags.join(" ")),
+        problems => problems.join("; "),
+    }
+}
+
+fn memory(boot: &BootHeader) -> String {
+    format!(
+        "{} in one piece at a multiple of {}; command line up to {} bytes",
+        size(boot.init_size.into()),
+        size(boot.alignment.into()),
+        boot.command_line_limit
+    )
+}
+
+fn packed(payload: &Payload) -> String {
+    let name = payload.compression.as_str();
+    match (&payload.problem, payload.unpacked) {
+        (Some(problem), _) => format!("{name}, {}; {problem}", size(payload.packed)),
+        (None, Some(unpacked)) => format!("{name}, {} of {}", size(payload.packed), size(unpacked)),
+        (None, None) => name.to_owned(),
+    }
+}
+
+fn formats(image: &KernelImage) -> String {
+    let Abi { kho, luo, memfd, others } = &image.abi;
+    let names: Vec<&str> = [kho, luo, memfd, others].into_iter().flatten().map(String::as_str).collect();
+    match (names.is_empty(), image.scanned()) {
+        (false, _) => names.join(", "),
+        (true, true) => "none: it can take over nothing".into(),
+        (true, false) => "unknown: the kernel could not be unpacked".into(),
+    }
+}
+
+/// A size as people read it.
+fn size(bytes: u64) -> String {
+    const UNITS: [(u32, &str); 3] = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let Some((shift, name)) = UNITS.into_iter().find(|(shift, _)| bytes >> shift > 0) else {
+        return format!("{bytes} bytes");
+    };
+    let tenths = (bytes >> (shift - 10)).saturating_mul(10) >> 10;
+    if tenths.is_multiple_of(10) {
+        format!("{} {name}", tenths / 10)
+    } else {
+        format!("{}.{} {name}", tenths / 10, tenths % 10)
+    }
+}
