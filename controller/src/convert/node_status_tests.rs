@@ -59,6 +59,7 @@ fn write(report: &NodeReport, end_of: Option<&str>) -> NodeLiveUpdateStatus {
         update: Some(&update),
         epoch: &epoch,
         now: Time(50_000),
+        claimed: "",
         end_of,
     };
     status(context, report)
@@ -147,4 +148,25 @@ fn what_a_person_reads_of_an_updated_node() {
     };
     let status = write(&report(NodeClass::Updated, Reason::Updated, Some(end)), Some("7f3c9a21-ua-1"));
     insta::assert_snapshot!(serde_json::to_string_pretty(&status).unwrap());
+}
+
+#[test]
+fn a_claim_says_what_is_begun_and_that_the_node_waits_no_more() {
+    let waiting = report(NodeClass::Waiting, Reason::WaitingForTurn, None);
+    let (node, facts, epoch) = (node(), NodeFacts::default(), Epoch { cluster: "c".into(), counter: 1 });
+    let context = Context {
+        node: &node,
+        facts: &facts,
+        update: None,
+        epoch: &epoch,
+        now: Time(50_000),
+        claimed: "7f3c9a21-ua-2",
+        end_of: None,
+    };
+    let written = status(context, &begun(&waiting));
+    assert_eq!((written.state.as_str(), written.reason.as_str()), ("Staging", "InProgress"));
+    assert_eq!(written.claimed_attempt, "7f3c9a21-ua-2");
+    // The last attempt that ended is another one, and this is not its end.
+    let record = record::node(&read(&written), "ua").unwrap();
+    assert_eq!((record.attempt.as_str(), record.end), ("7f3c9a21-ua-1", None));
 }

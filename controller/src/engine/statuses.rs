@@ -30,10 +30,7 @@ enum Write<'a> {
     /// The end of this attempt.
     End(&'a str),
     /// The beginning of this attempt.
-    Claim {
-        update: &'a str,
-        attempt: &'a str,
-    },
+    Claim { update: &'a str, attempt: &'a str },
 }
 
 impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
