@@ -81,7 +81,7 @@ pub fn render(report: &Report) -> Value {
             let devices: serde_json::Map<String, Value> = update
                 .devices
                 .iter()
-                .map(|(outcome, count)| (outcome_word(*outcome).to_owned(), json!(count)))
+                .map(|(outcome, count)| (outcome_word(outcome).to_owned(), json!(count)))
                 .collect();
             let step = update.step.as_ref().map(|step| {
                 json!({
@@ -90,7 +90,7 @@ pub fn render(report: &Report) -> Value {
                 })
             });
             let value = json!({
-                "revision": update.record.revision,
+                "revision": update.record.revision.as_str(),
                 "notAccepted": update.not_accepted.as_ref().map(|(reason, why)| {
                     json!({"reason": reason.as_str(), "message": why})
                 }),
@@ -98,21 +98,21 @@ pub fn render(report: &Report) -> Value {
                 "paused": update.paused.map(liveupdate_planner::Reason::as_str),
                 "finished": update.record.finished.map(|finished| finished.reason.as_str()),
                 "message": update.message,
-                "conflictedWith": update.conflicted_with,
+                "conflictedWith": update.conflicted_with.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
                 "counts": {
                     "total": update.total, "eligible": update.eligible, "updated": update.updated,
                     "failed": update.failed, "blocked": update.blocked, "skipped": update.skipped,
                     "waiting": update.waiting, "inFlight": update.record.in_flight.len(),
                 },
                 "inFlight": update.record.in_flight.iter().map(|entry| {
-                    json!({"node": entry.node, "uid": entry.uid, "attempt": entry.attempt})
+                    json!({"node": entry.node.as_str(), "uid": entry.uid, "attempt": entry.attempt.as_str()})
                 }).collect::<Vec<_>>(),
                 "step": step,
                 "maxUnavailable": update.max_unavailable,
                 "maxFailures": update.max_failures,
                 "devices": devices,
             });
-            (name.clone(), value)
+            (name.to_string(), value)
         })
         .collect();
     let nodes: serde_json::Map<String, Value> = report
@@ -120,11 +120,11 @@ pub fn render(report: &Report) -> Value {
         .iter()
         .map(|(name, node)| {
             let value = json!({
-                "update": node.update, "class": format!("{:?}", node.class),
-                "reason": node.reason.as_str(), "message": node.message,
-                "attempt": node.attempt, "aborts": node.aborts,
+                "update": node.update.as_deref(), "class": format!("{:?}", node.class),
+                "reason": node.reason.as_str(), "message": node.message.as_str(),
+                "attempt": node.attempt.as_deref(), "aborts": node.aborts,
             });
-            (name.clone(), value)
+            (name.to_string(), value)
         })
         .collect();
     json!({"updates": updates, "nodes": nodes})

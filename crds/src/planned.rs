@@ -23,7 +23,7 @@ pub fn spec(spec: &LiveUpdateSpec) -> Result<Spec, String> {
         include_joining: spec.join_policy == update::JoinPolicy::Include,
         release: spec.target.release.clone(),
         digest: spec.target.bundle.digest.clone(),
-        revision: crate::revision(spec),
+        revision: crate::revision(spec).into(),
         acknowledge: spec.acknowledge.iter().map(|token| token.as_str().to_owned()).collect(),
         strategy: strategy(&spec.strategy)?,
         return_deadline: of.r#return,

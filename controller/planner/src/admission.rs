@@ -63,7 +63,7 @@ fn admit(run: &mut Run<'_>, room: u32, capacity: &mut Capacity, fleet: &Fleet<'_
         run.record.in_flight.push(InFlight {
             node: node.name.clone(),
             uid: node.uid.clone(),
-            attempt: attempt_id::next(&run.record.revision, node),
+            attempt: attempt_id::next(&run.record.revision, node).into(),
             since: todo.now,
         });
     }

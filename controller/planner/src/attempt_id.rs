@@ -37,6 +37,13 @@ pub(crate) fn revision_of(attempt: &str) -> &str {
     parse(attempt).map_or("", |(revision, _, _)| revision)
 }
 
+/// Whether the attempt is of that revision.
+pub(crate) fn is_of(attempt: &str, revision: &str) -> bool {
+    // Far more often asked than anything else: what is behind the revision is short.
+    let rest = attempt.strip_prefix(revision).and_then(|rest| rest.strip_prefix('-'));
+    rest.and_then(|rest| rest.split_once('-')).is_some_and(|(_, number)| number.parse::<u32>().is_ok())
+}
+
 fn parse(attempt: &str) -> Option<(&str, &str, u32)> {
     let mut parts = attempt.rsplitn(3, '-');
     let number = parts.next()?.parse().ok()?;
@@ -57,6 +64,13 @@ mod tests {
         assert_eq!(parse("7f3c-00-0a1b2c3d-12"), Some(("7f3c-00", "0a1b2c3d", 12)));
         assert_eq!(revision_of("7f3c9a21-0a1b2c3d-1"), "7f3c9a21");
         assert_eq!(revision_of("rubbish"), "");
+        for (attempt, revision) in [("7f3c-00-0a1b2c3d-12", "7f3c-00"), ("7f3c9a21-0a1b2c3d-1", "7f3c9a21")] {
+            assert!(is_of(attempt, revision), "{attempt}");
+        }
+        for revision in ["7f3c", "7f3c-0", "7f3c-00-0a1b2c3d", ""] {
+            assert!(!is_of("7f3c-00-0a1b2c3d-12", revision), "{revision}");
+        }
+        assert!(!is_of("rubbish", "rubbish") && !is_of("7f3c-", "7f3c") && !is_of("7f3c-u-x", "7f3c"));
     }
 
     #[test]

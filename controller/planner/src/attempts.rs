@@ -15,12 +15,11 @@
 //! ```
 //! What happens after the end is on record is in endings.rs.
 
-use alloc::borrow::Cow;
 use alloc::string::ToString;
 use core::time::Duration;
 
 use crate::eligibility::{aborts, is_hindered, is_on_target};
-use crate::input::{Agent, AgentFacts, AttemptState, Mark, Node, NodeEnd, Proof, Spec};
+use crate::input::{Agent, AgentFacts, AttemptState, Mark, Node, NodeEnd, Proof, Spec, Text};
 use crate::output::{Action, NodeClass, Reason};
 use crate::proof::{self, Missing};
 use crate::run::{Entry, Run, Standing};
@@ -32,8 +31,8 @@ pub(crate) const PERMISSION: Duration = Duration::from_secs(30);
 
 /// What an attempt is measured by.
 struct Terms<'a> {
-    update: &'a str,
-    update_uid: &'a str,
+    update: &'a Text,
+    update_uid: &'a Text,
     /// The spec, for an attempt of its revision.
     spec: Option<&'a Spec>,
     prepare: Duration,
@@ -71,7 +70,8 @@ pub(crate) fn advance<'a>(run: &mut Run<'a>, fleet: &crate::fleet::Fleet<'a>, to
     for entry in entries.iter_mut().filter(|entry| !entry.recorded) {
         let node = fleet.at(entry.node);
         let terms = Terms::new(run, entry);
-        entry.standing = Standing::new(NodeClass::InFlight, Reason::InProgress, "the attempt is under way");
+        entry.standing =
+            Standing::new(NodeClass::InFlight, Reason::InProgress, Text::fixed("the attempt is under way"));
         entry.standing.aborts = if entry.current { aborts(run, node) } else { 0 };
         step(entry, node, &terms, todo);
     }
@@ -96,25 +96,25 @@ fn step<'a>(entry: &mut Entry<'a>, node: &'a Node, terms: &Terms<'a>, todo: &mut
         Agent::Unreachable { since, why, .. } => {
             let silent = (*since).max(entry.flight.since);
             overdue_or_ask(entry, node, silent.after(terms.back), Reason::DidNotReturn, todo);
-            say(entry, Reason::InProgress, why.as_str());
+            say(entry, Reason::InProgress, why);
         }
         Agent::Misbehaves { why } => {
             let last = entry.flight.since.after(terms.prepare).after(terms.back);
             overdue_or_ask(entry, node, last, Reason::AgentMisbehaves, todo);
-            say(entry, Reason::AgentMisbehaves, why.as_str());
+            say(entry, Reason::AgentMisbehaves, why);
         }
     }
 }
 
 /// Puts mark and claim where they are missing; true when both are seen.
 fn place(entry: &Entry<'_>, node: &Node, terms: &Terms<'_>, todo: &mut Todo) -> bool {
-    let mark = Mark { update_uid: terms.update_uid.to_string(), attempt: entry.flight.attempt.clone() };
+    let mark = Mark { update_uid: terms.update_uid.clone(), attempt: entry.flight.attempt.clone() };
     let marked = match &node.mark {
         Some(found) if *found == mark => true,
         // Another attempt's is removed first (cleanup.rs).
         Some(_) => false,
         None => {
-            todo.act(Action::Mark { node: node.name.clone(), update: terms.update.to_string(), mark });
+            todo.act(Action::Mark { node: node.name.clone(), update: terms.update.clone(), mark });
             false
         }
     };
@@ -122,7 +122,7 @@ fn place(entry: &Entry<'_>, node: &Node, terms: &Terms<'_>, todo: &mut Todo) -> 
     if !claimed {
         todo.act(Action::Claim {
             node: node.name.clone(),
-            update: terms.update.to_string(),
+            update: terms.update.clone(),
             attempt: entry.flight.attempt.clone(),
         });
     }
@@ -198,7 +198,7 @@ fn known_attempt<'a>(
                 verified_at: todo.now,
                 blackout: *blackout,
                 simulated: *simulated,
-                devices: devices.clone(),
+                devices: *devices,
             };
             end(entry, node, updated, "runs the target and was verified", todo);
         }
@@ -259,8 +259,8 @@ fn before_jump(entry: &mut Entry<'_>, node: &Node, state: &AttemptState, terms: 
 }
 
 /// Run the attempt, or join it.
-pub(crate) fn run_action(entry: &Entry<'_>, node: &Node, update: &str) -> Action {
-    Action::Run { node: node.name.clone(), update: update.to_string(), attempt: entry.flight.attempt.clone() }
+pub(crate) fn run_action(entry: &Entry<'_>, node: &Node, update: &Text) -> Action {
+    Action::Run { node: node.name.clone(), update: update.clone(), attempt: entry.flight.attempt.clone() }
 }
 
 /// False, and the end, when the proof is none.
@@ -303,7 +303,7 @@ fn ask(entry: &Entry<'_>, node: &Node, todo: &mut Todo) {
 }
 
 /// Reason and message, unless the attempt has come to its end in this pass.
-fn say<'a>(entry: &mut Entry<'a>, reason: Reason, message: impl Into<Cow<'a, str>>) {
+fn say(entry: &mut Entry<'_>, reason: Reason, message: impl Into<Text>) {
     if entry.standing.end.is_none() {
         entry.standing.reason = reason;
         entry.standing.message = message.into();
@@ -311,13 +311,7 @@ fn say<'a>(entry: &mut Entry<'a>, reason: Reason, message: impl Into<Cow<'a, str
 }
 
 /// The end, to be written into the node's record; the attempt leaves once it is seen there.
-fn end<'a>(
-    entry: &mut Entry<'a>,
-    node: &Node,
-    end: NodeEnd,
-    message: impl Into<Cow<'a, str>>,
-    todo: &mut Todo,
-) {
+fn end(entry: &mut Entry<'_>, node: &Node, end: NodeEnd, message: impl Into<Text>, todo: &mut Todo) {
     let (class, reason) = match &end {
         NodeEnd::Updated { .. } => (NodeClass::Updated, Reason::Updated),
         NodeEnd::Aborted { reason } => (NodeClass::Waiting, *reason),
@@ -326,6 +320,6 @@ fn end<'a>(
     entry.standing.class = class;
     entry.standing.reason = reason;
     entry.standing.message = message.into();
-    entry.standing.end = Some(Cow::Owned(end));
+    entry.standing.end = Some(end);
     todo.act(Action::RecordEnd { node: node.name.clone(), attempt: entry.flight.attempt.clone() });
 }

@@ -58,7 +58,7 @@ fn settle(node: &Node, known: &AttemptFacts, todo: &mut Todo) {
 /// Finalizers are there only while something is in flight or marked.
 pub(crate) fn finalizers(runs: &[Run<'_>], fleet: &Fleet<'_>, todo: &mut Todo) {
     let marked: BTreeSet<&str> = fleet
-        .iter()
+        .marked()
         .filter_map(|(_, node)| node.mark.as_ref())
         .map(|mark| mark.update_uid.as_str())
         .collect();

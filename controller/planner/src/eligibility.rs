@@ -1,11 +1,11 @@
 //! How a node that has no attempt in flight stands towards its update, and why it does not start.
 
-use alloc::borrow::Cow;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use core::time::Duration;
 
-use crate::input::{Agent, AgentFacts, AttemptState, Node, NodeEnd, NodeRecord, OnBlocked, Spec, Verdict};
+use crate::input::{
+    Agent, AgentFacts, AttemptState, Devices, Node, NodeEnd, NodeRecord, OnBlocked, Spec, Text, Verdict,
+};
 use crate::output::{NodeClass, Reason};
 use crate::run::{Run, Standing};
 use crate::todo::Todo;
@@ -31,8 +31,8 @@ pub(crate) fn aborts(run: &Run<'_>, node: &Node) -> u32 {
 }
 
 /// How the node stands.
-pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: &mut Todo) -> Standing<'a> {
-    let skipped = run.record.skipped.contains(&node.name);
+pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: &mut Todo) -> Standing {
+    let skipped = run.record.skipped.contains(node.name.as_str());
     let record = own_record(run, node);
     if let Some(mut standing) = record.and_then(|record| settled(run, node, record, skipped)) {
         // Its devices count for `cover`, and after a restart nobody knows them.
@@ -42,7 +42,11 @@ pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: 
     }
     let aborts = aborts(run, node);
     let mut standing = if skipped {
-        Standing::new(NodeClass::Skipped, Reason::Skipped, "taken out of the run by the verb skip")
+        Standing::new(
+            NodeClass::Skipped,
+            Reason::Skipped,
+            Text::fixed("taken out of the run by the verb skip"),
+        )
     } else if aborts >= MAX_ABORTS {
         blocked(
             Reason::AbortedRepeatedly,
@@ -60,7 +64,7 @@ pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: 
 
 /// By an end on record that is not forgiven. A failure that was skipped is skipped; what was updated stays
 /// updated.
-fn settled<'a>(run: &Run<'a>, node: &'a Node, record: &'a NodeRecord, skipped: bool) -> Option<Standing<'a>> {
+fn settled<'a>(run: &Run<'a>, node: &'a Node, record: &'a NodeRecord, skipped: bool) -> Option<Standing> {
     match record.end {
         Some(NodeEnd::Updated { .. }) => endings::of_record(record),
         Some(NodeEnd::Failed { .. }) if !skipped && !verbs::is_forgiven(run, node) => {
@@ -70,21 +74,21 @@ fn settled<'a>(run: &Run<'a>, node: &'a Node, record: &'a NodeRecord, skipped: b
     }
 }
 
-fn unsettled<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: &mut Todo) -> Standing<'a> {
+fn unsettled<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: &mut Todo) -> Standing {
     if let Some(why) = &node.malformed {
-        return blocked(Reason::NodeMalformed, why.as_str());
+        return blocked(Reason::NodeMalformed, why);
     }
     if !node.ready {
         return blocked(Reason::NodeNotReady, "the Node object is not Ready");
     }
     if let Some(who) = &node.foreign {
-        return blocked(Reason::ForeignMaintenance, who.as_str());
+        return blocked(Reason::ForeignMaintenance, who);
     }
     match &node.agent {
         Agent::Unasked => asking("its agent was not asked yet"),
-        Agent::Unreachable { never: true, why, .. } => blocked(Reason::AgentMissing, why.as_str()),
-        Agent::Unreachable { why, .. } => blocked(Reason::AgentUnreachable, why.as_str()),
-        Agent::Misbehaves { why } => blocked(Reason::AgentMisbehaves, why.as_str()),
+        Agent::Unreachable { never: true, why, .. } => blocked(Reason::AgentMissing, why),
+        Agent::Unreachable { why, .. } => blocked(Reason::AgentUnreachable, why),
+        Agent::Misbehaves { why } => blocked(Reason::AgentMisbehaves, why),
         Agent::Answered(facts) => answered(run, spec, node, facts, todo),
     }
 }
@@ -95,7 +99,7 @@ fn answered<'a>(
     node: &'a Node,
     facts: &'a AgentFacts,
     todo: &mut Todo,
-) -> Standing<'a> {
+) -> Standing {
     let own =
         |verdict: &&Verdict| verdict.update_uid == run.update.uid && verdict.revision == run.record.revision;
     let verdict = facts.verdict.as_ref().filter(own);
@@ -110,14 +114,14 @@ fn answered<'a>(
     }
     if is_on_target(spec, node, facts) {
         let mut standing =
-            Standing::new(NodeClass::Updated, Reason::AlreadyOnTarget, "already ran the target");
+            Standing::new(NodeClass::Updated, Reason::AlreadyOnTarget, Text::fixed("already ran the target"));
         let end = NodeEnd::Updated {
             verified_at: todo.now,
             blackout: None,
             simulated: false,
-            devices: BTreeMap::new(),
+            devices: Devices::default(),
         };
-        standing.end = Some(Cow::Owned(end));
+        standing.end = Some(end);
         return standing;
     }
     if run.record.bad_targets.contains(&spec.digest) {
@@ -125,11 +129,11 @@ fn answered<'a>(
     }
     let Some(verdict) = verdict else { return asking("its gates are being read") };
     if let Some((reason, message)) = &verdict.blocked {
-        let mut standing = blocked(*reason, message.as_str());
+        let mut standing = blocked(*reason, message);
         standing.ask = todo.due(verdict.at.after(ASK_AGAIN));
         return standing;
     }
-    let mut standing = Standing::new(NodeClass::Waiting, Reason::WaitingForTurn, "");
+    let mut standing = Standing::new(NodeClass::Waiting, Reason::WaitingForTurn, Text::default());
     if node.mark.is_some() {
         standing.message = "the mark of an earlier attempt is being removed".into();
     } else if has_stray(facts) {
@@ -146,9 +150,9 @@ pub(crate) fn is_on_target(spec: &Spec, node: &Node, facts: &AgentFacts) -> bool
 }
 
 /// Whether something came between admission and start: what would have kept the node from being admitted.
-pub(crate) fn is_hindered(update_uid: &str, spec: &Spec, node: &Node, facts: &AgentFacts) -> bool {
+pub(crate) fn is_hindered(update_uid: &Text, spec: &Spec, node: &Node, facts: &AgentFacts) -> bool {
     let verdict = facts.verdict.as_ref().is_some_and(|verdict| {
-        verdict.update_uid == update_uid && verdict.revision == spec.revision && verdict.blocked.is_some()
+        verdict.update_uid == *update_uid && verdict.revision == spec.revision && verdict.blocked.is_some()
     });
     let node_hinders = node.malformed.is_some() || !node.ready || node.foreign.is_some();
     node_hinders || verdict || facts.boot_id != node.boot_id
@@ -171,12 +175,12 @@ impl AttemptState {
     }
 }
 
-fn blocked<'a>(reason: Reason, message: impl Into<Cow<'a, str>>) -> Standing<'a> {
-    Standing::new(NodeClass::Blocked, reason, message)
+fn blocked(reason: Reason, message: impl Into<Text>) -> Standing {
+    Standing::new(NodeClass::Blocked, reason, message.into())
 }
 
-fn asking<'a>(message: &'static str) -> Standing<'a> {
-    let mut standing = Standing::new(NodeClass::Waiting, Reason::Preflight, message);
+fn asking(message: &'static str) -> Standing {
+    let mut standing = Standing::new(NodeClass::Waiting, Reason::Preflight, Text::fixed(message));
     standing.ask = true;
     standing
 }

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 use crate::attempt_id;
 use crate::fleet::Fleet;
-use crate::input::{InFlight, Node, NodeEnd, NodeRecord};
+use crate::input::{InFlight, Node, NodeEnd, NodeRecord, Text};
 use crate::output::{Action, Reason};
 use crate::run::{Entry, Run, Standing};
 use crate::todo::Todo;
@@ -22,7 +22,7 @@ use crate::{NodeClass, verbs};
 pub(crate) fn collect<'a>(run: &mut Run<'a>, fleet: &Fleet<'a>, todo: &mut Todo) {
     let mut entries = Vec::new();
     for flight in &run.update.record.in_flight {
-        let current = attempt_id::revision_of(&flight.attempt) == run.record.revision;
+        let current = attempt_id::is_of(&flight.attempt, &run.record.revision);
         let Some(index) = fleet.same(&flight.node, &flight.uid) else {
             count_failure(run, current, Reason::NodeGone);
             continue;
@@ -57,8 +57,8 @@ fn entry<'a>(
     Entry { flight, node, current, recorded, standing, may_start: false, drop: false }
 }
 
-fn in_progress<'a>() -> Standing<'a> {
-    Standing::new(NodeClass::InFlight, Reason::InProgress, "the attempt is under way")
+fn in_progress() -> Standing {
+    Standing::new(NodeClass::InFlight, Reason::InProgress, Text::fixed("the attempt is under way"))
 }
 
 /// The end of this very attempt, if it stands in the node's record.
@@ -88,19 +88,25 @@ fn count_failure(run: &mut Run<'_>, current: bool, reason: Reason) {
 }
 
 /// How a node stands by what its record says of an end.
-pub(crate) fn of_record(record: &NodeRecord) -> Option<Standing<'_>> {
+pub(crate) fn of_record(record: &NodeRecord) -> Option<Standing> {
     let end = record.end.as_ref()?;
     let mut standing = match end {
-        NodeEnd::Updated { .. } if attempt_id::revision_of(&record.attempt) != record.revision => {
-            Standing::new(NodeClass::Updated, Reason::AlreadyOnTarget, "already ran the target")
+        NodeEnd::Updated { .. } if !attempt_id::is_of(&record.attempt, &record.revision) => {
+            Standing::new(NodeClass::Updated, Reason::AlreadyOnTarget, Text::fixed("already ran the target"))
         }
-        NodeEnd::Updated { .. } => {
-            Standing::new(NodeClass::Updated, Reason::Updated, "runs the target and was verified")
+        NodeEnd::Updated { .. } => Standing::new(
+            NodeClass::Updated,
+            Reason::Updated,
+            Text::fixed("runs the target and was verified"),
+        ),
+        NodeEnd::Failed { reason } => {
+            Standing::new(NodeClass::Failed, *reason, Text::fixed(reason.meaning()))
         }
-        NodeEnd::Failed { reason } => Standing::new(NodeClass::Failed, *reason, reason.meaning()),
-        NodeEnd::Aborted { reason } => Standing::new(NodeClass::Waiting, *reason, reason.meaning()),
+        NodeEnd::Aborted { reason } => {
+            Standing::new(NodeClass::Waiting, *reason, Text::fixed(reason.meaning()))
+        }
     };
-    standing.end = Some(alloc::borrow::Cow::Borrowed(end));
+    standing.end = Some(*end);
     standing.aborts = record.aborts;
     Some(standing)
 }
@@ -117,7 +123,7 @@ pub(crate) fn is_counted_failure(run: &Run<'_>, node: &Node) -> bool {
         && matches!(record.end, Some(NodeEnd::Failed { .. }));
     let let_go = run.update.deleting
         || verbs::is_forgiven(run, node)
-        || run.record.skipped.contains(&node.name)
+        || run.record.skipped.contains(node.name.as_str())
         || (node.ready && (run.all_accepted() || verbs::is_aborted(run)));
     failed && !let_go
 }

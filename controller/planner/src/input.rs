@@ -11,6 +11,9 @@ use core::time::Duration;
 pub use liveupdate_node_core::outcome::Outcome;
 pub use liveupdate_node_core::{Continuity, Epoch};
 
+pub use crate::devices::Devices;
+pub use crate::text::Text;
+
 use crate::Time;
 use crate::output::Reason;
 
@@ -53,9 +56,9 @@ pub enum Amount {
 #[derive(Clone, Debug)]
 pub struct Update {
     /// Name of the object.
-    pub name: String,
+    pub name: Text,
     /// UID of the object.
-    pub uid: String,
+    pub uid: Text,
     /// When it was made; the oldest unfinished update wins a node that two want.
     pub created: Time,
     /// Somebody deleted it; it stays until our finalizer is gone.
@@ -83,7 +86,7 @@ pub struct Spec {
     pub digest: String,
     /// Hash of target, devices and acknowledgements. Another one is a new revision: results of the old
     /// one no longer count, attempts in flight end as they are.
-    pub revision: String,
+    pub revision: Text,
     /// Risks that the team takes.
     pub acknowledge: BTreeSet<String>,
     /// See [`Strategy`].
@@ -220,7 +223,7 @@ pub enum VerbKind {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpdateRecord {
     /// The revision that the rest speaks of. Empty: never written.
-    pub revision: String,
+    pub revision: Text,
     /// Attempts in flight (of this or an older revision).
     pub in_flight: Vec<InFlight>,
     /// Failures of the revision; never lowered.
@@ -254,11 +257,11 @@ pub struct Finished {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InFlight {
     /// The node's name.
-    pub node: String,
+    pub node: Text,
     /// UID of the Node object.
     pub uid: String,
     /// The attempt.
-    pub attempt: String,
+    pub attempt: Text,
     /// When it was admitted.
     pub since: Time,
 }
@@ -267,7 +270,7 @@ pub struct InFlight {
 #[derive(Clone, Debug)]
 pub struct Node {
     /// Its name.
-    pub name: String,
+    pub name: Text,
     /// UID of the Node object.
     pub uid: String,
     /// When the object was made.
@@ -281,12 +284,12 @@ pub struct Node {
     /// As the kubelet wrote it.
     pub boot_id: String,
     /// Why the object cannot be used, if so.
-    pub malformed: Option<String>,
+    pub malformed: Option<Text>,
     /// Our taint with its annotation, *as the watch shows it*: seeing it proves that the view of all
     /// nodes is at least as new as our write (invariant 1).
     pub mark: Option<Mark>,
     /// Another actor is at work on it.
-    pub foreign: Option<String>,
+    pub foreign: Option<Text>,
     /// Its `NodeLiveUpdate`.
     pub record: Option<NodeRecord>,
     /// What its agent said. Volatile.
@@ -299,22 +302,22 @@ pub struct Node {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// UID of the update.
-    pub update_uid: String,
+    pub update_uid: Text,
     /// The attempt.
-    pub attempt: String,
+    pub attempt: Text,
 }
 
 /// What a `NodeLiveUpdate` says, if its `nodeUid` is this node's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeRecord {
     /// From `spec`: the attempt that the controller wants.
-    pub claimed_attempt: String,
+    pub claimed_attempt: Text,
     /// From `status`: whose the rest is.
-    pub update_uid: String,
+    pub update_uid: Text,
     /// From `status`: the revision that the rest is about.
-    pub revision: String,
+    pub revision: Text,
     /// From `status`: the last attempt that has an end there.
-    pub attempt: String,
+    pub attempt: Text,
     /// How that attempt, or the node without one, ended.
     pub end: Option<NodeEnd>,
     /// Attempts of this revision that were undone.
@@ -325,7 +328,7 @@ pub struct NodeRecord {
 }
 
 /// How a node ended for a revision.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeEnd {
     /// Runs the target and was verified.
     Updated {
@@ -336,7 +339,7 @@ pub enum NodeEnd {
         /// Nothing was real.
         simulated: bool,
         /// Devices by outcome.
-        devices: BTreeMap<Outcome, u32>,
+        devices: Devices,
     },
     /// Undone before the jump.
     Aborted {
@@ -363,12 +366,12 @@ pub enum Agent {
         /// It has never answered this controller.
         never: bool,
         /// What was tried and what happened.
-        why: String,
+        why: Text,
     },
     /// Answers, but nonsense or as somebody else.
     Misbehaves {
         /// What it did.
-        why: String,
+        why: Text,
     },
     /// Its answer.
     Answered(AgentFacts),
@@ -395,20 +398,20 @@ pub struct AgentFacts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// For which update.
-    pub update_uid: String,
+    pub update_uid: Text,
     /// For which revision.
-    pub revision: String,
+    pub revision: Text,
     /// When.
     pub at: Time,
     /// Nothing is in the way, or what is.
-    pub blocked: Option<(Reason, String)>,
+    pub blocked: Option<(Reason, Text)>,
 }
 
 /// What an agent says of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptFacts {
     /// Which one.
-    pub attempt: String,
+    pub attempt: Text,
     /// How far it is.
     pub state: AttemptState,
 }
@@ -450,7 +453,7 @@ pub enum AttemptState {
         /// Nothing was real.
         simulated: bool,
         /// Devices by outcome.
-        devices: BTreeMap<Outcome, u32>,
+        devices: Devices,
     },
     /// Undone.
     Aborted {

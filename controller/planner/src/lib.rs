@@ -17,12 +17,14 @@ mod attempts;
 mod capacity;
 mod cleanup;
 mod cover;
+mod devices;
 mod eligibility;
 mod endings;
 mod finish;
 mod fleet;
 pub mod input;
 mod members;
+mod node_reports;
 pub mod output;
 mod ownership;
 mod preflight;
@@ -36,6 +38,7 @@ mod selection;
 pub mod simulation;
 mod steps;
 mod stop;
+mod text;
 pub mod time;
 mod todo;
 mod verbs;
@@ -86,6 +89,6 @@ pub fn plan(snapshot: &Snapshot, now: Time) -> Plan {
         .iter()
         .map(|run| (run.update.name.clone(), report_update::of(run, &runs, &fleet, now)))
         .collect();
-    let nodes = report_nodes::all(&runs, &owners, &fleet);
+    let nodes = report_nodes::all(&mut runs, &owners, &fleet);
     Plan { actions: todo.actions, report: Report { updates, nodes }, wake: todo.wake }
 }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use crate::amount::count;
 use crate::eligibility::standing;
 use crate::fleet::Fleet;
-use crate::input::{Agent, Spec};
+use crate::input::{Agent, Spec, Text};
 use crate::output::{NodeClass, Reason};
 use crate::ownership::Owners;
 use crate::run::{Member, Run, Standing, Tally};
@@ -26,9 +26,9 @@ pub(crate) fn collect<'a>(
     let mut members = Vec::with_capacity(wanted.len());
     for node in wanted {
         let standing = if flying.contains(&node) {
-            Standing::new(NodeClass::InFlight, Reason::InProgress, "")
+            Standing::new(NodeClass::InFlight, Reason::InProgress, Text::default())
         } else if owners.of[node] != Some(position) {
-            Standing::new(NodeClass::Waiting, Reason::Conflicted, "an older update has the node")
+            Standing::new(NodeClass::Waiting, Reason::Conflicted, Text::fixed("an older update has the node"))
         } else {
             standing(run, spec, fleet.at(node), todo)
         };

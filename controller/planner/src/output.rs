@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::Time;
-use crate::input::{Mark, NodeEnd, Outcome, UpdateRecord};
+use crate::input::{Devices, Mark, NodeEnd, Text, UpdateRecord};
 
+pub use crate::node_reports::NodeReports;
 pub use crate::reason::Reason;
 
 /// What is to be done now, what is to be written, and when to look again at the latest.
@@ -28,67 +29,67 @@ pub enum Action {
     /// Put our finalizer on the update.
     AddFinalizer {
         /// The update's name.
-        update: String,
+        update: Text,
     },
     /// Take it off.
     RemoveFinalizer {
         /// The update's name.
-        update: String,
+        update: Text,
     },
     /// Write the update's record now, with a precondition on the version that was observed: it admits
     /// or ends attempts, or takes a verb. Nothing that builds on it may be done before it is observed.
     CommitRecord {
         /// The update's name.
-        update: String,
+        update: Text,
     },
     /// Read the gates for this update's target.
     Preflight {
         /// The node.
-        node: String,
+        node: Text,
         /// The update's name.
-        update: String,
+        update: Text,
     },
     /// Put our taint and annotation on the node.
     Mark {
         /// The node.
-        node: String,
+        node: Text,
         /// The update's name (the taint's value).
-        update: String,
+        update: Text,
         /// What the annotation says.
         mark: Mark,
     },
     /// Take them off.
     Unmark {
         /// The node.
-        node: String,
+        node: Text,
         /// What must stand there.
         mark: Mark,
     },
     /// Write the attempt into the `NodeLiveUpdate`'s spec.
     Claim {
         /// The node.
-        node: String,
+        node: Text,
         /// The update's name.
-        update: String,
+        update: Text,
         /// The attempt.
-        attempt: String,
+        attempt: Text,
     },
     /// Stage and run the attempt. Said in every pass until the attempt asks for its permission: whoever
     /// carries it out joins a run that is under way (so does a controller that was started again).
     Run {
         /// The node.
-        node: String,
+        node: Text,
         /// The update's name.
-        update: String,
+        update: Text,
         /// The attempt.
-        attempt: String,
+        attempt: Text,
     },
     /// Answer a receipt with the permission to jump.
     Permit {
         /// The node.
-        node: String,
+        node: Text,
         /// The attempt.
-        attempt: String,
+        attempt: Text,
         /// The receipt.
         receipt: String,
         /// The boot that it is for.
@@ -99,37 +100,37 @@ pub enum Action {
     /// Undo an attempt that is not committed.
     Abort {
         /// The node.
-        node: String,
+        node: Text,
         /// The attempt.
-        attempt: String,
+        attempt: Text,
         /// Why, for people.
         why: String,
     },
     /// Ask what became of the attempt.
     AskOutcome {
         /// The node.
-        node: String,
+        node: Text,
         /// The attempt.
-        attempt: String,
+        attempt: Text,
     },
     /// Look whether the node's Lease was renewed since its return was seen.
     ReadLease {
         /// The node.
-        node: String,
+        node: Text,
     },
     /// Write the end of an attempt into the `NodeLiveUpdate`'s status, as the report says it.
     RecordEnd {
         /// The node.
-        node: String,
+        node: Text,
         /// The attempt.
-        attempt: String,
+        attempt: Text,
     },
     /// Tell the agent that its outcome is on record.
     Confirm {
         /// The node.
-        node: String,
+        node: Text,
         /// The attempt.
-        attempt: String,
+        attempt: Text,
     },
 }
 
@@ -138,9 +139,9 @@ pub enum Action {
 #[must_use = "an unread report is not actionable"]
 pub struct Report {
     /// By name.
-    pub updates: BTreeMap<String, UpdateReport>,
-    /// By name: every node that an update wants, and every node whose agent answers.
-    pub nodes: BTreeMap<String, NodeReport>,
+    pub updates: BTreeMap<Text, UpdateReport>,
+    /// Every node that an update wants, that has an end on record, or whose agent answers.
+    pub nodes: NodeReports,
 }
 
 /// What an update's status shall say.
@@ -157,7 +158,7 @@ pub struct UpdateReport {
     /// What stops new nodes: reason of the condition `Paused`.
     pub paused: Option<Reason>,
     /// Older updates that want the same nodes.
-    pub conflicted_with: Vec<String>,
+    pub conflicted_with: Vec<Text>,
     /// Selected.
     pub total: u32,
     /// Selected, less skipped.
@@ -185,7 +186,7 @@ pub struct UpdateReport {
     /// Any of them is simulated.
     pub simulated: bool,
     /// Devices by outcome.
-    pub devices: BTreeMap<Outcome, u32>,
+    pub devices: Devices,
     /// When the run will be over at the present pace.
     pub estimated_end: Option<Time>,
     /// The run was over before this pass: its nodes may serve other updates by now, so that the counts
@@ -227,19 +228,19 @@ pub struct StepReport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeReport {
     /// The update that wants it, by name.
-    pub update: Option<String>,
+    pub update: Option<Text>,
     /// Its class: what is written at once when it changes.
     pub class: NodeClass,
     /// Why it waits, or how it ended.
     pub reason: Reason,
     /// A sentence about that. Other words alone cause no write.
-    pub message: String,
+    pub message: Text,
     /// The revision that attempt, aborts and end are of; it can be an older one than the update's. Empty
     /// without an update.
-    pub revision: String,
+    pub revision: Text,
     /// The attempt, while there is one; afterwards the last one that ended. None where the node was on the
     /// target without one.
-    pub attempt: Option<String>,
+    pub attempt: Option<Text>,
     /// Attempts undone.
     pub aborts: u32,
     /// How it ended, once it has.

@@ -5,17 +5,15 @@
 //! say [`Reason::WaitingForTurn`] meanwhile, which is true and needs no write for each of thousands of
 //! nodes, least of all in an emergency stop. Their message names the cause where it is written anyway.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::attempt_id;
 use crate::endings;
 use crate::fleet::Fleet;
-use crate::input::{Agent, Node, NodeRecord};
-use crate::output::{NodeClass, NodeReport, Reason};
+use crate::input::{Agent, Node, NodeRecord, Text};
+use crate::output::{NodeClass, NodeReport, NodeReports, Reason};
 use crate::ownership::Owners;
 use crate::run::{Run, Standing};
 
@@ -29,8 +27,9 @@ enum Source {
     Member(usize, usize),
 }
 
-/// The reports of all nodes that an update has, that have an end on record, or whose agents answer.
-pub(crate) fn all(runs: &[Run<'_>], owners: &Owners, fleet: &Fleet<'_>) -> BTreeMap<String, NodeReport> {
+/// The reports of all nodes that an update has, that have an end on record, or whose agents answer. It is
+/// the pass's last word: messages are taken out of the runs.
+pub(crate) fn all(runs: &mut [Run<'_>], owners: &Owners, fleet: &Fleet<'_>) -> NodeReports {
     let mut sources = vec![Source::Nobody; fleet.len()];
     for (position, run) in runs.iter().enumerate() {
         for (index, entry) in run.entries.iter().enumerate() {
@@ -42,37 +41,48 @@ pub(crate) fn all(runs: &[Run<'_>], owners: &Owners, fleet: &Fleet<'_>) -> BTree
             }
         }
     }
-    let turns: Vec<String> = runs.iter().map(turn_message).collect();
-    let report = |index: usize, node: &Node| match sources[index] {
-        Source::Entry(run, entry) => {
-            let entry = &runs[run].entries[entry];
-            let mut report = of_standing(&runs[run], node, &entry.standing);
-            report.revision = attempt_id::revision_of(&entry.flight.attempt).to_string();
-            report.attempt = Some(entry.flight.attempt.clone());
-            Some(report)
-        }
-        Source::Member(run, member) => {
-            let mut report = of_standing(&runs[run], node, &runs[run].members[member].standing);
-            if report.message.is_empty() {
-                report.message.clone_from(&turns[run]);
+    let turns: Vec<Text> = runs.iter().map(turn_message).collect();
+    let mut reports = NodeReports::new(fleet.len());
+    for (index, node) in fleet.iter() {
+        let report = match sources[index] {
+            Source::Entry(run, entry) => {
+                let message = core::mem::take(&mut runs[run].entries[entry].standing.message);
+                let run = &runs[run];
+                let entry = &run.entries[entry];
+                let attempt = &entry.flight.attempt;
+                let revision = match attempt_id::revision_of(attempt) {
+                    revision if run.record.revision == *revision => run.record.revision.clone(),
+                    older => Text::copy(older),
+                };
+                let report = of_standing(run, node, &entry.standing, message);
+                Some(NodeReport { revision, attempt: Some(attempt.clone()), ..report })
             }
-            Some(report)
+            Source::Member(run, member) => {
+                let mut message = core::mem::take(&mut runs[run].members[member].standing.message);
+                if message.is_empty() {
+                    message.clone_from(&turns[run]);
+                }
+                Some(of_standing(&runs[run], node, &runs[run].members[member].standing, message))
+            }
+            Source::Nobody => unowned(runs, owners.of[index], node),
+        };
+        if let Some(report) = report {
+            reports.push(fleet.position(index), node.name.clone(), report);
         }
-        Source::Nobody => unowned(runs, owners.of[index], node),
-    };
-    fleet.iter().filter_map(|(index, node)| Some((node.name.clone(), report(index, node)?))).collect()
+    }
+    reports
 }
 
-fn of_standing(run: &Run<'_>, node: &Node, standing: &Standing<'_>) -> NodeReport {
+fn of_standing(run: &Run<'_>, node: &Node, standing: &Standing, message: Text) -> NodeReport {
     NodeReport {
         update: Some(run.update.name.clone()),
         class: standing.class,
         reason: standing.reason,
-        message: standing.message.to_string(),
+        message,
         revision: run.record.revision.clone(),
         attempt: last_attempt(node).filter(|_| standing.reason != Reason::AlreadyOnTarget),
         aborts: standing.aborts,
-        end: standing.end.as_deref().cloned(),
+        end: standing.end,
     }
 }
 
@@ -87,24 +97,24 @@ fn unowned(runs: &[Run<'_>], owner: Option<usize>, node: &Node) -> Option<NodeRe
             update: update_of(runs, record).map(|run| run.update.name.clone()),
             class: standing.class,
             reason: standing.reason,
-            message: standing.message.into_owned(),
+            message: standing.message,
             revision: record.revision.clone(),
             attempt: last_attempt(node),
             aborts: record.aborts,
-            end: record.end.clone(),
+            end: record.end,
         });
     }
     if let Some(owner) = owner {
-        let message = "its last attempt is being closed";
-        let standing = Standing::new(NodeClass::Waiting, Reason::Conflicted, message);
-        return Some(of_standing(&runs[owner], node, &standing));
+        let message = Text::fixed("its last attempt is being closed");
+        let standing = Standing::new(NodeClass::Waiting, Reason::Conflicted, Text::default());
+        return Some(of_standing(&runs[owner], node, &standing, message));
     }
     matches!(node.agent, Agent::Answered(_)).then(|| NodeReport {
         update: None,
         class: NodeClass::Idle,
         reason: Reason::Idle,
-        message: Reason::Idle.meaning().to_string(),
-        revision: String::new(),
+        message: Text::fixed(Reason::Idle.meaning()),
+        revision: Text::default(),
         attempt: last_attempt(node),
         aborts: 0,
         end: None,
@@ -112,10 +122,10 @@ fn unowned(runs: &[Run<'_>], owner: Option<usize>, node: &Node) -> Option<NodeRe
 }
 
 /// What the node's record says of a run that is over.
-fn past<'n>(runs: &[Run<'_>], record: &'n NodeRecord) -> Option<Standing<'n>> {
+fn past(runs: &[Run<'_>], record: &NodeRecord) -> Option<Standing> {
     match record.skipped {
         Some(reason) if update_of(runs, record).is_some_and(|run| run.was_finished) => {
-            Some(Standing::new(NodeClass::Skipped, reason, reason.meaning()))
+            Some(Standing::new(NodeClass::Skipped, reason, Text::fixed(reason.meaning())))
         }
         _ => endings::of_record(record).filter(|standing| standing.class != NodeClass::Waiting),
     }
@@ -125,15 +135,15 @@ fn update_of<'r, 'a>(runs: &'r [Run<'a>], record: &NodeRecord) -> Option<&'r Run
     runs.iter().find(|run| run.update.uid == record.update_uid)
 }
 
-fn last_attempt(node: &Node) -> Option<String> {
+fn last_attempt(node: &Node) -> Option<Text> {
     node.record.as_ref().map(|record| record.attempt.clone()).filter(|attempt| !attempt.is_empty())
 }
 
 /// Why nodes that could start do not.
-fn turn_message(run: &Run<'_>) -> String {
+fn turn_message(run: &Run<'_>) -> Text {
     match run.stop {
-        Some(stop) => format!("the run stands: {}", stop.reason.meaning()),
-        None if run.progress.open > 0 => "all slots are taken".to_string(),
-        None => format!("its step is not open yet; the run is at \"{}\"", run.progress.name),
+        Some(stop) => format!("the run stands: {}", stop.reason.meaning()).into(),
+        None if run.progress.open > 0 => Text::fixed("all slots are taken"),
+        None => format!("its step is not open yet; the run is at \"{}\"", run.progress.name).into(),
     }
 }

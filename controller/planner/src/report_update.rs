@@ -1,6 +1,5 @@
 //! What an update's status shall say, with sentences for people.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -198,22 +197,15 @@ fn finished_message(run: &Run<'_>, fleet: &Fleet<'_>, reason: Reason) -> String 
 
 /// Blackouts and devices of the nodes that are updated.
 fn outcomes(run: &Run<'_>, report: &mut UpdateReport) {
-    let mut devices = BTreeMap::new();
     let members = run.members.iter().map(|member| &member.standing);
     let entries = run.entries.iter().filter(|entry| entry.recorded).map(|entry| &entry.standing);
     for standing in members.chain(entries) {
-        let Some(NodeEnd::Updated { blackout, simulated, devices: of_node, .. }) = standing.end.as_deref()
-        else {
-            continue;
-        };
-        report.blackouts.extend(*blackout);
-        report.simulated |= *simulated;
-        for (outcome, number) in of_node {
-            *devices.entry(*outcome).or_insert(0) += number;
-        }
+        let Some(NodeEnd::Updated { blackout, simulated, devices, .. }) = standing.end else { continue };
+        report.blackouts.extend(blackout);
+        report.simulated |= simulated;
+        devices.iter().for_each(|(outcome, number)| report.devices.add(outcome, number));
     }
     report.blackouts.sort_unstable();
-    report.devices = devices;
 }
 
 /// By the mean time between verified nodes so far, and the bakes that are still to come.
@@ -224,8 +216,8 @@ fn estimate(run: &Run<'_>, now: Time) -> Option<Time> {
     let members = run.members.iter().map(|member| &member.standing);
     let entries = run.entries.iter().filter(|e| e.current && e.recorded).map(|entry| &entry.standing);
     let ours = members.chain(entries).filter(|standing| standing.reason == Reason::Updated);
-    let times = ours.filter_map(|standing| match standing.end.as_deref() {
-        Some(NodeEnd::Updated { verified_at, .. }) => Some(*verified_at),
+    let times = ours.filter_map(|standing| match standing.end {
+        Some(NodeEnd::Updated { verified_at, .. }) => Some(verified_at),
         _ => None,
     });
     let (first, last, number) = times.fold((None, None, 0u32), |(first, last, number), at| {

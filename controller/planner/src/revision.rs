@@ -15,6 +15,8 @@ pub(crate) fn current(record: &UpdateRecord, spec: Option<&Spec>) -> UpdateRecor
             bad_targets: record.bad_targets.clone(),
             ..UpdateRecord::default()
         },
-        _ => record.clone(),
+        // The very text that verdicts were asked with: comparing that reads no letters.
+        Some(spec) => UpdateRecord { revision: spec.revision.clone(), ..record.clone() },
+        None => record.clone(),
     }
 }

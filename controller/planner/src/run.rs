@@ -1,12 +1,11 @@
 //! One update while a pass works on it.
 
-use alloc::borrow::Cow;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::input::{InFlight, NodeEnd, OnBlocked, Policy, Spec, Update, UpdateRecord};
+use crate::input::{InFlight, NodeEnd, OnBlocked, Policy, Spec, Text, Update, UpdateRecord};
 use crate::output::{Bound, NodeClass, Reason};
 use crate::revision;
 use crate::steps::Progress;
@@ -23,7 +22,7 @@ pub(crate) struct Run<'a> {
     pub(crate) was_finished: bool,
     pub(crate) not_accepted: Option<(Reason, String)>,
     /// The nodes that it wants, in plan order; none unless it is active.
-    pub(crate) members: Vec<Member<'a>>,
+    pub(crate) members: Vec<Member>,
     /// Its attempts in flight, without those that leave in this pass.
     pub(crate) entries: Vec<Entry<'a>>,
     /// Runs that have nodes which this one wants.
@@ -37,28 +36,28 @@ pub(crate) struct Run<'a> {
 }
 
 /// A node that an update wants.
-pub(crate) struct Member<'a> {
+pub(crate) struct Member {
     /// Its position in the fleet.
     pub(crate) node: usize,
-    pub(crate) standing: Standing<'a>,
+    pub(crate) standing: Standing,
 }
 
 /// How a node stands towards the update that wants it.
-pub(crate) struct Standing<'a> {
+pub(crate) struct Standing {
     pub(crate) class: NodeClass,
     pub(crate) reason: Reason,
-    pub(crate) message: Cow<'a, str>,
+    pub(crate) message: Text,
     /// Nothing but its turn is missing.
     pub(crate) startable: bool,
     /// Ask for its verdict.
     pub(crate) ask: bool,
-    pub(crate) end: Option<Cow<'a, NodeEnd>>,
+    pub(crate) end: Option<NodeEnd>,
     pub(crate) aborts: u32,
 }
 
-impl<'a> Standing<'a> {
-    pub(crate) fn new(class: NodeClass, reason: Reason, message: impl Into<Cow<'a, str>>) -> Self {
-        Self { class, reason, message: message.into(), startable: false, ask: false, end: None, aborts: 0 }
+impl Standing {
+    pub(crate) fn new(class: NodeClass, reason: Reason, message: Text) -> Self {
+        Self { class, reason, message, startable: false, ask: false, end: None, aborts: 0 }
     }
 }
 
@@ -71,7 +70,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) current: bool,
     /// Its end stands in the node's record; the mark is still to be removed.
     pub(crate) recorded: bool,
-    pub(crate) standing: Standing<'a>,
+    pub(crate) standing: Standing,
     /// It was not run yet, as far as its agent knows, and could be now.
     pub(crate) may_start: bool,
     /// It shall leave although nothing was run.
@@ -175,7 +174,7 @@ fn not_accepted(update: &Update, policy: &Policy) -> Option<(Reason, String)> {
         let message = format!("two steps are named \"{}\": give each its own name", step.name);
         return Some((Reason::SpecInvalid, message));
     }
-    let empty = [("revision", &spec.revision), ("target.release", &spec.release)]
+    let empty = [("revision", spec.revision.as_str()), ("target.release", spec.release.as_str())]
         .into_iter()
         .find(|(_, value)| value.is_empty());
     empty.map(|(what, _)| (Reason::SpecInvalid, format!("{what} is empty")))

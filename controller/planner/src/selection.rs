@@ -36,12 +36,16 @@ pub(crate) fn select(update: &Update, spec: &Spec, fleet: &Fleet<'_>) -> Vec<usi
         fleet.iter().filter(|(_, node)| wants(update, spec, node)).map(|(index, _)| index).collect();
     let keys = &spec.strategy.order;
     if !keys.is_empty() {
-        selected.sort_by_cached_key(|&index| {
-            let labels = &fleet.at(index).labels;
-            keys.iter()
-                .map(|key| labels.get(key).map_or((true, ""), |value| (false, value.as_str())))
-                .collect::<Vec<_>>()
-        });
+        // All values looked up once and beside one another.
+        let value = |(index, key): (usize, &String)| {
+            fleet.at(index).labels.get(key).map_or((true, ""), |value| (false, value.as_str()))
+        };
+        let values: Vec<(bool, &str)> =
+            selected.iter().flat_map(|&index| keys.iter().map(move |key| (index, key))).map(value).collect();
+        let of = |place: usize| &values[place * keys.len()..(place + 1) * keys.len()];
+        let mut places: Vec<usize> = (0..selected.len()).collect();
+        places.sort_by(|&a, &b| of(a).cmp(of(b)));
+        selected = places.into_iter().map(|place| selected[place]).collect();
     }
     selected
 }

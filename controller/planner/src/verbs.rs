@@ -92,7 +92,7 @@ fn forgiven(run: &Run<'_>, node: &str, attempt: &str) -> Verb {
     Verb {
         kind: VerbKind::Retry,
         argument: format!("{node}/{attempt}"),
-        revision: run.record.revision.clone(),
+        revision: run.record.revision.as_str().into(),
         again: 0,
     }
 }

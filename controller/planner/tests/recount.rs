@@ -7,7 +7,7 @@ use std::time::Duration;
 use liveupdate_planner::simulation::{Behaviour, World};
 use liveupdate_planner::{
     Action, Agent, Amount, AttemptFacts, AttemptState, OnBlocked, OnFailure, Plan, Policy, Selector, Spec,
-    Step, Strategy, Time, Update, UpdateRecord, Verb, VerbKind,
+    Step, Strategy, Text, Time, Update, UpdateRecord, Verb, VerbKind,
 };
 
 /// Four nodes, two at a time, carried to the pass in which both marks are seen and `Run` comes next.
@@ -133,7 +133,7 @@ fn a_flood_of_verbs_neither_outgrows_the_status_nor_keeps_abort_out() {
 }
 
 /// Puts `n1` to where its agent has a receipt and asks for the permission.
-fn asks(world: &mut World) -> String {
+fn asks(world: &mut World) -> Text {
     let attempt = world.snapshot.updates[0].record.in_flight[0].attempt.clone();
     let node = world.node("n1").expect("it joined").0;
     let state = AttemptState::AsksPermission { receipt: "receipt".into(), boot_id: node.boot_id.clone() };

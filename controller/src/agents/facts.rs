@@ -1,12 +1,12 @@
 //! What an agent said, in the planner's words and in those of a node's status.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
 use liveupdate_crds::Continuity;
 use liveupdate_crds::node::{DeviceStatus, GateStatus};
-use liveupdate_planner::{AttemptState, Outcome, Proof, Reason, Time};
+use liveupdate_planner::{AttemptState, Devices, Outcome, Proof, Reason, Time};
 use liveupdate_proto::common::v1::{self as common, AttemptReport, Gate, GateResult, NodeState};
 use liveupdate_proto::node::v1::{Device, DeviceVerdict, Fate, Voice};
 
@@ -258,10 +258,9 @@ pub fn attempt_state(report: &AttemptReport, permitted: bool, seen: Time) -> Res
             AttemptState::Reclaiming { since: seen, proof: proof()? }
         }
         NodeState::Verifying | NodeState::Persisting | NodeState::Updated => {
-            let mut devices = BTreeMap::new();
+            let mut devices = Devices::default();
             for device in &report.devices {
-                let word = outcome(device.outcome()).ok_or("a device has no outcome")?;
-                *devices.entry(word).or_insert(0) += 1;
+                devices.add(outcome(device.outcome()).ok_or("a device has no outcome")?, 1);
             }
             let blackout = report.blackout.as_ref();
             AttemptState::Returned {

@@ -117,7 +117,7 @@ pub fn status(context: Context<'_>, report: &NodeReport) -> NodeLiveUpdateStatus
         message: crate::agents::check::cut(&report.message, 1024).to_owned(),
         update: context.update.cloned(),
         update_name: context.update.map(|update| update.name.clone()).unwrap_or_default(),
-        revision: report.revision.clone(),
+        revision: report.revision.to_string(),
         attempt: attempt.to_owned(),
         claimed_attempt: context.claimed.to_owned(),
         aborts: int(report.aborts),

@@ -93,7 +93,7 @@ fn invariant_6_every_end_comes_back_as_it_was_written() {
                 verified_at: Time(9_000),
                 blackout: Some(Duration::from_millis(700)),
                 simulated: true,
-                devices: BTreeMap::from([(Outcome::Paused, 1)]),
+                devices: [(Outcome::Paused, 1)].into_iter().collect(),
             },
         ),
         (NodeClass::Waiting, NodeEnd::Aborted { reason: Reason::GateNotPassed }),
@@ -144,7 +144,7 @@ fn what_a_person_reads_of_an_updated_node() {
         verified_at: Time(9_000),
         blackout: Some(Duration::from_millis(700)),
         simulated: true,
-        devices: BTreeMap::from([(Outcome::Paused, 1)]),
+        devices: [(Outcome::Paused, 1)].into_iter().collect(),
     };
     let status = write(&report(NodeClass::Updated, Reason::Updated, Some(end)), Some("7f3c9a21-ua-1"));
     insta::assert_snapshot!(serde_json::to_string_pretty(&status).unwrap());

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use liveupdate_crds::conditions::{self, LiveUpdateCondition};
 use liveupdate_crds::{LiveUpdateStatus, verbs};
-use liveupdate_planner::{Finished, InFlight, NodeEnd, NodeRecord, Reason, Time, UpdateRecord};
+use liveupdate_planner::{
+    Devices, Finished, InFlight, NodeEnd, NodeRecord, Reason, Text, Time, UpdateRecord,
+};
 
 use crate::agents::facts;
 use crate::cluster::NodeUpdateObject;
@@ -17,14 +19,14 @@ use super::time;
 pub fn update(status: &LiveUpdateStatus) -> UpdateRecord {
     let count = |number: i32| u32::try_from(number).unwrap_or(0);
     UpdateRecord {
-        revision: status.revision.clone(),
+        revision: Text::copy(&status.revision),
         in_flight: status
             .in_flight
             .iter()
             .map(|entry| InFlight {
-                node: entry.node.clone(),
+                node: Text::copy(&entry.node),
                 uid: entry.uid.clone(),
-                attempt: entry.attempt.clone(),
+                attempt: Text::copy(&entry.attempt),
                 since: time(&entry.since),
             })
             .collect(),
@@ -56,10 +58,10 @@ pub fn node(object: &NodeUpdateObject, node_uid: &str) -> Option<NodeRecord> {
         return None;
     }
     Some(NodeRecord {
-        claimed_attempt: object.claimed_attempt.clone(),
-        update_uid: status.update_uid.clone(),
-        revision: status.revision.clone(),
-        attempt: status.attempt.clone(),
+        claimed_attempt: Text::copy(&object.claimed_attempt),
+        update_uid: Text::copy(&status.update_uid),
+        revision: Text::copy(&status.revision),
+        attempt: Text::copy(&status.attempt),
         end: end(object),
         aborts: status.aborts,
         skipped: (status.state == SKIPPED).then(|| facts::reason(&status.reason).unwrap_or(Reason::Skipped)),
@@ -89,6 +91,6 @@ fn end(object: &NodeUpdateObject) -> Option<NodeEnd> {
     }
 }
 
-fn outcomes(words: &BTreeMap<String, u32>) -> BTreeMap<liveupdate_planner::Outcome, u32> {
+fn outcomes(words: &BTreeMap<String, u32>) -> Devices {
     words.iter().filter_map(|(word, count)| Some((facts::outcome_of(word)?, *count))).collect()
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use liveupdate_crds::conditions::{self, LiveUpdateCondition, Saying};
 use liveupdate_crds::update as api;
 use liveupdate_crds::{LiveUpdateStatus, verbs};
-use liveupdate_planner::{Bound, Epoch, NodeClass, NodeReport, Reason, Time, UpdateRecord, UpdateReport};
+use liveupdate_planner::{
+    Bound, Epoch, NodeClass, NodeReport, Reason, Text, Time, UpdateRecord, UpdateReport,
+};
 
 use super::{int, wire_epoch, wire_time};
 use crate::agents::facts::outcome_word;
@@ -36,7 +38,7 @@ pub struct Context<'a> {
 pub fn status<'a>(
     context: Context<'_>,
     report: &UpdateReport,
-    nodes: impl Iterator<Item = (&'a String, &'a NodeReport)>,
+    nodes: impl Iterator<Item = (&'a Text, &'a NodeReport)>,
 ) -> LiveUpdateStatus {
     let before = context.object.status.as_ref().ok();
     let mut status = LiveUpdateStatus {
@@ -106,14 +108,14 @@ fn summary(context: Context<'_>, report: &UpdateReport) -> String {
 
 /// Writes the durable part; [`super::record::update`] reads it back.
 fn record(status: &mut LiveUpdateStatus, record: &UpdateRecord, object: &UpdateObject) {
-    status.revision.clone_from(&record.revision);
+    status.revision = record.revision.to_string();
     status.in_flight = record
         .in_flight
         .iter()
         .map(|entry| api::InFlight {
-            node: entry.node.clone(),
+            node: entry.node.to_string(),
             uid: entry.uid.clone(),
-            attempt: entry.attempt.clone(),
+            attempt: entry.attempt.to_string(),
             since: wire_time(entry.since),
         })
         .collect();
@@ -142,7 +144,7 @@ fn echoes(record: &UpdateRecord, object: &UpdateObject) -> Vec<String> {
 fn numbers<'a>(
     status: &mut LiveUpdateStatus,
     report: &UpdateReport,
-    nodes: impl Iterator<Item = (&'a String, &'a NodeReport)>,
+    nodes: impl Iterator<Item = (&'a Text, &'a NodeReport)>,
 ) {
     status.counts = api::Counts {
         total: int(report.total),
@@ -176,8 +178,8 @@ fn numbers<'a>(
     let words = report.devices.iter();
     status.devices = words
         .map(|(outcome, count)| api::OutcomeCount {
-            outcome: outcome_word(*outcome).to_owned(),
-            count: int(*count),
+            outcome: outcome_word(outcome).to_owned(),
+            count: int(count),
         })
         .collect();
     status.blackout = blackout(&report.blackouts, report.simulated);
@@ -185,7 +187,7 @@ fn numbers<'a>(
     // Admitted in this very pass: in flight from here on, though the report still has them waiting.
     let admitted: BTreeSet<&str> = report.record.in_flight.iter().map(|entry| entry.node.as_str()).collect();
     let mut no_more = 0;
-    let waits_still = |(name, node): &(&String, &NodeReport)| {
+    let waits_still = |(name, node): &(&Text, &NodeReport)| {
         let taken = node.class == NodeClass::Waiting && admitted.contains(name.as_str());
         no_more += i32::from(taken);
         !taken
@@ -194,7 +196,7 @@ fn numbers<'a>(
     status.counts.waiting = (status.counts.waiting - no_more).max(0);
 }
 
-fn groups<'a>(status: &mut LiveUpdateStatus, nodes: impl Iterator<Item = (&'a String, &'a NodeReport)>) {
+fn groups<'a>(status: &mut LiveUpdateStatus, nodes: impl Iterator<Item = (&'a Text, &'a NodeReport)>) {
     let mut waiting: BTreeMap<&str, api::WaitingGroup> = BTreeMap::new();
     for (name, node) in nodes {
         match node.class {
@@ -204,18 +206,18 @@ fn groups<'a>(status: &mut LiveUpdateStatus, nodes: impl Iterator<Item = (&'a St
                     reason: reason.to_owned(),
                     count: 0,
                     nodes: Vec::new(),
-                    message: node.message.clone(),
+                    message: node.message.to_string(),
                 });
                 group.count += 1;
                 if group.nodes.len() < NAMES {
-                    group.nodes.push(name.clone());
+                    group.nodes.push(name.to_string());
                 }
             }
             NodeClass::Failed if status.failing.len() < NAMES => {
                 status.failing.push(api::FailingNode {
-                    node: name.clone(),
+                    node: name.to_string(),
                     reason: node.reason.as_str().to_owned(),
-                    message: node.message.clone(),
+                    message: node.message.to_string(),
                 });
             }
             NodeClass::Idle

@@ -49,7 +49,7 @@ fn full_record() -> UpdateRecord {
     }
 }
 
-fn write(report: &UpdateReport, nodes: &BTreeMap<String, NodeReport>) -> LiveUpdateStatus {
+fn write(report: &UpdateReport, nodes: &BTreeMap<Text, NodeReport>) -> LiveUpdateStatus {
     let context = Context { object: &object(), epoch: &epoch(), now: Time(20_000), problems: &[] };
     status(context, report, nodes.iter())
 }
@@ -59,7 +59,7 @@ fn node(class: NodeClass, reason: Reason) -> NodeReport {
         update: Some("kernel".into()),
         class,
         reason,
-        message: format!("because of {reason}"),
+        message: format!("because of {reason}").into(),
         revision: "7f3c9a21".into(),
         attempt: None,
         aborts: 0,
@@ -85,7 +85,7 @@ fn an_empty_status_is_an_empty_record() {
 fn invariant_10_waiting_nodes_are_grouped_by_what_they_wait_on() {
     let mut nodes = BTreeMap::new();
     for i in 0..15 {
-        nodes.insert(format!("node-{i:02}"), node(NodeClass::Waiting, Reason::WaitingForTurn));
+        nodes.insert(format!("node-{i:02}").into(), node(NodeClass::Waiting, Reason::WaitingForTurn));
     }
     nodes.insert("x".into(), node(NodeClass::Blocked, Reason::GateNotPassed));
     nodes.insert("y".into(), node(NodeClass::Failed, Reason::WrongKernel));
@@ -156,7 +156,7 @@ fn a_node_that_was_just_admitted_is_in_flight_and_waits_no_more() {
     let record = UpdateRecord { in_flight: full_record().in_flight, ..UpdateRecord::default() };
     let report = UpdateReport { record, total: 2, waiting: 2, ..UpdateReport::default() };
     let waiting = || node(NodeClass::Waiting, Reason::WaitingForTurn);
-    let nodes = BTreeMap::from([("a".to_owned(), waiting()), ("b".to_owned(), waiting())]);
+    let nodes = BTreeMap::from([("a".into(), waiting()), ("b".into(), waiting())]);
     let status = write(&report, &nodes);
     assert_eq!((status.counts.in_flight, status.counts.waiting), (1, 1));
     assert_eq!(status.waiting[0].nodes, ["b"]);
@@ -210,7 +210,7 @@ fn what_a_person_reads_of_a_running_update() {
         ..UpdateReport::default()
     };
     let mut nodes = BTreeMap::new();
-    nodes.insert("b".to_owned(), node(NodeClass::Waiting, Reason::WaitingForTurn));
+    nodes.insert("b".into(), node(NodeClass::Waiting, Reason::WaitingForTurn));
     let text = serde_json::to_string_pretty(&write(&report, &nodes)).unwrap();
     insta::assert_snapshot!(text);
 }

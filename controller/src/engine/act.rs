@@ -37,7 +37,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             .actions
             .iter()
             .filter_map(|action| match action {
-                Action::CommitRecord { update } => Some(update.clone()),
+                Action::CommitRecord { update } => Some(update.to_string()),
                 _ => None,
             })
             .chain(self.world.updates().map(|side| side.object.name.clone()))
@@ -49,14 +49,14 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
                 Action::RemoveFinalizer { update } => self.finalizer(update, false),
                 Action::CommitRecord { update } => self.commit(update, &plan.report, now),
                 Action::Preflight { node, update } => self.preflight(node, update),
-                Action::Mark { node, update, mark } if !pending.contains(update) => {
-                    self.mark(node, Some((update.clone(), mark.clone())));
+                Action::Mark { node, update, mark } if !pending.contains(update.as_str()) => {
+                    self.mark(node, Some((update.to_string(), mark.clone())));
                 }
                 Action::Unmark { node, .. } => self.mark(node, None),
-                Action::Claim { node, update, attempt } if !pending.contains(update) => {
+                Action::Claim { node, update, attempt } if !pending.contains(update.as_str()) => {
                     self.claim(node, update, attempt, &plan.report);
                 }
-                Action::Run { node, update, attempt } if !pending.contains(update) => {
+                Action::Run { node, update, attempt } if !pending.contains(update.as_str()) => {
                     self.run(node, update, attempt);
                 }
                 Action::Mark { .. } | Action::Claim { .. } | Action::Run { .. } => {}
@@ -113,8 +113,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         let (target, limit) = (spec.target.clone(), spec.preflight);
         let demands = convert::spec::demands(spec, &self.world.snapshot.policy);
         let Some(about) = self.about(node, Some(update), "") else { return };
-        let asked =
-            crate::world::Asked { update_uid: about.update_uid.clone(), revision: about.revision.clone() };
+        let Some(asked) = self.world.asked(update) else { return };
         let calls = self.calls.clone();
         self.work.begin(key, async move {
             let result = calls.preflight(&about, target, demands, limit).await;
@@ -129,7 +128,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             return;
         }
         let change = NodeChange {
-            name: found.name.clone(),
+            name: found.name.to_string(),
             version: side.version.clone(),
             taints: side.taints.clone(),
             has_annotations: side.has_annotations,
@@ -324,7 +323,8 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
     /// What a call to a node's agent is about. Without the update's name it is the one that has the attempt.
     pub(super) fn about(&self, node: &str, update: Option<&str>, attempt: &str) -> Option<About> {
         let (found, side) = self.world.node(node)?;
-        let peer = Peer { node: found.name.clone(), uid: found.uid.clone(), address: side.address.clone()? };
+        let peer =
+            Peer { node: found.name.to_string(), uid: found.uid.clone(), address: side.address.clone()? };
         let owner = update.and_then(|name| self.world.update(name)).or_else(|| {
             let flight = |u: &&crate::world::UpdateSide| {
                 u.object.status.as_ref().is_ok_and(|s| s.in_flight.iter().any(|e| e.attempt == attempt))
@@ -338,7 +338,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         let revision = match (owner, attempt.is_empty()) {
             (_, false) => convert::node_status::revision_of(attempt).to_owned(),
             (Some(side), true) => {
-                side.spec.as_ref().map(|spec| spec.planner.revision.clone()).unwrap_or_default()
+                side.spec.as_ref().map(|spec| spec.planner.revision.to_string()).unwrap_or_default()
             }
             (None, true) => String::new(),
         };

@@ -17,7 +17,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
     /// An attempt at a node begins.
     pub(super) fn started(node: &Node, update: &str, attempt: &str) -> Note {
         Note {
-            about: About::Node { name: node.name.clone(), uid: node.uid.clone() },
+            about: About::Node { name: node.name.to_string(), uid: node.uid.clone() },
             reason: "UpdateStarted".to_owned(),
             message: format!("LiveUpdate {update} begins attempt {attempt}"),
             warning: false,
@@ -34,7 +34,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             _ => return None,
         };
         Some(Note {
-            about: About::Node { name: node.name.clone(), uid: node.uid.clone() },
+            about: About::Node { name: node.name.to_string(), uid: node.uid.clone() },
             reason: report.reason.as_str().to_owned(),
             message: format!("LiveUpdate {update}: {}", report.message),
             warning: bad,

@@ -61,8 +61,8 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             .collect();
         let (mut writes, mut makes, mut next) = (Vec::new(), Vec::new(), None::<Duration>);
         let mut classes = Vec::new();
-        for (node, side) in self.world.nodes() {
-            let Some(wanted) = report.nodes.get(&node.name) else { continue };
+        for (position, (node, side)) in self.world.nodes().enumerate() {
+            let Some(wanted) = report.nodes.beside(position, &node.name) else { continue };
             let seen = (wanted.class, wanted.reason);
             let since = match side.class {
                 Some((class, reason, since)) if (class, reason) == seen => since,
@@ -104,7 +104,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             }
         }
         for (name, uid, left) in makes.into_iter().take(PER_PASS) {
-            self.make(name, uid, left);
+            self.make(name.to_string(), uid, left);
         }
         for name in writes.into_iter().take(PER_PASS) {
             if self.work.room(Kind::NodeUpdate) == 0 {
@@ -186,15 +186,15 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
     /// Writes the statuses of updates that say something new, each at most once a second.
     pub(super) fn write_update_statuses(&mut self, report: &Report, now: Duration) {
         for name in report.updates.keys() {
-            match self.statuses.get(name).map(|last| *last + STATUS).filter(|at| *at > now) {
+            match self.statuses.get(name.as_str()).map(|last| *last + STATUS).filter(|at| *at > now) {
                 Some(at) => self.wake_at(at),
                 None => {
                     self.write_update(name, report, now, false);
                 }
             }
         }
-        self.statuses.retain(|name, _| report.updates.contains_key(name));
-        self.records.retain(|name, _| report.updates.contains_key(name));
+        self.statuses.retain(|name, _| report.updates.contains_key(name.as_str()));
+        self.records.retain(|name, _| report.updates.contains_key(name.as_str()));
     }
 
     /// Writes an update's status if it says something new, or always. True when a write began.
@@ -323,7 +323,7 @@ mod tests {
                 update: Some("kernel".into()),
                 class,
                 reason: Reason::InProgress,
-                message: String::new(),
+                message: "".into(),
                 revision: "r".into(),
                 attempt: Some("r-u-1".into()),
                 aborts: 0,

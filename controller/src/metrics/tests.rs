@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
-use liveupdate_planner::{NodeReport, Reason, Time};
+use liveupdate_planner::{Devices, NodeReport, Reason, Time};
 
 use super::*;
 
@@ -16,21 +16,21 @@ fn busy() -> Metrics {
         update: Some("kernel".into()),
         class: NodeClass::InFlight,
         reason: Reason::Verifying,
-        message: String::new(),
+        message: "".into(),
         revision: "r".into(),
         attempt: Some("r-u-1".into()),
         aborts: 0,
         end: None,
     };
-    let before = Report { nodes: [("n1".into(), node.clone())].into(), ..Report::default() };
+    let before = Report { nodes: [("n1", node.clone())].into_iter().collect(), ..Report::default() };
     let end = NodeEnd::Updated {
         verified_at: Time(0),
         blackout: Some(Duration::from_millis(700)),
         simulated: true,
-        devices: BTreeMap::new(),
+        devices: Devices::default(),
     };
     let node = NodeReport { class: NodeClass::Updated, reason: Reason::Updated, end: Some(end), ..node };
-    let report = Report { nodes: [("n1".into(), node)].into(), ..Report::default() };
+    let report = Report { nodes: [("n1", node)].into_iter().collect(), ..Report::default() };
     metrics.passed(&report, &before, Duration::from_millis(1), Duration::from_millis(3));
     metrics
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use liveupdate_planner::{Agent, AgentFacts, AttemptFacts, AttemptState, Node, Reason, Time, Verdict};
+use liveupdate_planner::{Agent, AgentFacts, AttemptFacts, AttemptState, Node, Reason, Text, Time, Verdict};
 use liveupdate_proto::common::v1::{AttemptReport, NodeState};
 use liveupdate_proto::node::v1::{InspectReply, OutcomeReply, PreflightReply, Receipt};
 
@@ -14,12 +14,19 @@ use crate::agents::{AgentError, check, facts};
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// UID of the update.
-    pub update_uid: String,
+    pub update_uid: Text,
     /// Its revision.
-    pub revision: String,
+    pub revision: Text,
 }
 
 impl World {
+    /// A preflight for that update, as it is now.
+    pub fn asked(&self, update: &str) -> Option<Asked> {
+        let update = self.snapshot.updates.iter().find(|other| other.name == *update)?;
+        let spec = update.spec.as_ref().ok()?;
+        Some(Asked { update_uid: update.uid.clone(), revision: spec.revision.clone() })
+    }
+
     /// The agent told all that it knows.
     pub fn inspected(&mut self, node: &str, reply: &InspectReply, now: Time) {
         let Some((node, side)) = self.node_mut(node) else { return };
@@ -48,7 +55,7 @@ impl World {
         let blocked = (!reply.clear).then(|| {
             // A word that nobody knows blocks all the same: a newer agent has newer reasons.
             let reason = facts::reason(&reply.reason).unwrap_or(Reason::GateNotPassed);
-            (reason, check::cut(&reply.message, 512).to_owned())
+            (reason, Text::copy(check::cut(&reply.message, 512)))
         });
         let verdict = Verdict { update_uid: asked.update_uid, revision: asked.revision, at: now, blocked };
         answer(node, side, (&reply.boot_id, &reply.release), |known| {
@@ -65,7 +72,8 @@ impl World {
     /// The agent will not even look at the update: that is in its way.
     pub fn preflight_refused(&mut self, node: &str, asked: Asked, why: &str, now: Time) {
         let Some((node, _)) = self.node_mut(node) else { return };
-        let blocked = Some((Reason::GateNotPassed, format!("its agent refuses: {}", check::cut(why, 400))));
+        let blocked =
+            Some((Reason::GateNotPassed, format!("its agent refuses: {}", check::cut(why, 400)).into()));
         let verdict = Verdict { update_uid: asked.update_uid, revision: asked.revision, at: now, blocked };
         if let Agent::Answered(known) = &mut node.agent {
             known.verdict = Some(verdict);
@@ -219,17 +227,17 @@ impl World {
                 attempt: Some(AttemptFacts { state: AttemptState::Jumping { .. }, .. }),
                 ..
             }) => {}
-            Agent::Unreachable { why: known, .. } => why.clone_into(known),
+            Agent::Unreachable { why: known, .. } => *known = Text::copy(why),
             Agent::Unasked | Agent::Misbehaves { .. } | Agent::Answered(_) => {
                 let never = !side.answered;
-                node.agent = Agent::Unreachable { since: now, never, why: why.to_owned() };
+                node.agent = Agent::Unreachable { since: now, never, why: Text::copy(why) };
             }
         }
     }
 }
 
 fn misbehaves(node: &mut Node, why: &str) {
-    let why = check::cut(why, 512).to_owned();
+    let why = Text::copy(check::cut(why, 512));
     node.agent = Agent::Misbehaves { why };
 }
 
@@ -271,13 +279,13 @@ fn forget_attempt(node: &mut Node) {
 
 fn set_attempt(node: &mut Node, attempt: &str, state: AttemptState) {
     if let Agent::Answered(known) = &mut node.agent {
-        known.attempt = Some(AttemptFacts { attempt: attempt.to_owned(), state });
+        known.attempt = Some(AttemptFacts { attempt: Text::copy(attempt), state });
     } else {
         // It answered on a stream; the rest is filled in by the next Inspect.
         let facts = AgentFacts {
             boot_id: node.boot_id.clone(),
             release: node.release.clone(),
-            attempt: Some(AttemptFacts { attempt: attempt.to_owned(), state }),
+            attempt: Some(AttemptFacts { attempt: Text::copy(attempt), state }),
             ..AgentFacts::default()
         };
         node.agent = Agent::Answered(facts);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use liveupdate_crds::{UpdateRef, verbs};
-use liveupdate_planner::{Agent, Epoch, Node, Policy, Snapshot, Update};
+use liveupdate_planner::{Agent, Epoch, Node, Policy, Snapshot, Text, Update};
 
 use crate::cluster::objects::newer;
 use crate::cluster::{Change, NodeObject, NodeUpdateObject, Observed, PolicyObject, UpdateObject};
@@ -220,7 +220,7 @@ impl World {
                 self.index.insert(object.name.clone(), self.sides.len());
                 self.sides.push(NodeSide::default());
                 self.snapshot.nodes.push(Node {
-                    name: object.name.clone(),
+                    name: Text::copy(&object.name),
                     uid: object.uid.clone(),
                     created: object.created,
                     labels: BTreeMap::new(),
@@ -245,12 +245,12 @@ impl World {
         node.ready = object.ready;
         node.release = object.release;
         node.boot_id = object.boot_id;
-        node.malformed = object.malformed.or_else(|| {
+        node.malformed = object.malformed.map(Text::from).or_else(|| {
             let missing = "status.addresses has no InternalIP and no annotation tells the agent's address";
-            address.is_none().then(|| missing.to_owned())
+            address.is_none().then(|| Text::fixed(missing))
         });
         node.mark = object.mark;
-        node.foreign = object.foreign;
+        node.foreign = object.foreign.map(Text::from);
         if side.address != address {
             side.address = address;
             side.inspect_due = std::time::Duration::ZERO;
@@ -266,7 +266,7 @@ impl World {
         self.snapshot.nodes.swap_remove(at);
         self.sides.swap_remove(at);
         if let Some(moved) = self.snapshot.nodes.get(at) {
-            self.index.insert(moved.name.clone(), at);
+            self.index.insert(moved.name.to_string(), at);
         }
     }
 
@@ -290,9 +290,9 @@ impl World {
                 (liveupdate_planner::UpdateRecord::default(), Err(why.clone()))
             }
         };
-        let update = Update {
-            name: object.name.clone(),
-            uid: object.uid.clone(),
+        let mut update = Update {
+            name: Text::copy(&object.name),
+            uid: Text::copy(&object.uid),
             created: object.created,
             deleting: object.deleting,
             has_finalizer: object.finalizers.iter().any(|name| name == liveupdate_crds::FINALIZER),
@@ -300,6 +300,15 @@ impl World {
             verbs: parsed.verbs,
             record,
         };
+        if let Some(old) = self.snapshot.updates.iter().find(|old| old.uid == update.uid) {
+            // The very texts that verdicts were asked with: comparing those reads no letters.
+            update.uid = old.uid.clone();
+            if let (Ok(old), Ok(new)) = (&old.spec, &mut update.spec)
+                && old.revision == new.revision
+            {
+                new.revision = old.revision.clone();
+            }
+        }
         self.snapshot.updates.retain(|old| old.name != update.name);
         self.snapshot.updates.push(update);
         self.updates.insert(object.name.clone(), UpdateSide { object, spec, problems });

@@ -207,7 +207,7 @@ fn attempt(asked: &Asked, devices: Vec<ScopedDevice>) -> Attempt {
     Attempt {
         id: format!("{}-00000000-1", asked.spec.revision),
         update: asked.update.metadata.name.clone().unwrap_or_default(),
-        revision: asked.spec.revision.clone(),
+        revision: asked.spec.revision.to_string(),
         target: Target {
             release: spec.target.release.clone(),
             bundle: spec.target.bundle.name.clone(),

@@ -137,7 +137,7 @@ impl Report {
         Self {
             simulated: true,
             update: asked.update.metadata.name.clone().unwrap_or_default(),
-            revision: asked.spec.revision.clone(),
+            revision: asked.spec.revision.to_string(),
             target: asked.spec.release.clone(),
             seed,
             nodes: u32::try_from(fleet.machines.len()).unwrap_or(u32::MAX),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use liveupdate_planner::simulation::{Behaviour, Fault, World};
 use liveupdate_planner::{
-    Finished, NodeEnd, Plan, Reason, Time, Update, UpdateRecord, UpdateReport, Verb, VerbKind,
+    Finished, NodeEnd, Plan, Reason, Text, Time, Update, UpdateRecord, UpdateReport, Verb, VerbKind,
 };
 
 use super::fleet::Fleet;
@@ -131,8 +131,8 @@ fn world(asked: &Asked, fleet: &Fleet, kernel: Kernel, name: &str, start: Time) 
         world.join(&machine.name, "kernel-before", machine.labels.clone(), behaviour);
     }
     world.apply_update(Update {
-        name: name.to_owned(),
-        uid: "simulated".to_owned(),
+        name: Text::copy(name),
+        uid: "simulated".into(),
         created: start,
         deleting: false,
         has_finalizer: false,
@@ -140,6 +140,8 @@ fn world(asked: &Asked, fleet: &Fleet, kernel: Kernel, name: &str, start: Time) 
         verbs: Vec::new(),
         record: UpdateRecord::default(),
     });
+    // All at once: how many are asked together changes nothing at a standing clock.
+    world.ask_all(name);
     world
 }
 
@@ -149,7 +151,7 @@ fn approve(world: &mut World, name: &str, watch: &Watch) -> bool {
         return false;
     }
     let (Some(step), Some(update)) = (&watch.report.step, world.update(name)) else { return false };
-    let revision = watch.report.record.revision.clone();
+    let revision = watch.report.record.revision.to_string();
     let verb = Verb { kind: VerbKind::Approve, argument: step.name.clone(), revision, again: 0 };
     let new = !update.verbs.contains(&verb);
     if new {
@@ -186,14 +188,16 @@ impl Watch {
                 last.reached = last.reached.or(report.record.step_reached.map(|at| at.since(self.start)));
             }
         }
-        let new = self.report != *report;
+        if self.report == *report {
+            return false;
+        }
         if report.frozen {
             // The run is over and its nodes are nobody's: the numbers before are its own.
             self.report.record = report.record.clone();
         } else {
             self.report = report.clone();
         }
-        new
+        true
     }
 
     fn closed(&self, finished: Option<Finished>) -> Vec<StepTimes> {

@@ -1,10 +1,10 @@
 //! Carries plans out: what the controller's executor does to the API and to agents.
 
 use alloc::format;
-use alloc::string::ToString;
+use alloc::vec::Vec;
 
 use super::World;
-use crate::input::{Agent, AttemptState, Node, NodeRecord, Verdict};
+use crate::input::{AttemptState, Node, NodeRecord, Text, Update, Verdict};
 use crate::output::{Action, NodeClass, NodeReport, Plan, Reason, Report};
 
 impl World {
@@ -59,7 +59,7 @@ impl World {
             }),
             Action::RecordEnd { node, .. } => {
                 if let Some(said) = report.nodes.get(node) {
-                    self.write_status(node, said, true);
+                    self.record_end(node, said);
                 }
             }
             Action::Confirm { node, attempt } => self.confirm(node, attempt),
@@ -103,10 +103,15 @@ impl World {
         let now = self.now;
         let Some((node, machine)) = self.node(name) else { return };
         machine.said = true;
-        let said = machine.hear(&node.agent, now);
-        if node.agent != said {
-            node.agent = said;
-            self.changes += 1;
+        let news = machine.tell(&mut node.agent, now);
+        self.changes += u64::from(news);
+    }
+
+    /// Reads every node's gates for the update.
+    pub fn ask_all(&mut self, update: &str) {
+        let names: Vec<Text> = self.snapshot.nodes.iter().map(|node| node.name.clone()).collect();
+        for name in names {
+            self.preflight(&name, update);
         }
     }
 
@@ -122,16 +127,16 @@ impl World {
         self.hear(name);
     }
 
-    fn run(&mut self, name: &str, update: &str, attempt: &str) {
+    fn run(&mut self, name: &str, update: &str, attempt: &Text) {
         let now = self.now;
         let Some(update) = self.update(update) else { return };
         let Ok(spec) = &update.spec else { return };
         let (release, digest) = (spec.release.clone(), spec.digest.clone());
-        let Some((node, machine)) = self.node(name) else { return };
+        let Some((_, machine)) = self.node(name) else { return };
         let mut violation = None;
-        if matches!(machine.hear(&node.agent, now), Agent::Answered(_)) {
+        if machine.answers() {
             let busy = machine.attempt.as_ref().is_some_and(|known| !known.state.is_over());
-            let joins = machine.attempt.as_ref().is_some_and(|known| known.attempt == attempt);
+            let joins = machine.attempt.as_ref().is_some_and(|known| known.attempt == *attempt);
             if !busy && !joins {
                 if machine.began.contains(attempt) {
                     violation = Some(format!("attempt {attempt} ran twice"));
@@ -183,40 +188,55 @@ impl World {
     /// Statuses are written when what they say changes; what is in flight shows in the claim, and ends are
     /// written by an action of their own.
     pub fn write_statuses(&mut self, report: &Report) {
-        for (name, said) in &report.nodes {
+        let mut written = 0;
+        for (position, node) in self.snapshot.nodes.iter_mut().enumerate() {
+            let Some(said) = report.nodes.beside(position, &node.name) else { continue };
             if said.class != NodeClass::InFlight {
-                self.write_status(name, said, false);
+                written += u64::from(write_status(&self.snapshot.updates, node, said, false));
             }
+        }
+        if written > 0 {
+            self.changes += written;
+            *self.writes.entry("status").or_insert(0) += written;
         }
     }
 
-    fn write_status(&mut self, name: &str, said: &NodeReport, end: bool) {
-        let updates = &self.snapshot.updates;
-        let update = said.update.as_ref().and_then(|name| updates.iter().find(|u| u.name == *name));
+    fn record_end(&mut self, name: &str, said: &NodeReport) {
         let Some(node) = self.index.get(name).and_then(|&at| self.snapshot.nodes.get_mut(at)) else { return };
-        let attempt = said.attempt.as_deref().unwrap_or_default();
-        let uid = update.map(|update| update.uid.as_str());
-        let skipped = (said.class == NodeClass::Skipped).then_some(said.reason);
-        let old = node.record.get_or_insert_default();
-        let same = uid.is_none_or(|uid| old.update_uid == uid)
-            && old.revision == said.revision
-            && old.attempt == attempt
-            && old.aborts == said.aborts
-            && old.end == said.end
-            && old.skipped == skipped;
-        let not_yet = said.end.is_some() && old.attempt != attempt && !end;
-        if same || not_yet {
-            return;
+        if write_status(&self.snapshot.updates, node, said, true) {
+            self.wrote("status");
         }
-        *old = NodeRecord {
-            claimed_attempt: core::mem::take(&mut old.claimed_attempt),
-            update_uid: uid.unwrap_or(&old.update_uid).to_string(),
-            revision: said.revision.clone(),
-            attempt: attempt.to_string(),
-            end: said.end.clone(),
-            aborts: said.aborts,
-            skipped,
-        };
-        self.wrote("status");
     }
+}
+
+/// True when that says anything new.
+fn write_status(updates: &[Update], node: &mut Node, said: &NodeReport, end: bool) -> bool {
+    let update = said.update.as_ref().and_then(|name| updates.iter().find(|update| update.name == *name));
+    let uid = update.map(|update| &update.uid);
+    let skipped = (said.class == NodeClass::Skipped).then_some(said.reason);
+    let old = node.record.get_or_insert_default();
+    let same_attempt = match &said.attempt {
+        Some(attempt) => old.attempt == *attempt,
+        None => old.attempt.is_empty(),
+    };
+    let same = same_attempt
+        && uid.is_none_or(|uid| old.update_uid == *uid)
+        && old.revision == said.revision
+        && old.aborts == said.aborts
+        && old.end == said.end
+        && old.skipped == skipped;
+    let not_yet = said.end.is_some() && !same_attempt && !end;
+    if same || not_yet {
+        return false;
+    }
+    *old = NodeRecord {
+        claimed_attempt: core::mem::take(&mut old.claimed_attempt),
+        update_uid: uid.unwrap_or(&old.update_uid).clone(),
+        revision: said.revision.clone(),
+        attempt: said.attempt.clone().unwrap_or_default(),
+        end: said.end,
+        aborts: said.aborts,
+        skipped,
+    };
+    true
 }

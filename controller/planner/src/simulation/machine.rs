@@ -5,13 +5,13 @@
 //!                  └─ fault: Aborted, Failed                   └─ fault: other kernel, never back
 //! ```
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use core::time::Duration;
 
 use crate::Time;
-use crate::input::{Agent, AgentFacts, AttemptFacts, AttemptState, Node, Outcome, Proof, Verdict};
+use crate::input::{Agent, AgentFacts, AttemptFacts, AttemptState, Node, Outcome, Proof, Text, Verdict};
 use crate::output::Reason;
 
 /// How a machine behaves.
@@ -26,7 +26,7 @@ pub struct Behaviour {
     /// Models of held devices.
     pub models: BTreeSet<String>,
     /// What is in its way.
-    pub blocked: Option<(Reason, String)>,
+    pub blocked: Option<(Reason, Text)>,
     /// What goes wrong.
     pub fault: Option<Fault>,
 }
@@ -84,7 +84,7 @@ pub struct Machine {
     /// Release and digest that the attempt jumps to.
     pub(super) target: (String, String),
     /// Attempts that began here.
-    pub(super) began: BTreeSet<String>,
+    pub(super) began: BTreeSet<Text>,
     uid: String,
     boots: u32,
 }
@@ -117,33 +117,52 @@ impl Machine {
         self.attempt.as_ref().map(|facts| (facts.attempt.as_str(), &facts.state))
     }
 
-    /// What the controller hears when it asks now.
-    pub(super) fn hear(&self, before: &Agent, now: Time) -> Agent {
-        let silent = |why: &str| {
-            let (since, never) = match before {
-                Agent::Unreachable { since, never, .. } => (*since, *never),
-                _ => (now, matches!(before, Agent::Unasked) && self.attempt.is_none()),
-            };
-            Agent::Unreachable { since, never, why: why.to_string() }
-        };
-        match self.behaviour.fault {
-            Some(Fault::Silent) => silent("no answer"),
-            Some(Fault::Misbehaves) => {
-                Agent::Misbehaves { why: "its answer is for another node".to_string() }
-            }
-            _ => Agent::Answered(self.facts()),
-        }
+    /// It answers at all, and with sense.
+    pub(super) fn answers(&self) -> bool {
+        !matches!(self.behaviour.fault, Some(Fault::Silent | Fault::Misbehaves))
     }
 
-    fn facts(&self) -> AgentFacts {
-        AgentFacts {
-            boot_id: self.claimed_boot(),
-            release: self.release.clone(),
-            digest: self.digest.clone(),
-            models: self.behaviour.models.clone(),
-            verdict: self.verdict.clone(),
-            attempt: self.attempt.clone(),
+    /// What the controller hears when it asks now; true when that is news.
+    pub(super) fn tell(&self, agent: &mut Agent, now: Time) -> bool {
+        let said = match (self.behaviour.fault, &mut *agent) {
+            (Some(Fault::Silent), Agent::Unreachable { .. }) => return false,
+            (Some(Fault::Silent), before) => {
+                let never = matches!(before, Agent::Unasked) && self.attempt.is_none();
+                Agent::Unreachable { since: now, never, why: Text::fixed("no answer") }
+            }
+            (Some(Fault::Misbehaves), Agent::Misbehaves { .. }) => return false,
+            (Some(Fault::Misbehaves), _) => {
+                Agent::Misbehaves { why: Text::fixed("its answer is for another node") }
+            }
+            (_, Agent::Answered(facts)) => return self.correct(facts),
+            (..) => {
+                let mut facts = AgentFacts::default();
+                self.correct(&mut facts);
+                Agent::Answered(facts)
+            }
+        };
+        *agent = said;
+        true
+    }
+
+    /// Corrects what is not so any more; true when that was anything.
+    fn correct(&self, facts: &mut AgentFacts) -> bool {
+        fn one<T: Clone + PartialEq>(known: &mut T, is: &T) -> bool {
+            let wrong = known != is;
+            if wrong {
+                known.clone_from(is);
+            }
+            wrong
         }
+        let boot = match (self.behaviour.fault, self.boots) {
+            (Some(Fault::LiesAboutBoot), 2..) => one(&mut facts.boot_id, &self.claimed_boot()),
+            _ => one(&mut facts.boot_id, &self.boot_id),
+        };
+        boot | one(&mut facts.release, &self.release)
+            | one(&mut facts.digest, &self.digest)
+            | one(&mut facts.models, &self.behaviour.models)
+            | one(&mut facts.verdict, &self.verdict)
+            | one(&mut facts.attempt, &self.attempt)
     }
 
     fn claimed_boot(&self) -> String {
@@ -161,10 +180,10 @@ impl Machine {
         }
     }
 
-    pub(super) fn begin(&mut self, attempt: &str, release: &str, digest: &str, now: Time) {
-        self.began.insert(attempt.to_string());
+    pub(super) fn begin(&mut self, attempt: &Text, release: &str, digest: &str, now: Time) {
+        self.began.insert(attempt.clone());
         self.target = (release.to_string(), digest.to_string());
-        self.attempt = Some(AttemptFacts { attempt: attempt.to_string(), state: AttemptState::Preparing });
+        self.attempt = Some(AttemptFacts { attempt: attempt.clone(), state: AttemptState::Preparing });
         self.due = Some(now.after(self.behaviour.prepare));
     }
 
@@ -219,14 +238,13 @@ impl Machine {
             nonce_returned: true,
         };
         let number = u32::try_from(self.behaviour.models.len()).unwrap_or(u32::MAX);
-        let devices = BTreeMap::from([(Outcome::Paused, number)]);
         if let Some(attempt) = &mut self.attempt {
             attempt.state = AttemptState::Returned {
                 since: now,
                 proof,
                 blackout: Some(self.behaviour.blackout),
                 simulated: true,
-                devices: if number > 0 { devices } else { BTreeMap::new() },
+                devices: [(Outcome::Paused, number)].into_iter().collect(),
             };
         }
     }

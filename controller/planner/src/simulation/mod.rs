@@ -16,7 +16,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::input::{Agent, Node, Policy, Snapshot, Update};
+use crate::input::{Agent, Node, Policy, Snapshot, Text, Update};
 use crate::{Epoch, Time};
 
 pub use machine::{Behaviour, Fault, Machine};
@@ -36,7 +36,7 @@ pub struct World {
     pub passes: u64,
     /// Writes to the API by what they are: record, mark, claim, status.
     pub writes: BTreeMap<&'static str, u64>,
-    index: BTreeMap<String, usize>,
+    index: BTreeMap<Text, usize>,
     made: u64,
     /// Changes of the snapshot by carrying out plans.
     changes: u64,
@@ -69,9 +69,10 @@ impl World {
     ) {
         self.made += 1;
         let uid = format!("{:08x}", self.made);
+        let name = Text::copy(name);
         let machine = Machine::new(&uid, release, behaviour);
         let node = Node {
-            name: name.to_string(),
+            name: name.clone(),
             uid,
             created: self.now,
             labels,
@@ -85,8 +86,8 @@ impl World {
             agent: Agent::Unasked,
             lease_renewed: false,
         };
-        self.leave(name);
-        self.index.insert(name.to_string(), self.machines.len());
+        self.leave(&name);
+        self.index.insert(name, self.machines.len());
         self.snapshot.nodes.push(node);
         self.machines.push(machine);
     }

@@ -23,7 +23,7 @@ impl World {
             if machine.go_on(node, self.now) {
                 moved = true;
                 if machine.said {
-                    node.agent = machine.hear(&node.agent, self.now);
+                    machine.tell(&mut node.agent, self.now);
                 }
             }
         }

@@ -216,6 +216,6 @@ fn reports(world: &World, plan: &Plan) {
     }
     for node in &world.snapshot.nodes {
         let answers = matches!(node.agent, Agent::Answered(_));
-        assert!(!answers || plan.report.nodes.contains_key(&node.name), "invariant 10: {}", node.name);
+        assert!(!answers || plan.report.nodes.get(&node.name).is_some(), "invariant 10: {}", node.name);
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use liveupdate_planner::simulation::{Behaviour, Fault, World};
 use liveupdate_planner::{
-    Amount, OnBlocked, OnFailure, Policy, Reason, Selector, Spec, Step, Strategy as Rollout, Time, Update,
-    UpdateRecord, Verb, VerbKind,
+    Amount, OnBlocked, OnFailure, Policy, Reason, Selector, Spec, Step, Strategy as Rollout, Text, Time,
+    Update, UpdateRecord, Verb, VerbKind,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -157,7 +157,7 @@ pub(crate) fn mend(world: &mut World) {
     world.snapshot.policy.hold = false;
     world.snapshot.policy.max_unavailable = None;
     let now = world.now;
-    let names: Vec<String> = world.snapshot.nodes.iter().map(|node| node.name.clone()).collect();
+    let names: Vec<Text> = world.snapshot.nodes.iter().map(|node| node.name.clone()).collect();
     for name in names {
         let (node, machine) = world.node(&name).expect("it was listed");
         node.malformed = None;
@@ -171,7 +171,7 @@ pub(crate) fn mend(world: &mut World) {
     for round in 0..4 {
         let until = world.now.after(Duration::from_hours(1));
         assert!(world.pass_time(until, check), "the plan does not come to rest");
-        let names: Vec<String> = world.snapshot.nodes.iter().map(|node| node.name.clone()).collect();
+        let names: Vec<Text> = world.snapshot.nodes.iter().map(|node| node.name.clone()).collect();
         let now = world.now;
         for name in &names {
             let (node, machine) = world.node(name).expect("it was listed");
@@ -189,7 +189,7 @@ pub(crate) fn mend(world: &mut World) {
             let verb = |kind, argument: &str| Verb {
                 kind,
                 argument: argument.into(),
-                revision: revision.clone(),
+                revision: revision.to_string(),
                 again: 1_000 + round,
             };
             let steps = spec.strategy.steps.iter().map(|step| verb(VerbKind::Approve, &step.name));
@@ -257,10 +257,10 @@ fn happen(world: &mut World, event: &Event) {
                 Event::Down(_) => node.ready = false,
                 Event::Up(_) => node.ready = true,
                 Event::Block(_) => {
-                    machine.behaviour.blocked = Some((Reason::GateNotPassed, "no keeper".to_owned()));
+                    machine.behaviour.blocked = Some((Reason::GateNotPassed, "no keeper".into()));
                 }
                 Event::Clear(_) => machine.behaviour.blocked = None,
-                Event::Malformed(_) => node.malformed = Some("it has no UID".to_owned()),
+                Event::Malformed(_) => node.malformed = Some("it has no UID".into()),
                 _ => {}
             }
             if matches!(event, Event::Mend(_)) {
@@ -303,7 +303,7 @@ fn retarget(spec: &mut Spec) {
     let number: u32 = spec.release.rsplit('.').next().and_then(|n| n.parse().ok()).unwrap_or(1);
     spec.release = format!("9.{}", number + 1);
     spec.digest = format!("sha256:{}", spec.release);
-    spec.revision = format!("{:04x}{}", 0xc000 + number, &spec.revision[4..]);
+    spec.revision = format!("{:04x}{}", 0xc000 + number, &spec.revision[4..]).into();
 }
 
 fn update(name: &str, revision: &str, created: Time, how: &Strategies) -> Update {
@@ -330,7 +330,7 @@ fn update(name: &str, revision: &str, created: Time, how: &Strategies) -> Update
         include_joining: how.include,
         release: release.into(),
         digest: format!("sha256:{release}"),
-        revision: revision.into(),
+        revision: Text::copy(revision),
         acknowledge: BTreeSet::new(),
         strategy: Rollout {
             max_unavailable: how.max_unavailable,
@@ -348,8 +348,8 @@ fn update(name: &str, revision: &str, created: Time, how: &Strategies) -> Update
         paused: false,
     };
     Update {
-        name: name.into(),
-        uid: format!("uid-of-{name}"),
+        name: Text::copy(name),
+        uid: format!("uid-of-{name}").into(),
         created,
         deleting: false,
         has_finalizer: false,

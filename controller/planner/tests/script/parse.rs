@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use liveupdate_planner::simulation::{Behaviour, Fault};
 use liveupdate_planner::{
-    Amount, OnBlocked, OnFailure, Operator, Reason, Requirement, Selector, Spec, Step, Strategy, Update,
-    UpdateRecord, Verb, VerbKind,
+    Amount, OnBlocked, OnFailure, Operator, Reason, Requirement, Selector, Spec, Step, Strategy, Text,
+    Update, UpdateRecord, Verb, VerbKind,
 };
 
 use super::Play;
@@ -41,8 +41,8 @@ impl Play {
         let created = self.world.now;
         let mut spec = spec();
         let mut update = Update {
-            name: words[0].to_owned(),
-            uid: format!("uid-of-{}", words[0]),
+            name: Text::copy(words[0]),
+            uid: format!("uid-of-{}", words[0]).into(),
             created,
             deleting: false,
             has_finalizer: false,
@@ -104,15 +104,15 @@ impl Play {
         let (node, machine) = self.world.node(name).unwrap_or_else(|| panic!("no node {name}"));
         let rest = words.get(3..).unwrap_or_default().join(" ");
         match words[1] {
-            "blocks" => machine.behaviour.blocked = Some((reason(words[2]), rest)),
+            "blocks" => machine.behaviour.blocked = Some((reason(words[2]), rest.into())),
             "clear" => machine.behaviour.blocked = None,
             "fault" => machine.behaviour.fault = Some(fault(words[2])),
             "mended" => machine.behaviour.fault = None,
             "down" => node.ready = false,
             "up" => node.ready = true,
-            "foreign" => node.foreign = Some(words[2..].join(" ")),
+            "foreign" => node.foreign = Some(words[2..].join(" ").into()),
             "free" => node.foreign = None,
-            "malformed" => node.malformed = Some(words[2..].join(" ")),
+            "malformed" => node.malformed = Some(words[2..].join(" ").into()),
             "label" => {
                 let (key, value) = words[2].split_once('=').expect("key=value");
                 node.labels.insert(key.to_owned(), value.to_owned());
@@ -166,7 +166,7 @@ fn set(spec: &mut Spec, words: &[&str]) {
         let (key, value) = word.split_once('=').expect("key=value");
         let yes = value == "yes";
         match key {
-            "rev" => spec.revision = value.into(),
+            "rev" => spec.revision = Text::copy(value),
             "release" => {
                 spec.release = value.into();
                 spec.digest = format!("sha256:{value}");

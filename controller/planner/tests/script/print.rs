@@ -24,10 +24,10 @@ pub(super) fn actions(out: &mut String, now: Time, actions: &[Action]) {
 fn describe(action: &Action) -> (String, String) {
     let of = |what: &str, node: &str, attempt: &str| (what.to_owned(), format!("{node}/{attempt}"));
     match action {
-        Action::AddFinalizer { update } => ("AddFinalizer".into(), update.clone()),
-        Action::RemoveFinalizer { update } => ("RemoveFinalizer".into(), update.clone()),
-        Action::CommitRecord { update } => ("CommitRecord".into(), update.clone()),
-        Action::Preflight { node, update } => (format!("Preflight {update}:"), node.clone()),
+        Action::AddFinalizer { update } => ("AddFinalizer".into(), update.to_string()),
+        Action::RemoveFinalizer { update } => ("RemoveFinalizer".into(), update.to_string()),
+        Action::CommitRecord { update } => ("CommitRecord".into(), update.to_string()),
+        Action::Preflight { node, update } => (format!("Preflight {update}:"), node.to_string()),
         Action::Mark { node, mark, .. } => of("Mark", node, &mark.attempt),
         Action::Unmark { node, mark } => of("Unmark", node, &mark.attempt),
         Action::Claim { node, attempt, .. } => of("Claim", node, attempt),
@@ -35,7 +35,7 @@ fn describe(action: &Action) -> (String, String) {
         Action::Permit { node, attempt, .. } => of("Permit", node, attempt),
         Action::Abort { node, attempt, why } => of(&format!("Abort ({why})"), node, attempt),
         Action::AskOutcome { node, attempt } => of("AskOutcome", node, attempt),
-        Action::ReadLease { node } => ("ReadLease".into(), node.clone()),
+        Action::ReadLease { node } => ("ReadLease".into(), node.to_string()),
         Action::RecordEnd { node, attempt } => of("RecordEnd", node, attempt),
         Action::Confirm { node, attempt } => of("Confirm", node, attempt),
     }
@@ -64,7 +64,7 @@ pub(super) fn merge(out: &mut String, old: &Report, new: &Report, now: Time) -> 
     for (line, names) in lines {
         let _ = writeln!(out, "  {} - {}: {line}", clock(now), names.join(" "));
     }
-    for gone in old.nodes.keys().filter(|name| !new.nodes.contains_key(*name)) {
+    for gone in old.nodes.keys().filter(|name| new.nodes.get(name).is_none()) {
         let _ = writeln!(out, "  {} - {gone}: no report", clock(now));
     }
     new.clone()

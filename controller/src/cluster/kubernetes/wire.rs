@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time as WireTime};
 use liveupdate_crds::{AGENT_ADDRESS_ANNOTATION, GROUP, MARK_ANNOTATION, TAINT_KEY};
-use liveupdate_planner::{Mark, Time};
+use liveupdate_planner::{Mark, Text, Time};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -335,11 +335,11 @@ impl Kept for Node {
         let annotation = annotations.get(MARK_ANNOTATION);
         let mark = match (tainted, annotation.and_then(|text| text.split_once('/'))) {
             (true, Some((update, attempt))) => {
-                Some(Mark { update_uid: update.to_owned(), attempt: attempt.to_owned() })
+                Some(Mark { update_uid: Text::copy(update), attempt: Text::copy(attempt) })
             }
             // Half of a mark is the mark of nobody: it is cleaned up, and nothing starts on it.
             (true, None) | (false, Some(_)) => {
-                Some(Mark { update_uid: String::new(), attempt: String::new() })
+                Some(Mark { update_uid: Text::default(), attempt: Text::default() })
             }
             (false, None) => None,
         };
