@@ -1,10 +1,13 @@
 //! What is read of the machines.
 
 use liveupdate_host::linux::cgroup::{self, Owner};
+use liveupdate_host::linux::clock::Clock;
+use liveupdate_host::linux::kernel::Kernel;
 use liveupdate_host::linux::kexec_state::Lockdown;
 use liveupdate_host::linux::kho::Area;
+use liveupdate_host::linux::memory::Memory;
 use liveupdate_host::linux::modules::{self, ModuleFile};
-use liveupdate_host::linux::processes::Held;
+use liveupdate_host::linux::processes::{Held, Processes};
 use liveupdate_host::linux::root::{ReadError, Root};
 use liveupdate_host::linux::{memory, pci, storage};
 
@@ -193,4 +196,20 @@ fn errors_name_the_machines_path_and_not_the_folder_that_it_was_read_under() {
     let error = machine.kexec().loaded.unwrap_err();
     assert_eq!(error.to_string(), "/sys/kernel/kexec_loaded holds \"maybe\", which is not 0 or 1");
     assert!(matches!(machine.root().bytes("/proc/config.gz", 10), Err(ReadError::Unreadable { .. })));
+}
+
+#[test]
+fn the_machine_that_the_test_runs_on_is_read_as_the_system_calls_say() {
+    let root = Root::machine();
+    let kernel = Kernel::read(&root);
+    let uname = rustix::system::uname();
+    assert_eq!(kernel.release.as_deref(), Ok(uname.release().to_str().unwrap()));
+    if let Ok(architecture) = &kernel.architecture {
+        assert_eq!(architecture, uname.machine().to_str().unwrap());
+    }
+    assert_eq!(kernel.boot_id.unwrap().len(), 36);
+    let memory = Memory::read(&root).unwrap();
+    assert!(memory.available > 0 && memory.available <= memory.total);
+    assert!(Clock::read(&root).flags.unwrap().iter().any(|flag| flag == "fpu"));
+    Processes::read(&root).unwrap();
 }
