@@ -9,6 +9,8 @@ step "setup"
 scripts/setup.sh
 step "format"
 cargo fmt --all --check
+step "mutations still apply (make mutants runs them)"
+scripts/mutants.sh --check
 step "control plane: built once, then taken from the cache"
 lab/tools/build.sh >/dev/null
 step "clippy, warnings are errors"

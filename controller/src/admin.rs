@@ -98,7 +98,7 @@ pub fn render(report: &Report) -> Value {
                 "paused": update.paused.map(liveupdate_planner::Reason::as_str),
                 "finished": update.record.finished.map(|finished| finished.reason.as_str()),
                 "message": update.message,
-                "conflictedWith": update.conflicted_with.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
+                "conflictedWith": update.conflicted_with.iter().map(liveupdate_planner::Text::as_str).collect::<Vec<_>>(),
                 "counts": {
                     "total": update.total, "eligible": update.eligible, "updated": update.updated,
                     "failed": update.failed, "blocked": update.blocked, "skipped": update.skipped,

@@ -188,7 +188,11 @@ async fn invariant_5_records_of_nodes_are_written_by_the_leading_controller_and_
             r#"{{"apiVersion":"liveupdate.dev/v1alpha1","kind":"NodeLiveUpdate","metadata":{{"name":"n1"}},"status":{{"epoch":{{"cluster":"c","counter":{counter}}}}}}}"#
         );
         let cluster = &cluster;
-        async move { cluster.apply(&controller(), "status.json", &object, &["--server-side", "--subresource=status"]).await }
+        async move {
+            cluster
+                .apply(&controller(), "status.json", &object, &["--server-side", "--subresource=status"])
+                .await
+        }
     };
     let stamped = epoch(5).await;
     assert_eq!(stamped.code, Some(0), "{}", stamped.stderr);

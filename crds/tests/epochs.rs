@@ -33,10 +33,7 @@ fn epoch(cluster: &str, counter: i64) -> Value {
 /// Every fenced part with its change from one epoch to another.
 fn change(from: &Value, to: &Value) -> Vec<Result<(), Vec<String>>> {
     let node_change = |part| check::<NodeLiveUpdate>(&node(part, to), Some(&node(part, from))).map(drop);
-    vec![
-        node_change("status"),
-        check::<LiveUpdate>(&update(to), Some(&update(from))).map(drop),
-    ]
+    vec![node_change("status"), check::<LiveUpdate>(&update(to), Some(&update(from))).map(drop)]
 }
 
 fn refused(from: &Value, to: &Value, words: &str) {

@@ -100,7 +100,7 @@ fn invariant_6_every_end_comes_back_as_it_was_written() {
         (NodeClass::Failed, NodeEnd::Failed { reason: Reason::WrongKernel }),
     ];
     for (class, end) in ends {
-        let report = report(class, Reason::InProgress, Some(end.clone()));
+        let report = report(class, Reason::InProgress, Some(end));
         let record = record::node(&read(&write(&report, Some("7f3c9a21-ua-1"))), "ua").unwrap();
         assert_eq!(record.end, Some(end));
         assert_eq!((record.attempt.as_str(), record.aborts), ("7f3c9a21-ua-1", 1));

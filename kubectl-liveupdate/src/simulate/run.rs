@@ -103,8 +103,7 @@ pub fn run(asked: &Asked, fleet: &Fleet, kernel: Kernel) -> Ran {
     }
     let finished = watch.report.record.finished;
     let until = finished.map_or(last_move, |finished| finished.at);
-    let ends =
-        world.snapshot.nodes.iter().map(|node| node.record.as_ref().and_then(|record| record.end.clone()));
+    let ends = world.snapshot.nodes.iter().map(|node| node.record.as_ref().and_then(|record| record.end));
     Ran {
         duration: until.since(start),
         finished,
