@@ -106,6 +106,14 @@ pub fn status(context: Context<'_>, report: &NodeReport) -> NodeLiveUpdateStatus
         None => {}
     }
     let attempt = context.end_of.or(report.attempt.as_deref()).unwrap_or_default();
+    // What the agent said last may still be of the attempt before: an attempt's outcomes come with its end.
+    let open = report.class == NodeClass::InFlight && context.end_of.is_none();
+    let mut devices = facts.devices.clone();
+    if open {
+        for device in &mut devices {
+            (device.outcome, device.facts) = (None, None);
+        }
+    }
     let mut status = NodeLiveUpdateStatus {
         epoch: Some(wire_epoch(context.epoch)),
         node_uid: context.node.uid.clone(),
@@ -123,12 +131,12 @@ pub fn status(context: Context<'_>, report: &NodeReport) -> NodeLiveUpdateStatus
         aborts: int(report.aborts),
         verified_at,
         gates: facts.gates.as_ref().clone(),
-        devices: facts.devices.clone(),
-        device_summary: device_summary(&facts.devices),
+        device_summary: device_summary(&devices),
+        devices,
         verdict: verdict(&facts.devices, report),
         blackout: blackout.map(|found| marked(found, simulated)).unwrap_or_default(),
         blackout_ms: blackout.and_then(|found| i64::try_from(found.as_millis()).ok()),
-        steps: steps(facts),
+        steps: if open { Vec::new() } else { steps(facts) },
         conditions: Vec::new(),
     };
     if blackout.is_none() && simulated && verified_at_is_jump(attempt, &status) {

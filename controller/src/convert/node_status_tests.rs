@@ -170,3 +170,10 @@ fn a_claim_says_what_is_begun_and_that_the_node_waits_no_more() {
     let record = record::node(&read(&written), "ua").unwrap();
     assert_eq!((record.attempt.as_str(), record.end), ("7f3c9a21-ua-1", None));
 }
+
+#[test]
+fn invariant_3_an_attempt_in_flight_has_no_outcome_of_the_one_before() {
+    let written = write(&report(NodeClass::InFlight, Reason::InProgress, None), None);
+    assert!(written.devices.iter().all(|device| device.outcome.is_none() && device.facts.is_none()));
+    assert!(written.steps.is_empty());
+}
