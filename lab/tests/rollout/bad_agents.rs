@@ -1,0 +1,137 @@
+//! Agents that lie, stammer, dawdle or are not there: each node says so, and the others go on (invariant 9).
+
+use std::time::Duration;
+
+use liveupdate_agent::Misbehaviour;
+use liveupdate_crds::IntOrPercent;
+use liveupdate_host::simulated::{Pace, WorldSpec};
+use liveupdate_lab::Testbed;
+use liveupdate_lab::testbed::machines::{NEW, OLD};
+
+use crate::bed::{is_clean, is_marked, run, says};
+
+fn lies(edit: impl FnOnce(&mut Misbehaviour)) -> Misbehaviour {
+    let mut lies = Misbehaviour::default();
+    edit(&mut lies);
+    lies
+}
+
+#[test]
+fn invariant_9_whoever_cannot_be_used_says_so_and_the_rest_is_updated() {
+    run(async |bed| {
+        let pool = bed.pool("agents", 7, |_, _| {}).await;
+        let behaviour = [
+            (1, lies(|lies| lies.garbage = true)),
+            (2, lies(|lies| lies.delay = Duration::from_secs(60))),
+            (3, lies(|lies| lies.node = Some("agents-7".into()))),
+            (4, lies(|lies| lies.boot_id = Some("01234567-89ab-4cde-8f01-23456789abcd".into()))),
+        ];
+        for (number, lies) in behaviour {
+            pool.node(number).set(|settings| settings.misbehaviour = lies);
+        }
+        pool.node(5).set(|settings| settings.agent = false);
+        pool.roll(|update| update.spec.deadlines.preflight = "3s".to_owned()).await;
+
+        let status = bed
+            .update("agents", "two updated, five blocked", |s| s.counts.updated == 2 && s.counts.blocked == 5)
+            .await;
+        assert_eq!((status.counts.waiting, status.counts.in_flight, status.failures), (0, 0, 0));
+        let expected = [
+            (1, "AgentMisbehaves", "its answer makes no sense"),
+            (2, "AgentUnreachable", "did not answer within"),
+            (3, "AgentMisbehaves", "the node's name is \"agents-7\", expected \"agents-3\""),
+            (
+                4,
+                "AgentMisbehaves",
+                "the agent says boot 01234567-89ab-4cde-8f01-23456789abcd, the kubelet says",
+            ),
+            (5, "AgentUnreachable", "cannot be reached"),
+        ];
+        for (number, reason, message) in expected {
+            let node = pool.name_of(number);
+            let record = pool.stands(number, "Blocked", reason).await;
+            says(&record.message, &[message]);
+            says(&bed.kubectl(&format!("get nlu {node}")).await, &[&format!("7.3.4-lu1 Blocked {reason}")]);
+            says(&bed.kubectl(&format!("describe nlu {node}")).await, &[message]);
+            assert!(is_clean(&bed.bed.node(&node).await.unwrap()), "nothing was begun there");
+        }
+        let described = bed.kubectl("describe lu agents").await;
+        says(&described, &["Reason: AgentMisbehaves", "Reason: AgentUnreachable", "agents-1", "agents-5"]);
+        says(&bed.kubectl("get lu agents").await, &["agents 7.3.5-lu2 1/1 all 2 7 0"]);
+
+        for number in 1..=5 {
+            pool.node(number).set(|settings| {
+                settings.misbehaviour = Misbehaviour::default();
+                settings.agent = true;
+            });
+        }
+        assert_eq!(bed.success("agents").await.counts.updated, 7);
+    });
+}
+
+/// A lie about what came up is found out by the kubelet's word: such a node is never `Updated`.
+#[test]
+fn an_agent_that_lies_about_what_came_up_is_never_believed() {
+    let jumps = |_: u16, world: &mut WorldSpec| {
+        world.pace = Pace::Real;
+        world.durations.jump = 2_000;
+    };
+    run(async |bed| {
+        let pool = bed.pool("liars", 2, jumps).await;
+        pool.roll(|update| {
+            update.spec.strategy.max_failures = IntOrPercent::Int(1);
+            update.spec.deadlines.reclaim = "2s".to_owned();
+            update.spec.deadlines.verify = "2s".to_owned();
+        })
+        .await;
+        let behaviour = [
+            (1, lies(|lies| lies.boot_id = Some("01234567-89ab-4cde-8f01-23456789abcd".into()))),
+            (2, lies(|lies| lies.release = Some("7.3.5-lu8".into()))),
+        ];
+        for (number, lies) in behaviour {
+            pool.off(number).await;
+            pool.node(number).set(|settings| settings.misbehaviour = lies);
+        }
+        let record = pool.stands(1, "Failed", "VerifyFailed").await;
+        says(&record.message, &["the kubelet has not written the boot id and release that the agent proved"]);
+        assert_eq!(record.verified_at, None);
+        let record = pool.stands(2, "Failed", "WrongKernel").await;
+        says(&record.message, &["7.3.5-lu8"]);
+        let status = bed.update("liars", "both failed", |status| status.counts.failed == 2).await;
+        assert_eq!((status.counts.updated, status.state.as_str()), (0, "FailureBudgetSpent"));
+        says(
+            &bed.kubectl("get nlu liars-1 liars-2").await,
+            &["liars-1 7.3.5-lu2 Failed VerifyFailed", "liars-2 7.3.5-lu2 Failed WrongKernel"],
+        );
+        for node in ["liars-1", "liars-2"] {
+            assert!(is_marked(&bed.bed.node(node).await.unwrap()));
+        }
+    });
+}
+
+/// Invariant 5 does not hang on the agent: what a superseded leader would write, the API server refuses.
+#[test]
+fn invariant_5_an_agent_that_obeys_any_leader_does_no_harm() {
+    run(async |bed| {
+        let pool = bed.pool("obedient", 1, |_, _| {}).await;
+        pool.node(1).set(|settings| settings.misbehaviour = lies(|lies| lies.any_epoch = true));
+        pool.roll(|_| {}).await;
+        bed.success("obedient").await;
+        let record = pool.stands(1, "Updated", "Updated").await;
+        let (kernel, epoch) = (record.kernel, record.epoch.unwrap());
+        assert_eq!(kernel, NEW);
+        let older = serde_json::json!({"status": {
+            "epoch": {"cluster": epoch.cluster, "counter": epoch.counter - 1},
+            "kernel": OLD,
+        }});
+        let account = Testbed::controller_account();
+        for target in ["nlu/obedient-1", "lu/obedient"] {
+            let patch = older.to_string();
+            let args = ["patch", target, "--subresource=status", "--type=merge", "-p", &patch];
+            let output = bed.bed.plane.kubectl_as(&account, args).await.unwrap();
+            assert_ne!(output.code, Some(0), "{target}: {}", output.stdout);
+            says(&output.stderr, &["epoch"]);
+        }
+        assert_eq!(pool.stands(1, "Updated", "Updated").await.epoch, Some(epoch));
+    });
+}

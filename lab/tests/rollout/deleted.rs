@@ -1,0 +1,83 @@
+//! An update that is deleted leaves nothing behind.
+
+use liveupdate_host::simulated::{Durations, Pace, WorldSpec};
+use liveupdate_lab::testbed::machines::{NEW, OLD};
+
+use crate::bed::{Bed, SOON, alone, is_clean, is_marked, run, says};
+
+/// The first node jumps for three seconds, the second one prepares until it is told to stop.
+fn at_two_speeds(number: u16, world: &mut WorldSpec) {
+    world.pace = Pace::Real;
+    world.durations = match number {
+        1 => Durations { jump: 3_000, ..Durations::default() },
+        _ => Durations { preserve: 120_000, ..Durations::default() },
+    };
+}
+
+#[test]
+fn what_has_not_jumped_is_undone_and_what_has_finishes() {
+    run(async |bed| {
+        let pool = bed.pool("deleted", 3, at_two_speeds).await;
+        let boots: Vec<_> = [2, 3].map(|n| pool.node(n).world().running().unwrap()).into();
+        pool.roll(|_| {}).await;
+        pool.off(1).await;
+        pool.node_update("deleted-2", "Preserving", |status| status.state == "Preserving").await;
+        bed.kubectl("delete lu deleted --wait=false").await;
+        bed.gone("deleted").await;
+
+        for number in 1..=3 {
+            bed.node(&pool.name_of(number), "clean", is_clean).await;
+        }
+        assert_eq!(pool.node(1).world().running().unwrap().unwrap().release, NEW);
+        for (number, boot) in [2, 3].into_iter().zip(boots) {
+            assert_eq!(pool.node(number).world().running().unwrap(), boot, "the same boot");
+            let record = pool.stands(number, "Idle", "Idle").await;
+            assert_eq!((record.kernel.as_str(), record.update_name.as_str()), (OLD, ""));
+        }
+        // What it got is kept until another update writes over it.
+        pool.stands(1, "Updated", "Updated").await;
+        says(
+            &bed.kubectl("get nlu deleted-1 deleted-2").await,
+            &["deleted-1 7.3.5-lu2 Updated Updated 1/1 preserved", "deleted-2 7.3.4-lu1 Idle Idle 1"],
+        );
+        let events = bed.kubectl("get events -A --field-selector involvedObject.name=deleted-2").await;
+        says(&events, &["Warning Aborted"]);
+    });
+}
+
+/// Once with the update still waiting for us, once with its finalizer torn off, so that only the marks are
+/// left of it.
+#[test]
+fn a_controller_that_starts_after_the_deletion_cleans_up() {
+    alone(async {
+        let mut bed = Bed::start().await;
+        bed.bed.start_controller().await.unwrap();
+        let slow = |_: u16, world: &mut WorldSpec| at_two_speeds(2, world);
+        let mut fleets = Vec::new();
+        for name in ["waits", "torn"] {
+            let pool = bed.pool(name, 1, slow).await;
+            pool.roll(|_| {}).await;
+            pool.node_update(&pool.name_of(1), "Preserving", |s| s.state == "Preserving").await;
+            fleets.push(pool.fleet);
+        }
+        bed.bed.controller(0).unwrap().kill().unwrap();
+        bed.kubectl("delete lu waits torn --wait=false").await;
+        bed.kubectl(r#"patch lu torn --type=merge -p {"metadata":{"finalizers":null}}"#).await;
+        bed.gone("torn").await;
+        let waits = bed.kubectl("get lu waits").await;
+        says(&waits, &["waits 7.3.5-lu2"]);
+        for node in ["waits-1", "torn-1"] {
+            assert!(is_marked(&bed.bed.node(node).await.unwrap()), "nobody is there to clean up");
+            let described = bed.kubectl(&format!("describe node {node}")).await;
+            says(&described, &["liveupdate.dev/updating="]);
+        }
+
+        bed.bed.restart_controller(0).unwrap();
+        bed.gone("waits").await;
+        for node in ["waits-1", "torn-1"] {
+            bed.node(node, "clean", is_clean).await;
+            let idle = bed.bed.await_node_update(node, "Idle", SOON, |s| s.state == "Idle").await.unwrap();
+            assert_eq!(idle.status.unwrap().kernel, OLD);
+        }
+    });
+}

@@ -1,0 +1,23 @@
+//! Whole rollouts that do not go well: what nodes, agents, certificates, gates and people can do to a run, on
+//! a real control plane with simulated nodes. Each shows that the run ends as it should, and that the reason
+//! can be read with plain `kubectl get` and `kubectl describe`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may fail like tests"
+)]
+
+mod bad_agents;
+mod bed;
+mod credentials;
+mod deleted;
+mod devices;
+mod gates;
+mod kernels;
+mod looks;
+mod reborn;
+mod two_updates;
+mod unavailable;
+mod verbs;
