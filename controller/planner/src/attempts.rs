@@ -15,6 +15,7 @@
 //! ```
 //! What happens after the end is on record is in endings.rs.
 
+use alloc::boxed::Box;
 use alloc::string::ToString;
 use core::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::eligibility::{aborts, is_hindered, is_on_target};
 use crate::input::{Agent, AgentFacts, AttemptState, Mark, Node, NodeEnd, Proof, Spec, Text};
 use crate::output::{Action, NodeClass, Reason};
 use crate::proof::{self, Missing};
-use crate::run::{Entry, Run, Standing};
+use crate::run::{End, Entry, Run, Standing};
 use crate::stop::Stop;
 use crate::todo::Todo;
 
@@ -233,7 +234,7 @@ fn before_jump(entry: &mut Entry<'_>, node: &Node, state: &AttemptState, terms: 
     match state {
         AttemptState::AsksPermission { receipt, boot_id } => {
             let marked = node.mark.as_ref().is_some_and(|mark| mark.attempt == entry.flight.attempt);
-            if marked && *boot_id == node.boot_id {
+            if marked && node.boot_id == *boot_id {
                 todo.act(Action::Permit {
                     node: node.name.clone(),
                     attempt: entry.flight.attempt.clone(),
@@ -320,6 +321,6 @@ fn end(entry: &mut Entry<'_>, node: &Node, end: NodeEnd, message: impl Into<Text
     entry.standing.class = class;
     entry.standing.reason = reason;
     entry.standing.message = message.into();
-    entry.standing.end = Some(end);
+    entry.standing.end = Some(End::Found(Box::new(end)));
     todo.act(Action::RecordEnd { node: node.name.clone(), attempt: entry.flight.attempt.clone() });
 }

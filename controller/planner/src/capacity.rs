@@ -27,7 +27,7 @@ pub(crate) struct Capacity {
 impl Capacity {
     pub(crate) fn new(runs: &[Run<'_>], owners: &Owners, fleet: &Fleet<'_>, policy: &Policy) -> Self {
         let mut down: Vec<bool> =
-            fleet.iter().map(|(index, node)| !node.ready || owners.failed[index]).collect();
+            fleet.ready().iter().zip(&owners.failed).map(|(ready, failed)| !ready || *failed).collect();
         let mut counted = vec![false; fleet.len()];
         for run in runs {
             let accepted = run.all_accepted();

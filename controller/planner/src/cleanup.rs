@@ -7,8 +7,8 @@
 use alloc::collections::BTreeSet;
 use alloc::string::ToString;
 
-use crate::fleet::Fleet;
-use crate::input::{Agent, AttemptFacts, Node};
+use crate::fleet::{Fleet, known};
+use crate::input::{AttemptFacts, Node};
 use crate::output::Action;
 use crate::ownership::Owners;
 use crate::run::Run;
@@ -22,7 +22,7 @@ pub(crate) fn nodes(runs: &[Run<'_>], owners: &Owners, fleet: &Fleet<'_>, todo: 
         .flat_map(|run| &run.update.record.in_flight)
         .map(|flight| (flight.node.as_str(), flight.attempt.as_str()))
         .collect();
-    for (index, node) in fleet.iter() {
+    for (index, node) in fleet.busy() {
         let stray = known(node).filter(|k| !flying.contains(&(node.name.as_str(), k.attempt.as_str())));
         if let Some(known) = stray {
             settle(node, known, todo);
@@ -34,13 +34,6 @@ pub(crate) fn nodes(runs: &[Run<'_>], owners: &Owners, fleet: &Fleet<'_>, todo: 
         if !needed {
             todo.act(Action::Unmark { node: node.name.clone(), mark: mark.clone() });
         }
-    }
-}
-
-fn known(node: &Node) -> Option<&AttemptFacts> {
-    match &node.agent {
-        Agent::Answered(facts) => facts.attempt.as_ref(),
-        _ => None,
     }
 }
 
@@ -58,7 +51,7 @@ fn settle(node: &Node, known: &AttemptFacts, todo: &mut Todo) {
 /// Finalizers are there only while something is in flight or marked.
 pub(crate) fn finalizers(runs: &[Run<'_>], fleet: &Fleet<'_>, todo: &mut Todo) {
     let marked: BTreeSet<&str> = fleet
-        .marked()
+        .busy()
         .filter_map(|(_, node)| node.mark.as_ref())
         .map(|mark| mark.update_uid.as_str())
         .collect();

@@ -1,5 +1,6 @@
 //! How a node that has no attempt in flight stands towards its update, and why it does not start.
 
+use alloc::boxed::Box;
 use alloc::format;
 use core::time::Duration;
 
@@ -7,7 +8,7 @@ use crate::input::{
     Agent, AgentFacts, AttemptState, Devices, Node, NodeEnd, NodeRecord, OnBlocked, Spec, Text, Verdict,
 };
 use crate::output::{NodeClass, Reason};
-use crate::run::{Run, Standing};
+use crate::run::{End, Run, Standing};
 use crate::todo::Todo;
 use crate::{endings, verbs};
 
@@ -31,7 +32,7 @@ pub(crate) fn aborts(run: &Run<'_>, node: &Node) -> u32 {
 }
 
 /// How the node stands.
-pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: &mut Todo) -> Standing {
+pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: &mut Todo) -> Standing<'a> {
     let skipped = run.record.skipped.contains(node.name.as_str());
     let record = own_record(run, node);
     if let Some(mut standing) = record.and_then(|record| settled(run, node, record, skipped)) {
@@ -64,7 +65,7 @@ pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: 
 
 /// By an end on record that is not forgiven. A failure that was skipped is skipped; what was updated stays
 /// updated.
-fn settled<'a>(run: &Run<'a>, node: &'a Node, record: &'a NodeRecord, skipped: bool) -> Option<Standing> {
+fn settled<'a>(run: &Run<'a>, node: &'a Node, record: &'a NodeRecord, skipped: bool) -> Option<Standing<'a>> {
     match record.end {
         Some(NodeEnd::Updated { .. }) => endings::of_record(record),
         Some(NodeEnd::Failed { .. }) if !skipped && !verbs::is_forgiven(run, node) => {
@@ -74,7 +75,7 @@ fn settled<'a>(run: &Run<'a>, node: &'a Node, record: &'a NodeRecord, skipped: b
     }
 }
 
-fn unsettled<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: &mut Todo) -> Standing {
+fn unsettled<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: &mut Todo) -> Standing<'a> {
     if let Some(why) = &node.malformed {
         return blocked(Reason::NodeMalformed, why);
     }
@@ -99,7 +100,7 @@ fn answered<'a>(
     node: &'a Node,
     facts: &'a AgentFacts,
     todo: &mut Todo,
-) -> Standing {
+) -> Standing<'a> {
     let own =
         |verdict: &&Verdict| verdict.update_uid == run.update.uid && verdict.revision == run.record.revision;
     let verdict = facts.verdict.as_ref().filter(own);
@@ -121,7 +122,7 @@ fn answered<'a>(
             simulated: false,
             devices: Devices::default(),
         };
-        standing.end = Some(end);
+        standing.end = Some(End::Found(Box::new(end)));
         return standing;
     }
     if run.record.bad_targets.contains(&spec.digest) {
@@ -175,11 +176,11 @@ impl AttemptState {
     }
 }
 
-fn blocked(reason: Reason, message: impl Into<Text>) -> Standing {
+fn blocked<'a>(reason: Reason, message: impl Into<Text>) -> Standing<'a> {
     Standing::new(NodeClass::Blocked, reason, message.into())
 }
 
-fn asking(message: &'static str) -> Standing {
+fn asking<'a>(message: &'static str) -> Standing<'a> {
     let mut standing = Standing::new(NodeClass::Waiting, Reason::Preflight, Text::fixed(message));
     standing.ask = true;
     standing

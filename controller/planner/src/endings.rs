@@ -14,7 +14,7 @@ use crate::attempt_id;
 use crate::fleet::Fleet;
 use crate::input::{InFlight, Node, NodeEnd, NodeRecord, Text};
 use crate::output::{Action, Reason};
-use crate::run::{Entry, Run, Standing};
+use crate::run::{End, Entry, Run, Standing};
 use crate::todo::Todo;
 use crate::{NodeClass, verbs};
 
@@ -57,7 +57,7 @@ fn entry<'a>(
     Entry { flight, node, current, recorded, standing, may_start: false, drop: false }
 }
 
-fn in_progress() -> Standing {
+fn in_progress<'a>() -> Standing<'a> {
     Standing::new(NodeClass::InFlight, Reason::InProgress, Text::fixed("the attempt is under way"))
 }
 
@@ -88,7 +88,7 @@ fn count_failure(run: &mut Run<'_>, current: bool, reason: Reason) {
 }
 
 /// How a node stands by what its record says of an end.
-pub(crate) fn of_record(record: &NodeRecord) -> Option<Standing> {
+pub(crate) fn of_record(record: &NodeRecord) -> Option<Standing<'_>> {
     let end = record.end.as_ref()?;
     let mut standing = match end {
         NodeEnd::Updated { .. } if !attempt_id::is_of(&record.attempt, &record.revision) => {
@@ -106,7 +106,7 @@ pub(crate) fn of_record(record: &NodeRecord) -> Option<Standing> {
             Standing::new(NodeClass::Waiting, *reason, Text::fixed(reason.meaning()))
         }
     };
-    standing.end = Some(*end);
+    standing.end = Some(End::Recorded(end));
     standing.aborts = record.aborts;
     Some(standing)
 }

@@ -2,15 +2,16 @@
 
 use alloc::vec::Vec;
 
-use crate::input::Node;
+use crate::input::{Agent, AttemptFacts, Node};
 
 /// All nodes in the order of their names.
 pub(crate) struct Fleet<'a> {
     nodes: Vec<&'a Node>,
     /// Where each stands in the snapshot.
     positions: Vec<u32>,
-    /// Those that carry our mark: few, and looked for again and again.
-    marked: Vec<usize>,
+    /// Those that carry our mark, or whose agents know an attempt: few, and looked for again and again.
+    busy: Vec<usize>,
+    ready: Vec<bool>,
 }
 
 impl<'a> Fleet<'a> {
@@ -19,8 +20,10 @@ impl<'a> Fleet<'a> {
         // Stable, because it is the quick one for what is in order already but for the last that came.
         sorted.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
         let (positions, nodes): (Vec<u32>, Vec<&Node>) = sorted.into_iter().unzip();
-        let marked = nodes.iter().enumerate().filter(|(_, node)| node.mark.is_some());
-        Self { marked: marked.map(|(index, _)| index).collect(), nodes, positions }
+        let busy = nodes.iter().enumerate().filter(|(_, node)| node.mark.is_some() || known(node).is_some());
+        let busy = busy.map(|(index, _)| index).collect();
+        let ready = nodes.iter().map(|node| node.ready).collect();
+        Self { nodes, positions, busy, ready }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -41,9 +44,14 @@ impl<'a> Fleet<'a> {
         self.nodes.iter().copied().enumerate()
     }
 
-    /// Those that carry our mark.
-    pub(crate) fn marked(&self) -> impl Iterator<Item = (usize, &'a Node)> {
-        self.marked.iter().map(|&index| (index, self.nodes[index]))
+    /// Those that carry our mark, or whose agents know an attempt.
+    pub(crate) fn busy(&self) -> impl Iterator<Item = (usize, &'a Node)> {
+        self.busy.iter().map(|&index| (index, self.nodes[index]))
+    }
+
+    /// Whether each is Ready.
+    pub(crate) fn ready(&self) -> &[bool] {
+        &self.ready
     }
 
     /// Position of the node with this name.
@@ -54,5 +62,13 @@ impl<'a> Fleet<'a> {
     /// Position of the node with this name, if it is still the same object.
     pub(crate) fn same(&self, name: &str, uid: &str) -> Option<usize> {
         self.index_of(name).filter(|&index| self.nodes[index].uid == uid)
+    }
+}
+
+/// The attempt that the node's agent knows.
+pub(crate) fn known(node: &Node) -> Option<&AttemptFacts> {
+    match &node.agent {
+        Agent::Answered(facts) => facts.attempt.as_ref(),
+        _ => None,
     }
 }

@@ -5,6 +5,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -275,14 +276,14 @@ pub struct Node {
     pub uid: String,
     /// When the object was made.
     pub created: Time,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    /// Its labels; nodes that are alike share them.
+    pub labels: Arc<BTreeMap<String, String>>,
     /// The object's Ready condition is True.
     pub ready: bool,
     /// As the kubelet wrote it.
     pub release: String,
     /// As the kubelet wrote it.
-    pub boot_id: String,
+    pub boot_id: Text,
     /// Why the object cannot be used, if so.
     pub malformed: Option<Text>,
     /// Our taint with its annotation, *as the watch shows it*: seeing it proves that the view of all
@@ -381,7 +382,7 @@ pub enum Agent {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentFacts {
     /// Boot id as the agent says.
-    pub boot_id: String,
+    pub boot_id: Text,
     /// Release as the agent says.
     pub release: String,
     /// Digest of the running bundle; empty when unknown.

@@ -50,12 +50,17 @@ pub use output::*;
 pub use time::Time;
 
 use fleet::Fleet;
+use report_nodes::Reported;
 use run::Run;
 use todo::Todo;
 
 /// What to do now, what to write, and when to look again. Pure: the same snapshot and time give the same
 /// plan.
 pub fn plan(snapshot: &Snapshot, now: Time) -> Plan {
+    pass(snapshot, now, Reported::All)
+}
+
+fn pass(snapshot: &Snapshot, now: Time, reported: Reported) -> Plan {
     let mut todo = Todo::new(now);
     let policy = &snapshot.policy;
     let fleet = Fleet::new(&snapshot.nodes);
@@ -89,6 +94,6 @@ pub fn plan(snapshot: &Snapshot, now: Time) -> Plan {
         .iter()
         .map(|run| (run.update.name.clone(), report_update::of(run, &runs, &fleet, now)))
         .collect();
-    let nodes = report_nodes::all(&mut runs, &owners, &fleet);
+    let nodes = report_nodes::of(&mut runs, &owners, &fleet, reported);
     Plan { actions: todo.actions, report: Report { updates, nodes }, wake: todo.wake }
 }

@@ -1,6 +1,6 @@
 //! The nodes of an update: how each stands, and how many there are of each kind.
 
-use alloc::collections::BTreeSet;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::amount::count;
@@ -22,10 +22,13 @@ pub(crate) fn collect<'a>(
     todo: &mut Todo,
 ) {
     let Some(spec) = run.active() else { return };
-    let flying: BTreeSet<usize> = run.entries.iter().map(|entry| entry.node).collect();
+    let mut flying = vec![false; fleet.len()];
+    for entry in &run.entries {
+        flying[entry.node] = true;
+    }
     let mut members = Vec::with_capacity(wanted.len());
     for node in wanted {
-        let standing = if flying.contains(&node) {
+        let standing = if flying[node] {
             Standing::new(NodeClass::InFlight, Reason::InProgress, Text::default())
         } else if owners.of[node] != Some(position) {
             Standing::new(NodeClass::Waiting, Reason::Conflicted, Text::fixed("an older update has the node"))

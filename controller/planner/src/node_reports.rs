@@ -19,9 +19,9 @@ pub struct NodeReports {
 }
 
 impl NodeReports {
-    /// None yet, of a snapshot with so many nodes.
-    pub(crate) fn new(nodes: usize) -> Self {
-        Self { reports: Vec::with_capacity(nodes), places: vec![NOBODY; nodes] }
+    /// None yet, of a snapshot with so many nodes, and with room for so many reports.
+    pub(crate) fn new(nodes: usize, room: usize) -> Self {
+        Self { reports: Vec::with_capacity(room), places: vec![NOBODY; nodes] }
     }
 
     /// That of the node at `position` of the snapshot; nodes come by name.

@@ -39,7 +39,7 @@ pub(crate) fn assign(runs: &mut [Run<'_>], fleet: &Fleet<'_>) -> (Owners, Vec<Ve
         }
     }
     let mut failed = vec![false; fleet.len()];
-    for (index, node) in fleet.marked() {
+    for (index, node) in fleet.busy() {
         let holder = runs.iter().position(|run| is_counted_failure(run, node));
         if let Some(position) = holder {
             owners[index].get_or_insert(position);

@@ -27,9 +27,22 @@ enum Source {
     Member(usize, usize),
 }
 
-/// The reports of all nodes that an update has, that have an end on record, or whose agents answer. It is
-/// the pass's last word: messages are taken out of the runs.
-pub(crate) fn all(runs: &mut [Run<'_>], owners: &Owners, fleet: &Fleet<'_>) -> NodeReports {
+/// Which nodes are reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reported {
+    /// Every one that an update has, that has an end on record, or whose agent answers.
+    All,
+    /// Of those, the ones whose records do not say the same yet: enough for whoever only writes records.
+    News,
+}
+
+/// The reports of nodes. It is the pass's last word: messages are taken out of the runs.
+pub(crate) fn of(
+    runs: &mut [Run<'_>],
+    owners: &Owners,
+    fleet: &Fleet<'_>,
+    reported: Reported,
+) -> NodeReports {
     let mut sources = vec![Source::Nobody; fleet.len()];
     for (position, run) in runs.iter().enumerate() {
         for (index, entry) in run.entries.iter().enumerate() {
@@ -42,7 +55,7 @@ pub(crate) fn all(runs: &mut [Run<'_>], owners: &Owners, fleet: &Fleet<'_>) -> N
         }
     }
     let turns: Vec<Text> = runs.iter().map(turn_message).collect();
-    let mut reports = NodeReports::new(fleet.len());
+    let mut reports = NodeReports::new(fleet.len(), if reported == Reported::All { fleet.len() } else { 0 });
     for (index, node) in fleet.iter() {
         let report = match sources[index] {
             Source::Entry(run, entry) => {
@@ -56,6 +69,12 @@ pub(crate) fn all(runs: &mut [Run<'_>], owners: &Owners, fleet: &Fleet<'_>) -> N
                 };
                 let report = of_standing(run, node, &entry.standing, message);
                 Some(NodeReport { revision, attempt: Some(attempt.clone()), ..report })
+            }
+            Source::Member(run, member)
+                if reported == Reported::News
+                    && is_on_record(&runs[run], node, &runs[run].members[member].standing) =>
+            {
+                None
             }
             Source::Member(run, member) => {
                 let mut message = core::mem::take(&mut runs[run].members[member].standing.message);
@@ -73,7 +92,19 @@ pub(crate) fn all(runs: &mut [Run<'_>], owners: &Owners, fleet: &Fleet<'_>) -> N
     reports
 }
 
-fn of_standing(run: &Run<'_>, node: &Node, standing: &Standing, message: Text) -> NodeReport {
+/// The node's record says all of that.
+fn is_on_record(run: &Run<'_>, node: &Node, standing: &Standing<'_>) -> bool {
+    let Some(record) = &node.record else { return false };
+    let skipped = (standing.class == NodeClass::Skipped).then_some(standing.reason);
+    record.update_uid == run.update.uid
+        && record.revision == run.record.revision
+        && record.aborts == standing.aborts
+        && record.end.as_ref() == standing.end.as_deref()
+        && record.skipped == skipped
+        && (standing.reason != Reason::AlreadyOnTarget || record.attempt.is_empty())
+}
+
+fn of_standing(run: &Run<'_>, node: &Node, standing: &Standing<'_>, message: Text) -> NodeReport {
     NodeReport {
         update: Some(run.update.name.clone()),
         class: standing.class,
@@ -82,7 +113,7 @@ fn of_standing(run: &Run<'_>, node: &Node, standing: &Standing, message: Text) -
         revision: run.record.revision.clone(),
         attempt: last_attempt(node).filter(|_| standing.reason != Reason::AlreadyOnTarget),
         aborts: standing.aborts,
-        end: standing.end,
+        end: standing.end.as_deref().copied(),
     }
 }
 
@@ -122,7 +153,7 @@ fn unowned(runs: &[Run<'_>], owner: Option<usize>, node: &Node) -> Option<NodeRe
 }
 
 /// What the node's record says of a run that is over.
-fn past(runs: &[Run<'_>], record: &NodeRecord) -> Option<Standing> {
+fn past<'n>(runs: &[Run<'_>], record: &'n NodeRecord) -> Option<Standing<'n>> {
     match record.skipped {
         Some(reason) if update_of(runs, record).is_some_and(|run| run.was_finished) => {
             Some(Standing::new(NodeClass::Skipped, reason, Text::fixed(reason.meaning())))

@@ -200,9 +200,11 @@ fn outcomes(run: &Run<'_>, report: &mut UpdateReport) {
     let members = run.members.iter().map(|member| &member.standing);
     let entries = run.entries.iter().filter(|entry| entry.recorded).map(|entry| &entry.standing);
     for standing in members.chain(entries) {
-        let Some(NodeEnd::Updated { blackout, simulated, devices, .. }) = standing.end else { continue };
+        let Some(NodeEnd::Updated { blackout, simulated, devices, .. }) = standing.end.as_deref() else {
+            continue;
+        };
         report.blackouts.extend(blackout);
-        report.simulated |= simulated;
+        report.simulated |= *simulated;
         devices.iter().for_each(|(outcome, number)| report.devices.add(outcome, number));
     }
     report.blackouts.sort_unstable();
@@ -216,8 +218,8 @@ fn estimate(run: &Run<'_>, now: Time) -> Option<Time> {
     let members = run.members.iter().map(|member| &member.standing);
     let entries = run.entries.iter().filter(|e| e.current && e.recorded).map(|entry| &entry.standing);
     let ours = members.chain(entries).filter(|standing| standing.reason == Reason::Updated);
-    let times = ours.filter_map(|standing| match standing.end {
-        Some(NodeEnd::Updated { verified_at, .. }) => Some(verified_at),
+    let times = ours.filter_map(|standing| match standing.end.as_deref() {
+        Some(NodeEnd::Updated { verified_at, .. }) => Some(*verified_at),
         _ => None,
     });
     let (first, last, number) = times.fold((None, None, 0u32), |(first, last, number), at| {

@@ -1,5 +1,6 @@
 //! One update while a pass works on it.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -22,7 +23,7 @@ pub(crate) struct Run<'a> {
     pub(crate) was_finished: bool,
     pub(crate) not_accepted: Option<(Reason, String)>,
     /// The nodes that it wants, in plan order; none unless it is active.
-    pub(crate) members: Vec<Member>,
+    pub(crate) members: Vec<Member<'a>>,
     /// Its attempts in flight, without those that leave in this pass.
     pub(crate) entries: Vec<Entry<'a>>,
     /// Runs that have nodes which this one wants.
@@ -36,14 +37,31 @@ pub(crate) struct Run<'a> {
 }
 
 /// A node that an update wants.
-pub(crate) struct Member {
+pub(crate) struct Member<'a> {
     /// Its position in the fleet.
     pub(crate) node: usize,
-    pub(crate) standing: Standing,
+    pub(crate) standing: Standing<'a>,
+}
+
+/// An end: on record, where it need not be copied to be passed around, or found in this pass.
+pub(crate) enum End<'a> {
+    Recorded(&'a NodeEnd),
+    Found(Box<NodeEnd>),
+}
+
+impl core::ops::Deref for End<'_> {
+    type Target = NodeEnd;
+
+    fn deref(&self) -> &NodeEnd {
+        match self {
+            Self::Recorded(end) => end,
+            Self::Found(end) => end,
+        }
+    }
 }
 
 /// How a node stands towards the update that wants it.
-pub(crate) struct Standing {
+pub(crate) struct Standing<'a> {
     pub(crate) class: NodeClass,
     pub(crate) reason: Reason,
     pub(crate) message: Text,
@@ -51,11 +69,11 @@ pub(crate) struct Standing {
     pub(crate) startable: bool,
     /// Ask for its verdict.
     pub(crate) ask: bool,
-    pub(crate) end: Option<NodeEnd>,
+    pub(crate) end: Option<End<'a>>,
     pub(crate) aborts: u32,
 }
 
-impl Standing {
+impl Standing<'_> {
     pub(crate) fn new(class: NodeClass, reason: Reason, message: Text) -> Self {
         Self { class, reason, message, startable: false, ask: false, end: None, aborts: 0 }
     }
@@ -70,7 +88,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) current: bool,
     /// Its end stands in the node's record; the mark is still to be removed.
     pub(crate) recorded: bool,
-    pub(crate) standing: Standing,
+    pub(crate) standing: Standing<'a>,
     /// It was not run yet, as far as its agent knows, and could be now.
     pub(crate) may_start: bool,
     /// It shall leave although nothing was run.

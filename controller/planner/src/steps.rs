@@ -148,8 +148,8 @@ fn last_verified(run: &Run<'_>) -> Option<Time> {
     members
         .chain(entries)
         .filter(|standing| standing.class == NodeClass::Updated && standing.reason == Reason::Updated)
-        .filter_map(|standing| match standing.end {
-            Some(NodeEnd::Updated { verified_at, .. }) => Some(verified_at),
+        .filter_map(|standing| match standing.end.as_deref() {
+            Some(NodeEnd::Updated { verified_at, .. }) => Some(*verified_at),
             _ => None,
         })
         .max()

@@ -136,7 +136,7 @@ fn a_flood_of_verbs_neither_outgrows_the_status_nor_keeps_abort_out() {
 fn asks(world: &mut World) -> Text {
     let attempt = world.snapshot.updates[0].record.in_flight[0].attempt.clone();
     let node = world.node("n1").expect("it joined").0;
-    let state = AttemptState::AsksPermission { receipt: "receipt".into(), boot_id: node.boot_id.clone() };
+    let state = AttemptState::AsksPermission { receipt: "receipt".into(), boot_id: node.boot_id.to_string() };
     let Agent::Answered(facts) = &mut node.agent else { panic!("{:?}", node.agent) };
     facts.attempt = Some(AttemptFacts { attempt: attempt.clone(), state });
     attempt

@@ -119,7 +119,7 @@ pub fn status(context: Context<'_>, report: &NodeReport) -> NodeLiveUpdateStatus
         node_uid: context.node.uid.clone(),
         kernel: context.node.release.clone(),
         bundle_digest: (!facts.digest.is_empty()).then(|| facts.digest.clone()),
-        boot_id: context.node.boot_id.clone(),
+        boot_id: context.node.boot_id.to_string(),
         state: state.to_owned(),
         reason: reason.as_str().to_owned(),
         message: crate::agents::check::cut(&report.message, 1024).to_owned(),

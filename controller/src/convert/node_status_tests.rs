@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
@@ -11,7 +12,7 @@ fn node() -> Node {
         name: "a".into(),
         uid: "ua".into(),
         created: Time(0),
-        labels: BTreeMap::new(),
+        labels: Arc::default(),
         ready: true,
         release: "7.3.5".into(),
         boot_id: "b1".into(),

@@ -233,7 +233,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         let key = (node.to_owned(), Kind::NodeLease);
         let serial = self.serial;
         let Some((found, side)) = self.world.node(node) else { return };
-        let (boot, due) = (found.boot_id.clone(), side.lease_due);
+        let (boot, due) = (found.boot_id.to_string(), side.lease_due);
         if due > now {
             self.wake_at(due);
             return;

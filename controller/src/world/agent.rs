@@ -257,7 +257,7 @@ fn answer(
     if known.boot_id != boot_id {
         // What was found out in another boot says nothing about this one.
         known.verdict = None;
-        boot_id.clone_into(&mut known.boot_id);
+        known.boot_id = if node.boot_id == *boot_id { node.boot_id.clone() } else { Text::copy(boot_id) };
     }
     release.clone_into(&mut known.release);
     fill(&mut known);

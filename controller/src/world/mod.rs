@@ -2,6 +2,7 @@
 //! and a pass converts nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use liveupdate_crds::{UpdateRef, verbs};
 use liveupdate_planner::{Agent, Epoch, Node, Policy, Snapshot, Text, Update};
@@ -223,10 +224,10 @@ impl World {
                     name: Text::copy(&object.name),
                     uid: object.uid.clone(),
                     created: object.created,
-                    labels: BTreeMap::new(),
+                    labels: Arc::default(),
                     ready: false,
                     release: String::new(),
-                    boot_id: String::new(),
+                    boot_id: Text::default(),
                     malformed: None,
                     mark: None,
                     foreign: None,
@@ -241,10 +242,16 @@ impl World {
             return;
         };
         node.created = object.created;
-        node.labels = object.labels;
+        node.labels = Arc::new(object.labels);
         node.ready = object.ready;
         node.release = object.release;
-        node.boot_id = object.boot_id;
+        if node.boot_id != object.boot_id {
+            node.boot_id = match &node.agent {
+                // The very text that the agent's word is kept in: comparing the two reads no letters.
+                Agent::Answered(facts) if facts.boot_id == object.boot_id => facts.boot_id.clone(),
+                _ => object.boot_id.into(),
+            };
+        }
         node.malformed = object.malformed.map(Text::from).or_else(|| {
             let missing = "status.addresses has no InternalIP and no annotation tells the agent's address";
             address.is_none().then(|| Text::fixed(missing))

@@ -44,7 +44,7 @@ pub mod assumed {
     pub const JUMP: Duration = Duration::from_millis(700);
     /// Giving one guest its files back.
     pub const RECLAIM_PER_GUEST: Duration = Duration::from_millis(25);
-    /// Until the kubelet has written boot id and release.
+    /// Until the kubelet has written boot id and release, and renewed the Lease.
     pub const KUBELET: Duration = Duration::from_secs(8);
 }
 
@@ -153,7 +153,9 @@ fn course(node: &Node, prepared: Monotonic, blackout: Duration, fleet: u32) -> C
         let step = if fleet > LARGE { ROUNDED } else { Duration::from_secs(1) };
         step * u32::try_from(time.as_millis().div_ceil(step.as_millis())).unwrap_or(u32::MAX)
     };
-    Course { prepare: round(prepare), jump: round(jump), blackout, outcomes, fault }
+    // Rounded as one, so that no node is charged twice.
+    let (together, jump) = (round(prepare + jump), round(jump));
+    Course { prepare: together.saturating_sub(jump), jump, blackout, outcomes, fault }
 }
 
 fn reason_of(word: &str) -> Reason {

@@ -1,6 +1,7 @@
 //! The imagined fleet: nodes that the update selects, drawn from the seed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use liveupdate_crds::update::{DeviceRule, OnUpdate};
 use liveupdate_node_core::Continuity;
@@ -23,7 +24,7 @@ pub struct Machine {
     /// Its name.
     pub name: String,
     /// Its labels, which the update's selector selects.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Arc<BTreeMap<String, String>>,
     /// How many guests it has.
     pub guests: u32,
     /// Models of the devices that they hold.
@@ -59,7 +60,7 @@ impl Fleet {
     #[must_use]
     pub fn draw(asked: &Asked, nodes: u32, seed: u64) -> Self {
         let mut random = Random(seed);
-        let selected = selected_labels(asked);
+        let mut zones: BTreeMap<u64, Arc<BTreeMap<String, String>>> = BTreeMap::new();
         let rules = &asked.update.spec.devices;
         let mut courses: Vec<Course> = Vec::new();
         let mut kinds: BTreeMap<Vec<(usize, u64)>, usize> = BTreeMap::new();
@@ -82,14 +83,11 @@ impl Fleet {
                 courses.push(walk(asked, devices, nodes));
                 courses.len() - 1
             });
-            let zone = format!("zone-{}", 1 + random.below(ZONES));
-            let mut labels = selected.clone();
-            labels.entry("topology.kubernetes.io/zone".to_owned()).or_insert_with(|| zone.clone());
-            for key in &asked.spec.strategy.order {
-                labels.entry(key.clone()).or_insert_with(|| zone.clone());
-            }
+            let zone = 1 + random.below(ZONES);
+            let labels = zones.entry(zone).or_insert_with(|| Arc::new(labels(asked, zone)));
             let guests = u32::try_from(guests).unwrap_or(u32::MAX);
-            machines.push(Machine { name: format!("node-{number:06}"), labels, guests, models, course });
+            let (name, labels) = (format!("node-{number:06}"), Arc::clone(labels));
+            machines.push(Machine { name, labels, guests, models, course });
         }
         Self { machines, courses }
     }
@@ -99,6 +97,16 @@ impl Fleet {
     pub fn guests(&self) -> u64 {
         self.machines.iter().map(|machine| u64::from(machine.guests)).sum()
     }
+}
+
+/// Labels of the nodes in a zone: what the update selects and orders by.
+fn labels(asked: &Asked, zone: u64) -> BTreeMap<String, String> {
+    let mut labels = selected_labels(asked);
+    let topology = "topology.kubernetes.io/zone".to_owned();
+    for key in asked.spec.strategy.order.iter().chain([&topology]) {
+        labels.entry(key.clone()).or_insert_with(|| format!("zone-{zone}"));
+    }
+    labels
 }
 
 /// Labels that the update's selector selects.

@@ -1,5 +1,6 @@
 //! One run of the planner over the imagined fleet, to its end or until nothing moves any more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use liveupdate_planner::simulation::{Behaviour, Fault, World};
@@ -76,7 +77,7 @@ pub fn run(asked: &Asked, fleet: &Fleet, kernel: Kernel) -> Ran {
     let (mut idle, mut approved, mut last_move) = (0, 0, start);
     while idle < IDLE_LOOKS && world.now < end {
         let (mut wake, mut moved) = (None, false);
-        let rested = world.settle(|world, plan| {
+        let rested = world.settle_fast(|world, plan| {
             wake = plan.wake;
             moved |= watch.see(world, plan, &name);
         });
@@ -123,11 +124,12 @@ fn world(asked: &Asked, fleet: &Fleet, kernel: Kernel, name: &str, start: Time) 
             prepare: course.prepare,
             jump: course.jump,
             blackout: course.blackout,
+            renews: true,
             models: machine.models.clone(),
             blocked: None,
             fault: course.fault.or((kernel == Kernel::Bad).then_some(Fault::WrongKernel)),
         };
-        world.join(&machine.name, "kernel-before", machine.labels.clone(), behaviour);
+        world.join(&machine.name, "kernel-before", Arc::clone(&machine.labels), behaviour);
     }
     world.apply_update(Update {
         name: Text::copy(name),

@@ -59,7 +59,7 @@ impl World {
             }),
             Action::RecordEnd { node, .. } => {
                 if let Some(said) = report.nodes.get(node) {
-                    self.record_end(node, said);
+                    self.write_status(node, said, true);
                 }
             }
             Action::Confirm { node, attempt } => self.confirm(node, attempt),
@@ -188,22 +188,16 @@ impl World {
     /// Statuses are written when what they say changes; what is in flight shows in the claim, and ends are
     /// written by an action of their own.
     pub fn write_statuses(&mut self, report: &Report) {
-        let mut written = 0;
-        for (position, node) in self.snapshot.nodes.iter_mut().enumerate() {
-            let Some(said) = report.nodes.beside(position, &node.name) else { continue };
+        for (name, said) in &report.nodes {
             if said.class != NodeClass::InFlight {
-                written += u64::from(write_status(&self.snapshot.updates, node, said, false));
+                self.write_status(name, said, false);
             }
-        }
-        if written > 0 {
-            self.changes += written;
-            *self.writes.entry("status").or_insert(0) += written;
         }
     }
 
-    fn record_end(&mut self, name: &str, said: &NodeReport) {
+    fn write_status(&mut self, name: &str, said: &NodeReport, end: bool) {
         let Some(node) = self.index.get(name).and_then(|&at| self.snapshot.nodes.get_mut(at)) else { return };
-        if write_status(&self.snapshot.updates, node, said, true) {
+        if write_status(&self.snapshot.updates, node, said, end) {
             self.wrote("status");
         }
     }

@@ -23,6 +23,8 @@ pub struct Behaviour {
     pub jump: Duration,
     /// What it says of its blackout.
     pub blackout: Duration,
+    /// The kubelet has renewed the Lease when the node is back.
+    pub renews: bool,
     /// Models of held devices.
     pub models: BTreeSet<String>,
     /// What is in its way.
@@ -37,6 +39,7 @@ impl Default for Behaviour {
             prepare: Duration::from_secs(20),
             jump: Duration::from_secs(5),
             blackout: Duration::from_millis(800),
+            renews: false,
             models: BTreeSet::new(),
             blocked: None,
             fault: None,
@@ -71,7 +74,7 @@ pub struct Machine {
     /// How it behaves.
     pub behaviour: Behaviour,
     /// The boot that runs.
-    pub boot_id: String,
+    pub boot_id: Text,
     /// Its kernel.
     pub release: String,
     /// Digest of its kernel's bundle.
@@ -93,7 +96,7 @@ impl Machine {
     pub(super) fn new(uid: &str, release: &str, behaviour: Behaviour) -> Self {
         Self {
             behaviour,
-            boot_id: format!("{uid}-boot-1"),
+            boot_id: format!("{uid}-boot-1").into(),
             release: release.to_string(),
             digest: String::new(),
             said: false,
@@ -154,20 +157,17 @@ impl Machine {
             }
             wrong
         }
-        let boot = match (self.behaviour.fault, self.boots) {
-            (Some(Fault::LiesAboutBoot), 2..) => one(&mut facts.boot_id, &self.claimed_boot()),
-            _ => one(&mut facts.boot_id, &self.boot_id),
-        };
-        boot | one(&mut facts.release, &self.release)
+        one(&mut facts.boot_id, &self.claimed_boot())
+            | one(&mut facts.release, &self.release)
             | one(&mut facts.digest, &self.digest)
             | one(&mut facts.models, &self.behaviour.models)
             | one(&mut facts.verdict, &self.verdict)
             | one(&mut facts.attempt, &self.attempt)
     }
 
-    fn claimed_boot(&self) -> String {
+    fn claimed_boot(&self) -> Text {
         match (self.behaviour.fault, self.boots) {
-            (Some(Fault::LiesAboutBoot), 2..) => format!("{}-made-up", self.uid),
+            (Some(Fault::LiesAboutBoot), 2..) => format!("{}-made-up", self.uid).into(),
             _ => self.boot_id.clone(),
         }
     }
@@ -211,7 +211,7 @@ impl Machine {
             }
             AttemptState::Preparing => {
                 let receipt = format!("receipt of {}", attempt.attempt);
-                attempt.state = AttemptState::AsksPermission { receipt, boot_id: self.boot_id.clone() };
+                attempt.state = AttemptState::AsksPermission { receipt, boot_id: self.boot_id.to_string() };
             }
             AttemptState::Jumping { .. } => self.come_back(node, now),
             _ => {}
@@ -223,17 +223,17 @@ impl Machine {
     fn come_back(&mut self, node: &mut Node, now: Time) {
         let before = core::mem::take(&mut self.boot_id);
         self.boots += 1;
-        self.boot_id = format!("{}-boot-{}", self.uid, self.boots);
+        self.boot_id = format!("{}-boot-{}", self.uid, self.boots).into();
         if self.behaviour.fault != Some(Fault::WrongKernel) {
             (self.release, self.digest) = self.target.clone();
         }
         node.boot_id.clone_from(&self.boot_id);
         node.release.clone_from(&self.release);
         node.ready = self.behaviour.fault != Some(Fault::NotReady);
-        node.lease_renewed = false;
+        node.lease_renewed = self.behaviour.renews;
         let proof = Proof {
-            boot_id: self.claimed_boot(),
-            boot_id_before: before,
+            boot_id: self.claimed_boot().to_string(),
+            boot_id_before: before.to_string(),
             release: self.release.clone(),
             nonce_returned: true,
         };

@@ -14,6 +14,7 @@ mod settle;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::input::{Agent, Node, Policy, Snapshot, Text, Update};
@@ -64,7 +65,7 @@ impl World {
         &mut self,
         name: &str,
         release: &str,
-        labels: BTreeMap<String, String>,
+        labels: impl Into<Arc<BTreeMap<String, String>>>,
         behaviour: Behaviour,
     ) {
         self.made += 1;
@@ -75,7 +76,7 @@ impl World {
             name: name.clone(),
             uid,
             created: self.now,
-            labels,
+            labels: labels.into(),
             ready: true,
             release: release.to_string(),
             boot_id: machine.boot_id.clone(),

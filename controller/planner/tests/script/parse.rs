@@ -1,6 +1,7 @@
 //! Lines of a script as events.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use liveupdate_planner::simulation::{Behaviour, Fault};
@@ -115,7 +116,7 @@ impl Play {
             "malformed" => node.malformed = Some(words[2..].join(" ").into()),
             "label" => {
                 let (key, value) = words[2].split_once('=').expect("key=value");
-                node.labels.insert(key.to_owned(), value.to_owned());
+                Arc::make_mut(&mut node.labels).insert(key.to_owned(), value.to_owned());
             }
             other => panic!("node: unknown {other:?}"),
         }
