@@ -139,19 +139,27 @@ impl Keeper {
         Ok(false)
     }
 
-    /// The attempt under way, if the subject speaks of it.
-    fn own_attempt(&self, subject: &Subject) -> Result<Attempt, Refused> {
+    /// The attempt under way, if the subject speaks of it. It may be of an earlier Node of this name: who is
+    /// that now may undo and confirm it, because nobody else ever will.
+    fn this_attempt(&self, subject: &Subject) -> Result<Attempt, Refused> {
         let state = self.lock();
-        let Some(attempt) = state.journal.node.attempt().filter(|a| a.id == subject.attempt) else {
-            let known = state.journal.node.attempt().map_or("none", |attempt| attempt.id.as_str());
+        let attempt = state.journal.node.attempt();
+        attempt.filter(|attempt| attempt.id == subject.attempt).cloned().ok_or_else(|| {
+            let known = attempt.map_or("none", |attempt| attempt.id.as_str());
             let message = format!("the attempt here is {known}, not {}", subject.attempt);
-            return Err(Refused::new(Cause::OtherAttempt, message));
-        };
+            Refused::new(Cause::OtherAttempt, message)
+        })
+    }
+
+    /// The attempt under way, if the subject speaks of it as the Node that it began on.
+    fn own_attempt(&self, subject: &Subject) -> Result<Attempt, Refused> {
+        let attempt = self.this_attempt(subject)?;
+        let state = self.lock();
         if state.journal.notes.node_uid != subject.node_uid {
             let message = format!("the attempt is for Node UID {}", state.journal.notes.node_uid);
             return Err(Refused::new(Cause::WrongNode, message));
         }
-        Ok(attempt.clone())
+        Ok(attempt)
     }
 
     fn settle_attempt(&self, subject: &Subject) -> Result<Reply, Refused> {
@@ -230,7 +238,7 @@ impl Keeper {
         if matches!(self.lock().journal.node, Node::Idle) {
             return Ok(self.reply());
         }
-        self.own_attempt(subject)?;
+        self.this_attempt(subject)?;
         let why = if reason.is_empty() { "aborted by request" } else { reason };
         let claim = self.claim_within(LONG_PATIENCE, |state| state.abort = Some(why.to_owned()));
         self.lock().abort = None;
@@ -248,7 +256,7 @@ impl Keeper {
             return Ok(self.reply());
         }
         let claim = self.claim()?;
-        self.own_attempt(subject)?;
+        self.this_attempt(subject)?;
         self.drive(&claim, Event::Confirm)?;
         Ok(self.full_reply())
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use common::*;
 use liveupdate_host::simulated::{Durations, Fault, Pace, World, WorldSpec};
 use liveupdate_proto::common::v1::{Continuity, Demands, NodeState, Outcome};
-use liveupdate_proto::keeper::v1::{refusal::Cause, reply};
+use liveupdate_proto::keeper::v1::{refusal::Cause, reply, request::Message};
 
 #[test]
 fn a_node_jumps_proves_it_and_gives_back() {
@@ -223,4 +223,21 @@ fn the_keeper_finds_for_itself_what_the_demands_come_to() {
         assert!(sentence.contains(word), "{sentence}");
         assert!(rig.is_idle());
     }
+}
+
+/// A Node that was deleted and made again has another UID. What was begun on the old one is undone by the new
+/// one, or its devices would be in custody for ever; nothing else is done for it.
+#[test]
+fn an_attempt_of_an_earlier_node_is_undone_by_the_node_that_there_is_now() {
+    let rig = Rig::new(spec()).settled();
+    let as_new = |message| {
+        let mut request = request(message);
+        request.subject.as_mut().unwrap().node_uid = "another-uid".into();
+        rig.keeper.handle(&request)
+    };
+    assert_eq!(refusal(as_new(Message::Jump(jump(&*rig.host)))).0, Cause::WrongNode);
+    assert_eq!(report(as_new(abort())).state(), NodeState::Aborted);
+    rig.assert_undone();
+    assert!(report(as_new(confirm())).confirmed);
+    assert!(rig.is_idle());
 }

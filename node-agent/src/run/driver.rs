@@ -183,7 +183,10 @@ async fn preserved(node: &Arc<Node>, attempt: &Attempt) -> Result<(), Stop> {
             Some(NodeState::Preserving) if tokio::time::Instant::now() > deadline => {
                 return Err(Stop::Undo(format!("it is still Preserving after {limit:?}")));
             }
-            Some(NodeState::Preserving) => tokio::time::sleep(POLL).await,
+            Some(NodeState::Preserving) => tokio::select! {
+                reason = attempt.aborted() => return Err(Stop::Undo(reason)),
+                () = tokio::time::sleep(POLL) => {}
+            },
             _ => return Ok(()),
         }
     }
@@ -282,10 +285,15 @@ async fn enter(node: &Arc<Node>, attempt: &Attempt, state: NodeState) -> Result<
     Ok(())
 }
 
-/// One step by the keeper, within the state's deadline. An end that it reports is the attempt's.
+/// One step by the keeper, within the state's deadline. An end that it reports is the attempt's. A wish to
+/// abort does not wait for the step: the keeper leaves it where it is when it is told to undo.
 async fn ask(node: &Arc<Node>, attempt: &Attempt, message: request::Message) -> Result<(), Stop> {
     let limit = attempt.order.preserve_limit.unwrap_or(node.limits.preserve);
-    let reply = tokio::time::timeout(limit, node.ask(attempt.subject(), message)).await;
+    let reply = tokio::select! {
+        biased;
+        reply = tokio::time::timeout(limit, node.ask(attempt.subject(), message)) => reply,
+        reason = attempt.aborted() => return Err(Stop::Undo(reason)),
+    };
     match reply {
         Ok(Ok(reply::Message::Attempt(report))) if is_over(report.state()) => {
             Err(Stop::Ended(Box::new(report)))

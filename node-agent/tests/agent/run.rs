@@ -258,7 +258,8 @@ async fn a_kernel_that_refuses_the_jump_is_a_failure() {
 
 #[tokio::test]
 async fn an_abort_while_memory_is_being_preserved_undoes_it() {
-    let fixture = Fixture::with(slow(|spec| spec.durations.preserve = 600), |_| {}).await;
+    // Far longer than anybody waits here: the undoing does not wait for its end.
+    let fixture = Fixture::with(slow(|spec| spec.durations.preserve = 120_000), |_| {}).await;
     let mut run = fixture.run().await;
     fixture.kept_in(NodeState::Preserving).await;
     let abort = AbortRequest { subject: Some(subject()), reason: "hold".into() };

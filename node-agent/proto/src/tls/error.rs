@@ -91,6 +91,19 @@ pub enum Objection {
     Other,
 }
 
+/// Names of a certificate as the library presents them (`UniformResourceIdentifier("spiffe://…")`), for
+/// people: the URI where there is one, because that is how our peers are known.
+fn named(presented: &[String]) -> String {
+    let bare = |name: &String| name.split('"').nth(1).unwrap_or(name).to_owned();
+    let names: Vec<String> = presented.iter().map(bare).collect();
+    let uris: Vec<&str> = names.iter().map(String::as_str).filter(|name| name.contains("://")).collect();
+    match (uris.as_slice(), names.as_slice()) {
+        ([], []) => "somebody without a name".to_owned(),
+        ([], names) => names.join(", "),
+        (uris, _) => uris.join(", "),
+    }
+}
+
 impl Objection {
     const ALL: [Self; 4] = [Self::NoCertificate, Self::Expired, Self::UnknownAuthority, Self::Other];
 }
@@ -160,7 +173,7 @@ impl TlsError {
                 // Another CA with our CA's name signs with another key.
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownAuthority,
                 CertificateError::NotValidForNameContext { expected, presented } => {
-                    Self::WrongPeer { expected: expected.to_str().into_owned(), found: presented.join(", ") }
+                    Self::WrongPeer { expected: expected.to_str().into_owned(), found: named(presented) }
                 }
                 _ => Self::Handshake(error.clone()),
             },
@@ -246,4 +259,18 @@ fn find(error: &(dyn std::error::Error + 'static)) -> Option<TlsError> {
         next = error.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_peer_is_named_as_people_know_it() {
+        let dns = r#"DnsName("b.node.liveupdate.dev")"#.to_owned();
+        let uri = r#"UniformResourceIdentifier("spiffe://liveupdate.dev/node/b/u")"#.to_owned();
+        assert_eq!(named(&[dns.clone(), uri]), "spiffe://liveupdate.dev/node/b/u");
+        assert_eq!(named(&[dns]), "b.node.liveupdate.dev");
+        assert_eq!(named(&[]), "somebody without a name");
+    }
 }
