@@ -29,6 +29,9 @@ const IDLE: Duration = Duration::from_secs(5);
 /// Most connections that are kept idle, at about 60 KiB each.
 const KEPT: usize = 64;
 
+/// How the message of a status begins that stands for bytes which are no message.
+const NOT_DECODED: &str = "failed to decode Protobuf message";
+
 /// Agents over gRPC.
 #[derive(Debug)]
 pub struct Grpc {
@@ -102,6 +105,10 @@ fn error(peer: &Peer, status: &Status) -> AgentError {
         | Code::AlreadyExists => AgentError::Refused(message),
         Code::Unimplemented => AgentError::Refused(format!("it does not know the call: {message}")),
         Code::OutOfRange | Code::DataLoss => AgentError::Misbehaves(message),
+        // The word of our own decoder: it answered, and what it answered is nothing.
+        Code::Internal if message.starts_with(NOT_DECODED) => {
+            AgentError::Misbehaves(format!("its answer makes no sense: {}", cut(&message, 200)))
+        }
         // The chain below repeats itself in three libraries' words; the first says enough.
         _ => AgentError::Unreachable(format!("{}: {}", peer.address, cut(&message, 200))),
     }
@@ -157,5 +164,19 @@ impl Agents for Grpc {
 
     fn tidy(&self) {
         self.idle.borrow_mut().retain(|_, (_, used)| used.elapsed() < IDLE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_mean_nothing_are_misbehaviour_and_not_silence() {
+        let peer = Peer { node: "a".into(), uid: "u".into(), address: "127.0.0.1:1".into() };
+        let found = error(&peer, &Status::internal("failed to decode Protobuf message: invalid varint"));
+        assert!(matches!(&found, AgentError::Misbehaves(why) if why.contains("makes no sense")), "{found:?}");
+        let broken = error(&peer, &Status::internal("h2 protocol error: connection reset"));
+        assert!(matches!(broken, AgentError::Unreachable(_)), "{broken:?}");
     }
 }

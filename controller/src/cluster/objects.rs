@@ -95,6 +95,8 @@ pub struct NodeStatusDigest {
     pub kernel: String,
     pub state: String,
     pub reason: String,
+    /// Kept only of `Blocked`: what is in the way can become something else under the same reason.
+    pub blocked: String,
     pub update_uid: String,
     pub revision: String,
     pub attempt: String,

@@ -68,6 +68,11 @@ pub fn reason(report: &NodeReport, end_of: Option<&str>) -> Reason {
     }
 }
 
+/// The sentence about the reason that stands in the status.
+pub fn message(report: &NodeReport) -> &str {
+    crate::agents::check::cut(&report.message, 1024)
+}
+
 /// What is needed beside the report.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
@@ -122,7 +127,7 @@ pub fn status(context: Context<'_>, report: &NodeReport) -> NodeLiveUpdateStatus
         boot_id: context.node.boot_id.to_string(),
         state: state.to_owned(),
         reason: reason.as_str().to_owned(),
-        message: crate::agents::check::cut(&report.message, 1024).to_owned(),
+        message: message(report).to_owned(),
         update: context.update.cloned(),
         update_name: context.update.map(|update| update.name.clone()).unwrap_or_default(),
         revision: report.revision.to_string(),

@@ -73,6 +73,7 @@ fn read(status: &NodeLiveUpdateStatus) -> NodeUpdateObject {
         kernel: status.kernel.clone(),
         state: status.state.clone(),
         reason: status.reason.clone(),
+        blocked: if status.state == "Blocked" { status.message.clone() } else { String::new() },
         update_uid: status.update.as_ref().map(|u| u.uid.clone()).unwrap_or_default(),
         revision: status.revision.clone(),
         attempt: status.attempt.clone(),

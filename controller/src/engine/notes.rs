@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use liveupdate_crds::LiveUpdateStatus;
 use liveupdate_crds::conditions::{self, LiveUpdateCondition};
-use liveupdate_planner::{Node, NodeClass, NodeEnd, NodeReport};
+use liveupdate_planner::{Node, NodeClass, NodeEnd, NodeReport, Reason};
 
 use super::Engine;
 use super::fold::Done;
@@ -80,6 +80,23 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         .into_iter()
         .flatten()
         .collect()
+    }
+
+    /// Attempts that leave because their Nodes are gone: no status of a node is left to tell it.
+    pub(super) fn gone(&self, object: &UpdateObject, after: &LiveUpdateStatus) -> Vec<Note> {
+        let before = object.status.as_ref().map(|status| status.in_flight.as_slice()).unwrap_or_default();
+        let left = before.iter().filter(|old| after.in_flight.iter().all(|new| new.attempt != old.attempt));
+        let gone = left.filter(|entry| self.world.node(&entry.node).is_none_or(|(n, _)| n.uid != entry.uid));
+        let note = |entry: &liveupdate_crds::update::InFlight| Note {
+            about: About::Update { name: object.name.clone(), uid: object.uid.clone() },
+            reason: Reason::NodeGone.as_str().to_owned(),
+            message: format!(
+                "Node {} (UID {}) is gone in the middle of attempt {}, which counts as failed",
+                entry.node, entry.uid, entry.attempt
+            ),
+            warning: true,
+        };
+        gone.map(note).collect()
     }
 
     /// Sends them. An Event that is lost is no harm: every one repeats what a status says.

@@ -197,6 +197,31 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         self.records.retain(|name, _| report.updates.contains_key(name.as_str()));
     }
 
+    /// Whether every node says what became of it, as far as nobody knows it after the end: that it was left
+    /// out, or ran the target already. Writes what is missing; what cannot be written does not hold up the
+    /// end.
+    fn all_is_said(&mut self, update: &str, report: &Report) -> bool {
+        let uid = self.world.update(update).map(|side| side.object.uid.clone()).unwrap_or_default();
+        let unsaid = |name: &str, wanted: &NodeReport| {
+            matches!(wanted.class, NodeClass::Skipped | NodeClass::Updated)
+                && wanted.update.as_deref() == Some(update)
+                && match self.own_node_update(name) {
+                    Some(object) => !says(&object.status, wanted, &uid),
+                    None => self.world.node(name).is_some_and(|(_, side)| side.answered),
+                }
+        };
+        let missing: Vec<_> = report.nodes.iter().filter(|(name, wanted)| unsaid(name, wanted)).collect();
+        let mut said = true;
+        for (name, wanted) in missing {
+            let key = (name.to_string(), Kind::NodeUpdate);
+            // One that is to be made is made in this very pass, and written in a later one.
+            let to_be_made = self.own_node_update(name).is_none() && self.free(&key, "");
+            self.write_node(name, wanted, Write::State);
+            said &= !to_be_made && !self.work.busy(&key);
+        }
+        said
+    }
+
     /// Writes an update's status if it says something new, or always. True when a write began.
     pub(super) fn write_update(
         &mut self,
@@ -205,6 +230,10 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         now: Duration,
         always: bool,
     ) -> bool {
+        let ends = report.updates.get(update).is_some_and(|wanted| wanted.record.finished.is_some());
+        if ends && always && !self.all_is_said(update, report) {
+            return false;
+        }
         let key = (update.to_owned(), Kind::UpdateStatus);
         let (Some(side), Some(wanted)) = (self.world.update(update), report.updates.get(update)) else {
             return false;
@@ -239,7 +268,8 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         }
         self.statuses.insert(update.to_owned(), now);
         let Some(side) = self.world.update(update) else { return false };
-        let notes = Self::turned(&side.object, &status);
+        let mut notes = Self::turned(&side.object, &status);
+        notes.extend(self.gone(&side.object, &status));
         let (name, version) = (side.object.name.clone(), side.object.version.clone());
         let cluster = Rc::clone(&self.cluster);
         self.work.begin(key, async move {
@@ -287,6 +317,7 @@ fn says(status: &NodeStatusDigest, report: &NodeReport, update_uid: &str) -> boo
     };
     class == report.class
         && status.reason == node_status::reason(report, None).as_str()
+        && (class != NodeClass::Blocked || status.blocked == node_status::message(report))
         && status.update_uid == update_uid
         && (report.update.is_none() || status.revision == report.revision)
         && i64::from(status.aborts) == i64::from(report.aborts)
@@ -338,6 +369,8 @@ mod tests {
                 ..NodeStatusDigest::default()
             };
             assert!(says(&status, &report, "lu"), "{class:?} {state}");
+            status.blocked = "another gate".into();
+            assert_eq!(says(&status, &report, "lu"), class != NodeClass::Blocked, "what blocks is news");
             status.reason = "Jumping".into();
             assert!(!says(&status, &report, "lu"), "another reason is news: {class:?}");
         }

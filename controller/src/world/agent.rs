@@ -257,6 +257,8 @@ fn answer(
     if known.boot_id != boot_id {
         // What was found out in another boot says nothing about this one.
         known.verdict = None;
+        known.digest.clear();
+        side.facts.digest.clear();
         known.boot_id = if node.boot_id == *boot_id { node.boot_id.clone() } else { Text::copy(boot_id) };
     }
     release.clone_into(&mut known.release);

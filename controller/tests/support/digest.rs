@@ -16,6 +16,7 @@ pub fn digest(status: &NodeLiveUpdateStatus) -> NodeStatusDigest {
         kernel: status.kernel.clone(),
         state: status.state.clone(),
         reason: status.reason.clone(),
+        blocked: if status.state == "Blocked" { status.message.clone() } else { String::new() },
         update_uid: status.update.as_ref().map(|u| u.uid.clone()).unwrap_or_default(),
         revision: status.revision.clone(),
         attempt: status.attempt.clone(),

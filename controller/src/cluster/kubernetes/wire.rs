@@ -183,6 +183,7 @@ struct NodeUpdateStatus {
     kernel: String,
     state: String,
     reason: String,
+    message: String,
     update: Option<UpdateRef>,
     revision: String,
     attempt: String,
@@ -231,6 +232,7 @@ impl Kept for NodeUpdate {
             status: NodeStatusDigest {
                 node_uid: status.node_uid,
                 kernel: status.kernel,
+                blocked: if status.state == "Blocked" { status.message } else { String::new() },
                 state: status.state,
                 reason: status.reason,
                 update_uid: status.update.map(|update| update.uid).unwrap_or_default(),
