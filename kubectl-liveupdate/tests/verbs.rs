@@ -273,6 +273,13 @@ async fn failures_are_accepted_only_where_there_are_some() {
     );
     let shared = server(update(json!({"failures": 2, "acceptedFailures": 1})));
     assert!(run(&shared, Verb::AcceptFailure).await.unwrap().contains("1 failure so far accepted"));
+    // With `onBlocked: Fail` the blocked nodes are the failures.
+    let spent = json!({
+        "type": "Paused", "status": "True", "reason": "FailureBudgetSpent",
+        "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    let shared = server(update(json!({"counts": {"blocked": 2}, "conditions": [spent]})));
+    assert!(run(&shared, Verb::AcceptFailure).await.unwrap().contains("2 blocked nodes so far accepted"));
 }
 
 #[tokio::test]

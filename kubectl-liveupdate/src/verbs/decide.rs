@@ -301,10 +301,16 @@ fn resume(update: &LiveUpdate, status: &LiveUpdateStatus) -> Result<(String, Str
 
 fn accept_failure(status: &LiveUpdateStatus) -> Result<(String, String), String> {
     let open = status.failures - status.accepted_failures;
-    if open <= 0 {
+    let paused = summary::holds(&status.conditions, LiveUpdateCondition::Paused);
+    // Blocked nodes count as failures with `onBlocked: Fail`, though none of them has failed.
+    let spent = paused.is_some_and(|paused| paused.reason == Reason::FailureBudgetSpent.as_str());
+    if open <= 0 && !spent {
         return Err("there is no failure to accept".to_owned());
     }
-    let so_far = units::count(open, "failure");
+    let so_far = match open {
+        ..=0 => units::count(status.counts.blocked, "blocked node"),
+        open => units::count(open, "failure"),
+    };
     Ok((
         String::new(),
         format!(
