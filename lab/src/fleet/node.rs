@@ -164,12 +164,15 @@ impl Room {
     /// Runs keeper, agent and kubelet as the settings want them, until the machine goes off.
     async fn one_boot(&self, settings: &mut watch::Receiver<Settings>, power: &Notify) -> Result<()> {
         let mut running = Running::default();
-        let mut posted_ready = true;
+        // What the kubelet that runs has posted.
+        let mut posted = Some(true);
         loop {
             let want = settings.borrow_and_update().clone();
             self.follow(&mut running, &want).await?;
-            if want.kubelet && want.ready != posted_ready {
-                posted_ready = want.ready;
+            if !want.kubelet {
+                posted = None;
+            } else if posted != Some(want.ready) {
+                posted = Some(want.ready);
                 if let Err(error) = self.kubelet.post_status(want.ready).await {
                     tracing::warn!(node = self.name, "{}", chain(&error));
                 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use liveupdate_crds::update::{Approval, Step};
-use liveupdate_crds::{IntOrPercent, LiveUpdate, LiveUpdateStatus, NodeLiveUpdate, NodeLiveUpdateStatus};
+use liveupdate_crds::{IntOrPercent, LiveUpdate, LiveUpdateStatus, NodeLiveUpdateStatus};
+use liveupdate_host::Host as _;
 use liveupdate_host::simulated::WorldSpec;
 use liveupdate_lab::fleet::{Fleet, NodeSpec, SimulatedNode};
 use liveupdate_lab::testbed::machines;
@@ -34,7 +35,8 @@ pub(crate) struct Bed {
 
 /// Runs a test on a bed of its own, or whatever it makes itself.
 pub(crate) fn alone(test: impl Future<Output = ()>) {
-    RUNTIME.block_on(async { tokio::time::timeout(LIMIT, test).await.expect("the test is overdue") });
+    // An overdue test fails, and its bed goes.
+    RUNTIME.block_on(async { tokio::time::timeout(LIMIT, test).await.unwrap() });
 }
 
 /// Runs a test on the shared bed.
@@ -51,6 +53,7 @@ pub(crate) fn options() -> TestbedOptions {
             scheduler: false,
             ..Options::default()
         },
+        controller_log: std::env::var("LAB_LOG").unwrap_or_else(|_| "info".into()),
         ..TestbedOptions::default()
     }
 }
@@ -200,13 +203,15 @@ impl Pool<'_> {
         self.node_update(&self.name_of(number), &format!("{state} {reason}"), wanted).await
     }
 
-    /// The records of all nodes as they are now.
-    pub(crate) async fn records(&self) -> Vec<NodeLiveUpdate> {
-        let mut records = Vec::new();
-        for node in self.fleet.nodes() {
-            records.push(self.bed.bed.node_update(node.name()).await.unwrap());
-        }
-        records
+    /// Waits until a node, from 1, prepares its attempt: the image is loaded, the guests still run.
+    pub(crate) async fn prepares(&self, number: u16) -> NodeLiveUpdateStatus {
+        until(&format!("{} to have its image", self.name_of(number)), SOON, async || {
+            let staged = self.node(number).world().host().unwrap().staged().unwrap().is_some();
+            Ok(if staged { Answer::Yes(()) } else { Answer::not_yet("nothing is staged") })
+        })
+        .await
+        .unwrap();
+        self.node_update(&self.name_of(number), "in flight", |status| status.reason == "InProgress").await
     }
 
     /// Waits until a machine, from 1, is off.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use liveupdate_crds::NodeLiveUpdateStatus;
 use liveupdate_lab::Testbed;
 use liveupdate_lab::certs::{FleetCertificates, Validity};
 use liveupdate_lab::fleet::write_agent_certificate;
@@ -53,14 +54,18 @@ fn a_node_with_a_bad_certificate_says_what_is_wrong_with_it() {
             (4, "AgentMisbehaves", "the peer is spiffe://liveupdate.dev/node/certs-6/"),
             (5, "AgentUnreachable", "the peer's certificate is of an unknown CA"),
         ];
-        let described = bed.kubectl("describe lu certs").await;
         for (number, reason, message) in expected {
-            let record = pool.stands(number, "Blocked", reason).await;
-            says(&record.message, &[message]);
             let node = pool.name_of(number);
+            // Until its agent listens again, nothing answers there.
+            let wanted = |s: &NodeLiveUpdateStatus| s.reason == reason && s.message.contains(message);
+            let record = pool.node_update(&node, message, wanted).await;
+            assert_eq!(record.state, "Blocked");
             says(&bed.kubectl(&format!("get nlu {node}")).await, &[&format!("Blocked {reason}")]);
             says(&bed.kubectl(&format!("describe nlu {node}")).await, &[message]);
-            says(&described, &[node.as_str(), reason]);
+        }
+        let described = bed.kubectl("describe lu certs").await;
+        for (number, reason, _) in expected {
+            says(&described, &[pool.name_of(number).as_str(), reason]);
         }
 
         // In place, as a renewed Secret is: no agent is started again.

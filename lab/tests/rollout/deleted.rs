@@ -21,7 +21,9 @@ fn what_has_not_jumped_is_undone_and_what_has_finishes() {
         let boots: Vec<_> = [2, 3].map(|n| pool.node(n).world().running().unwrap()).into();
         pool.roll(|_| {}).await;
         pool.off(1).await;
-        pool.node_update("deleted-2", "Preserving", |status| status.state == "Preserving").await;
+        for number in [2, 3] {
+            pool.prepares(number).await;
+        }
         bed.kubectl("delete lu deleted --wait=false").await;
         bed.gone("deleted").await;
 
@@ -38,7 +40,7 @@ fn what_has_not_jumped_is_undone_and_what_has_finishes() {
         pool.stands(1, "Updated", "Updated").await;
         says(
             &bed.kubectl("get nlu deleted-1 deleted-2").await,
-            &["deleted-1 7.3.5-lu2 Updated Updated 1/1 preserved", "deleted-2 7.3.4-lu1 Idle Idle 1"],
+            &["deleted-1 7.3.5-lu2 Updated Updated 1/1 preserved", "deleted-2 7.3.4-lu1 Idle Idle"],
         );
         let events = bed.kubectl("get events -A --field-selector involvedObject.name=deleted-2").await;
         says(&events, &["Warning Aborted"]);
@@ -57,7 +59,7 @@ fn a_controller_that_starts_after_the_deletion_cleans_up() {
         for name in ["waits", "torn"] {
             let pool = bed.pool(name, 1, slow).await;
             pool.roll(|_| {}).await;
-            pool.node_update(&pool.name_of(1), "Preserving", |s| s.state == "Preserving").await;
+            pool.prepares(1).await;
             fleets.push(pool.fleet);
         }
         bed.bed.controller(0).unwrap().kill().unwrap();

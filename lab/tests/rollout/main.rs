@@ -2,12 +2,7 @@
 //! a real control plane with simulated nodes. Each shows that the run ends as it should, and that the reason
 //! can be read with plain `kubectl get` and `kubectl describe`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "helpers of tests may fail like tests"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
 
 mod bad_agents;
 mod bed;

@@ -53,12 +53,16 @@ fn a_node_made_again_in_flight_ends_its_attempt_as_node_gone() {
             update.spec.strategy.max_unavailable = liveupdate_crds::IntOrPercent::Int(1);
         })
         .await;
-        let held = pool.node_update("gone-1", "Preserving", |status| status.state == "Preserving").await;
+        let held = pool.prepares(1).await;
         bed.kubectl("delete node gone-1").await;
         pool.node(1).world().change(|world| world.durations = Durations::default()).unwrap();
         pool.node(1).register_again(&bed.bed.certificates).await.unwrap();
 
-        let status = bed.update("gone", "stopped by the failure", |s| s.state == "FailureBudgetSpent").await;
+        let status = bed
+            .update("gone", "stopped, the new node in it", |s| {
+                s.state == "FailureBudgetSpent" && s.counts.total == 2
+            })
+            .await;
         assert_eq!((status.failures, status.counts.updated, status.in_flight.len()), (1, 0, 0));
         says(&bed.kubectl("get lu gone").await, &["gone 7.3.5-lu2 1/1 all 0 2"]);
         let described = bed.kubectl("describe lu gone").await;

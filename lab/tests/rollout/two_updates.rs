@@ -1,7 +1,10 @@
 //! Two updates that want the same nodes.
 
+use liveupdate_crds::LiveUpdateStatus;
+use liveupdate_crds::conditions::LiveUpdateCondition;
 use liveupdate_host::simulated::Pace;
 use liveupdate_lab::testbed::machines::{NEW, bundle};
+use liveupdate_lab::testbed::objects::is;
 
 use crate::bed::{run, says};
 
@@ -16,33 +19,35 @@ fn the_older_one_goes_first_and_the_other_says_whom_it_waits_for() {
                 world.durations.stage = 1_500;
             })
             .await;
-        let mut older = pool.update("wanted-older", NEW);
+        let mut older = pool.update("wanted-a", NEW);
         older.spec.paused = true;
         bed.bed.apply_update(&older).await.unwrap();
-        bed.update("wanted-older", "paused", |status| status.state == "Paused").await;
-        bed.bed.apply_update(&pool.update("wanted-newer", NEWER)).await.unwrap();
-        let status = bed.update("wanted-newer", "Conflicted", |s| s.waiting.len() == 1).await;
-        assert_eq!((status.waiting[0].reason.as_str(), status.waiting[0].count), ("Conflicted", 2));
-        assert!(status.in_flight.is_empty());
-        let described = bed.kubectl("describe lu wanted-newer").await;
-        says(&described, &["wanted by older updates, too: wanted-older", "Type: Conflicted"]);
+        bed.update("wanted-a", "paused", |status| status.state == "Paused").await;
+        bed.bed.apply_update(&pool.update("wanted-b", NEWER)).await.unwrap();
+        let conflicted = |status: &LiveUpdateStatus| is(&status.conditions, LiveUpdateCondition::Conflicted);
+        let status = bed.update("wanted-b", "Conflicted", conflicted).await;
+        assert_eq!((status.counts.waiting, status.in_flight.len()), (2, 0));
+        says(&status.summary, &["waits for 2 nodes that wanted-a has"]);
+        let described = bed.kubectl("describe lu wanted-b").await;
+        says(&described, &["wanted by older updates, too: wanted-a", "Type: Conflicted"]);
         // A node belongs to one update alone.
-        for record in pool.records().await {
-            assert_eq!(record.status.unwrap().update_name, "wanted-older");
+        for number in [1, 2] {
+            let owner = pool.stands(number, "Queued", "WaitingForTurn").await.update_name;
+            assert_eq!(owner, "wanted-a");
         }
 
-        bed.kubectl(r#"patch lu wanted-older --type=merge -p {"spec":{"paused":false}}"#).await;
-        bed.update("wanted-older", "in flight", |status| !status.in_flight.is_empty()).await;
-        let newer = bed.bed.update("wanted-newer").await.unwrap().status.unwrap();
+        bed.kubectl(r#"patch lu wanted-a --type=merge -p {"spec":{"paused":false}}"#).await;
+        bed.update("wanted-a", "in flight", |status| !status.in_flight.is_empty()).await;
+        let newer = bed.bed.update("wanted-b").await.unwrap().status.unwrap();
         assert!(newer.in_flight.is_empty(), "{newer:?}");
-        bed.success("wanted-older").await;
-        let status = bed.success("wanted-newer").await;
+        bed.success("wanted-a").await;
+        let status = bed.success("wanted-b").await;
         assert_eq!(status.counts.updated, 2);
-        let table = bed.kubectl("get lu wanted-older wanted-newer").await;
-        says(&table, &["wanted-older 7.3.5-lu2 1/1 all 2 2 0", "wanted-newer 7.3.6-lu2 1/1 all 2 2 0"]);
+        let table = bed.kubectl("get lu wanted-a wanted-b").await;
+        says(&table, &["wanted-a 7.3.5-lu2 1/1 all 2 2 0", "wanted-b 7.3.6-lu2 1/1 all 2 2 0"]);
         let table = bed.kubectl("get nlu wanted-1 wanted-2").await;
         says(&table, &["wanted-1 7.3.6-lu2 Updated Updated", "wanted-2 7.3.6-lu2 Updated Updated"]);
-        let last = bed.kubectl("describe lu wanted-newer").await;
+        let last = bed.kubectl("describe lu wanted-b").await;
         says(&last, &["2 of 2 nodes run the target"]);
     });
 }
