@@ -29,9 +29,12 @@ fn invariant_9_whoever_cannot_be_used_says_so_and_the_rest_is_updated() {
             (4, lies(|lies| lies.boot_id = Some("01234567-89ab-4cde-8f01-23456789abcd".into()))),
         ];
         for (number, lies) in behaviour {
-            pool.node(number).set(|settings| settings.misbehaviour = lies);
+            pool.replace_agent(number, |settings| settings.misbehaviour = lies).await;
         }
         pool.node(5).set(|settings| settings.agent = false);
+        for number in 1..=5 {
+            pool.listens(number, number != 5).await;
+        }
         pool.roll(|update| update.spec.deadlines.preflight = "3s".to_owned()).await;
 
         let status = bed
@@ -78,7 +81,7 @@ fn invariant_9_whoever_cannot_be_used_says_so_and_the_rest_is_updated() {
 fn an_agent_that_lies_about_what_came_up_is_never_believed() {
     let jumps = |_: u16, world: &mut WorldSpec| {
         world.pace = Pace::Real;
-        world.durations.jump = 2_000;
+        world.durations.jump = 4_000;
     };
     run(async |bed| {
         let pool = bed.pool("liars", 2, jumps).await;
@@ -118,7 +121,7 @@ fn an_agent_that_lies_about_what_came_up_is_never_believed() {
 fn invariant_5_an_agent_that_obeys_any_leader_does_no_harm() {
     run(async |bed| {
         let pool = bed.pool("obedient", 1, |_, _| {}).await;
-        pool.node(1).set(|settings| settings.misbehaviour = lies(|lies| lies.any_epoch = true));
+        pool.replace_agent(1, |settings| settings.misbehaviour = lies(|lies| lies.any_epoch = true)).await;
         pool.roll(|_| {}).await;
         bed.success("obedient").await;
         let record = pool.stands(1, "Updated", "Updated").await;

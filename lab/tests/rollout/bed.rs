@@ -12,7 +12,7 @@ use liveupdate_crds::update::{Approval, Step};
 use liveupdate_crds::{IntOrPercent, LiveUpdate, LiveUpdateStatus, NodeLiveUpdateStatus};
 use liveupdate_host::Host as _;
 use liveupdate_host::simulated::WorldSpec;
-use liveupdate_lab::fleet::{Fleet, NodeSpec, SimulatedNode};
+use liveupdate_lab::fleet::{Fleet, NodeSpec, Settings, SimulatedNode};
 use liveupdate_lab::testbed::machines;
 use liveupdate_lab::wait::{Answer, until};
 use liveupdate_lab::{Options, Testbed, TestbedOptions};
@@ -201,6 +201,27 @@ impl Pool<'_> {
     pub(crate) async fn stands(&self, number: u16, state: &str, reason: &str) -> NodeLiveUpdateStatus {
         let wanted = |status: &NodeLiveUpdateStatus| status.state == state && status.reason == reason;
         self.node_update(&self.name_of(number), &format!("{state} {reason}"), wanted).await
+    }
+
+    /// Replaces the agent of a node, from 1, by another one, and returns when nothing is left of the first.
+    pub(crate) async fn replace_agent(&self, number: u16, change: impl FnOnce(&mut Settings)) {
+        self.node(number).set(|settings| settings.agent = false);
+        self.listens(number, false).await;
+        self.node(number).set(|settings| {
+            settings.agent = true;
+            change(settings);
+        });
+    }
+
+    /// Waits until the agent of a node, from 1, listens, or no longer does.
+    pub(crate) async fn listens(&self, number: u16, wanted: bool) {
+        let address = self.node(number).address();
+        until(&format!("{address} to listen: {wanted}"), SOON, async || {
+            let found = tokio::net::TcpStream::connect(address).await.is_ok();
+            Ok(if found == wanted { Answer::Yes(()) } else { Answer::not_yet(found) })
+        })
+        .await
+        .unwrap();
     }
 
     /// Waits until a node, from 1, prepares its attempt: the image is loaded, the guests still run.

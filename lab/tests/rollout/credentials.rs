@@ -15,10 +15,10 @@ fn folder(bed: &Testbed, name: &str) -> std::path::PathBuf {
 }
 
 /// Gives a node's agent other credentials, and starts it again with them.
-fn give(pool: &Pool<'_>, number: u16, write: impl FnOnce(&Path)) {
+async fn give(pool: &Pool<'_>, number: u16, write: impl FnOnce(&Path)) {
     let folder = folder(&pool.bed.bed, &pool.name_of(number));
     write(&folder);
-    pool.node(number).set(|settings| settings.tls_dir = folder);
+    pool.replace_agent(number, |settings| settings.tls_dir = folder).await;
 }
 
 #[test]
@@ -28,20 +28,26 @@ fn a_node_with_a_bad_certificate_says_what_is_wrong_with_it() {
         let own = &bed.bed.certificates;
         let good: Vec<_> = (1..=5).map(|number| (number, pool.node(number))).collect();
         let uid = |number: u16| pool.node(number).uid();
-        give(&pool, 1, |_| {});
+        give(&pool, 1, |_| {}).await;
         for (number, validity) in [(2, Validity::Expired), (3, Validity::NotYet)] {
             let name = pool.name_of(number);
             give(&pool, number, |folder| {
                 write_agent_certificate(own, &name, &uid(number), validity, folder).unwrap();
-            });
+            })
+            .await;
         }
         give(&pool, 4, |folder| {
             write_agent_certificate(own, "certs-6", &uid(6), Validity::Current, folder).unwrap();
-        });
+        })
+        .await;
         let foreign = FleetCertificates::new().unwrap();
         give(&pool, 5, |folder| {
             write_agent_certificate(&foreign, "certs-5", &uid(5), Validity::Current, folder).unwrap();
-        });
+        })
+        .await;
+        for number in 1..=5 {
+            pool.listens(number, number != 1).await;
+        }
         pool.roll(|_| {}).await;
 
         let status = bed.update("certs", "five blocked", |s| s.counts.blocked == 5).await;
