@@ -5,6 +5,7 @@
 pub mod boot_parameters;
 pub mod cgroup;
 pub mod clock;
+pub mod custody;
 pub mod fallback;
 pub mod gates;
 pub mod kernel;
