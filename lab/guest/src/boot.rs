@@ -3,10 +3,13 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
-use liveupdate_lab_guest::{MODULES_PARAMETER, UP};
+use liveupdate_lab_guest::{DATA, DATA_PARAMETER, MODULES_PARAMETER, UP};
 use rustix::mount::MountFlags;
 use rustix::process::WaitOptions;
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Type and place, in the order of mounting.
 const MOUNTS: [(&str, &str); 7] = [
@@ -46,9 +49,13 @@ fn bring_up() -> Result<(), String> {
             .map_err(|error| format!("cannot mount {kind} at {place}: {error}"))?;
     }
     let line = std::fs::read_to_string("/proc/cmdline").map_err(|error| format!("/proc/cmdline: {error}"))?;
-    let modules =
-        line.split_whitespace().find_map(|word| word.strip_prefix(MODULES_PARAMETER)?.strip_prefix('='));
-    for path in modules.into_iter().flat_map(|list| list.split(',')) {
+    let parameter =
+        |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    if let Some(disk) = parameter(DATA_PARAMETER) {
+        std::fs::create_dir_all(DATA).map_err(|error| format!("cannot create {DATA}: {error}"))?;
+        mount_disk(disk).map_err(|error| format!("cannot mount {disk} at {DATA}: {error}"))?;
+    }
+    for path in parameter(MODULES_PARAMETER).into_iter().flat_map(|list| list.split(',')) {
         let module = File::open(path).map_err(|error| format!("cannot open module {path}: {error}"))?;
         rustix::system::finit_module(&module, c"", 0)
             .map_err(|error| format!("cannot load module {path}: {error}"))?;
@@ -59,4 +66,17 @@ fn bring_up() -> Result<(), String> {
         .spawn()
         .map_err(|error| format!("cannot start the server: {error}"))?;
     Ok(())
+}
+
+/// Waits a moment for the disk: its driver comes up side by side with us.
+fn mount_disk(disk: &str) -> Result<(), rustix::io::Errno> {
+    let begun = Instant::now();
+    loop {
+        match rustix::mount::mount(disk, DATA, "ext4", MountFlags::empty(), None::<&CStr>) {
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NXIO) if begun.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            other => return other,
+        }
+    }
 }

@@ -9,6 +9,9 @@
 
 pub mod probe;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// The virtio-serial port's name.
@@ -17,6 +20,14 @@ pub const PORT: &str = "dev.liveupdate.lab";
 pub const UP: &str = "lab-init: up on ";
 /// Kernel modules that the first process loads, in order: paths separated by commas, on the command line.
 pub const MODULES_PARAMETER: &str = "liveupdate_lab.modules";
+/// The ext4 disk that the first process mounts at [`DATA`], on the command line.
+pub const DATA_PARAMETER: &str = "liveupdate_lab.data";
+/// What is here outlives a jump.
+pub const DATA: &str = "/var/lib";
+/// The services that every kernel of the guest starts, a JSON list of [`Service`]; written by [`Action::Serve`].
+pub const SERVICES: &str = "/var/lib/lab/services.json";
+/// Every service runs in the control group `<this>/<name>.service`, as systemd has it.
+pub const SLICE: &str = "/sys/fs/cgroup/system.slice";
 
 /// What the lab wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +56,77 @@ pub enum Action {
         /// Its arguments.
         args: Vec<String>,
     },
+    /// Tell what runs, read at this moment: what a kubelet reads of its machine.
+    Kernel,
+    /// Write a file, with its folders, so that it outlives a power cut.
+    Write {
+        /// Where.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// What.
+        contents: String,
+    },
+    /// Write the services down for the kernels to come, and start those that do not run yet.
+    Serve {
+        /// All of them, in the order of starting.
+        services: Vec<Service>,
+    },
+    /// Do something to a service.
+    Order {
+        /// Its name.
+        service: String,
+        /// What.
+        order: Order,
+    },
     /// Sync and turn the machine off. There is no answer.
     PowerOff,
+}
+
+/// A program that every kernel of the guest starts, and starts again when it ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Its path.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Variables on top of the first process's.
+    pub env: BTreeMap<String, String>,
+    /// How willingly the kernel ends it when memory is short, −1000 to 1000.
+    pub oom_score: i16,
+}
+
+impl Service {
+    /// A program without arguments that is like all others.
+    pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Service {
+        let (args, env) = Default::default();
+        Service { name: name.into(), program: program.into(), args, env, oom_score: 0 }
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: Into<String>>(mut self, args: impl IntoIterator<Item = A>) -> Service {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+}
+
+/// What can be done to a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Order {
+    /// Kill it (SIGKILL); it is started again at once, as after a crash.
+    Kill,
+    /// Kill it, and start it no more until [`Order::Start`].
+    Stop,
+    /// Start it, unless it runs.
+    Start,
+    /// Stop it in its tracks (SIGSTOP).
+    Freeze,
+    /// Let it go on (SIGCONT).
+    Thaw,
 }
 
 /// What the guest says.
@@ -66,6 +146,20 @@ pub enum Message {
         id: u64,
         /// How.
         outcome: Outcome,
+    },
+    /// The answer to [`Action::Kernel`].
+    Kernel {
+        /// The request's.
+        id: u64,
+        /// As `uname -r` has it.
+        release: String,
+        /// As `/proc/sys/kernel/random/boot_id` has it.
+        boot_id: String,
+    },
+    /// What was asked is done: [`Action::Write`], [`Action::Serve`], [`Action::Order`].
+    Done {
+        /// The request's.
+        id: u64,
     },
     /// [`Action::Start`] did.
     Started {

@@ -2,6 +2,7 @@
 
 mod boot;
 mod serve;
+mod services;
 
 use std::process::ExitCode;
 
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
         ["serve"] => serve::serve().map_err(|error| format!("the lab is out of reach: {error}")),
+        ["enter", group, oom_score, program, args @ ..] => services::enter(group, oom_score, program, args),
         ["probe", json] => run_probe(json),
         _ => Err("this is the first process of a lab's guest; otherwise: probe JSON".into()),
     };

@@ -2,12 +2,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use liveupdate_lab_guest::{Action, Message, Outcome, PORT, Request};
+use liveupdate_lab_guest::{Action, Message, Outcome, PORT, Request, SERVICES};
+
+use crate::services::Services;
 
 /// The port's driver and the console come up side by side with us.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -17,6 +20,12 @@ type Port = Arc<Mutex<File>>;
 
 /// Serves until the machine goes.
 pub(crate) fn serve() -> io::Result<()> {
+    // Before the lab is spoken to: holders wait for them.
+    let services = Services::default();
+    match Services::read(SERVICES).and_then(|all| services.start(all)) {
+        Ok(()) => {}
+        Err(error) => println!("lab-init: no services from {SERVICES}: {error}"),
+    }
     let path = port()?;
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let port: Port = Arc::new(Mutex::new(file.try_clone()?));
@@ -34,8 +43,8 @@ pub(crate) fn serve() -> io::Result<()> {
         }
         match serde_json::from_str::<Request>(&line) {
             Ok(request) => {
-                let port = Arc::clone(&port);
-                std::thread::spawn(move || answer(&port, request));
+                let (port, services) = (Arc::clone(&port), services.clone());
+                std::thread::spawn(move || answer(&port, &services, request));
             }
             Err(error) => say(&port, &Message::Failed { id: 0, reason: format!("no request: {error}") })?,
         }
@@ -43,11 +52,31 @@ pub(crate) fn serve() -> io::Result<()> {
 }
 
 fn hello() -> io::Result<Message> {
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
-    Ok(Message::Hello { release: rustix::system::uname().release().to_string_lossy().into_owned(), boot_id })
+    Ok(Message::Hello { release: release(), boot_id: boot_id()? })
 }
 
-fn answer(port: &Port, Request { id, action }: Request) {
+fn release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// Writes a file so that a power cut leaves either the old one or the new one.
+fn write(path: &Path, mode: u32, contents: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(folder)?;
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
+    file.write_all(contents)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    File::open(folder)?.sync_all()
+}
+
+fn answer(port: &Port, services: &Services, Request { id, action }: Request) {
     let message = match action {
         Action::Run { program, args } => {
             let output = Command::new(program).args(args).stdin(Stdio::null()).output();
@@ -68,6 +97,16 @@ fn answer(port: &Port, Request { id, action }: Request) {
                 Message::Started { id, pid }
             })
         }
+        Action::Kernel => boot_id().map(|boot_id| Message::Kernel { id, release: release(), boot_id }),
+        Action::Write { path, mode, contents } => {
+            write(&path, mode, contents.as_bytes()).map(|()| Message::Done { id })
+        }
+        Action::Serve { services: all } => serde_json::to_vec(&all)
+            .map_err(io::Error::from)
+            .and_then(|json| write(Path::new(SERVICES), 0o600, &json))
+            .and_then(|()| services.start(all))
+            .map(|()| Message::Done { id }),
+        Action::Order { service, order } => services.order(&service, order).map(|()| Message::Done { id }),
         Action::PowerOff => {
             rustix::fs::sync();
             rustix::system::reboot(rustix::system::RebootCommand::PowerOff)

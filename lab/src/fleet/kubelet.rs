@@ -5,6 +5,7 @@
 //! found out.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -16,6 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Owne
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
+use liveupdate_host::HostError;
 use liveupdate_host::simulated::{Running, World};
 use serde_json::json;
 
@@ -26,27 +28,49 @@ const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// A real node reports its fifty largest images.
 const IMAGES: usize = 50;
 
-/// A kubelet of one simulated machine.
+/// What a kubelet reads of the machine that it runs on.
+pub trait Machine: Send + Sync {
+    /// What runs; none while the machine is off.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    fn running(&self) -> std::result::Result<Option<Running>, HostError>;
+
+    /// What stands as the operating system's name in the Node.
+    fn os_image(&self) -> &'static str;
+}
+
+impl Machine for World {
+    fn running(&self) -> std::result::Result<Option<Running>, HostError> {
+        World::running(self)
+    }
+
+    fn os_image(&self) -> &'static str {
+        "liveupdate lab (simulated)"
+    }
+}
+
+/// A kubelet of one machine.
 pub struct Kubelet {
     client: Client,
     name: String,
     address: IpAddr,
     labels: std::collections::BTreeMap<String, String>,
-    world: World,
+    machine: Arc<dyn Machine>,
     heartbeat: Duration,
 }
 
 impl Kubelet {
-    /// A kubelet on `world` that will call its node `name` and renew its Lease every `heartbeat`.
+    /// A kubelet on a machine that will call its node `name` and renew its Lease every `heartbeat`.
     pub fn new(
         client: Client,
         name: &str,
         address: IpAddr,
         labels: std::collections::BTreeMap<String, String>,
-        world: World,
+        machine: Arc<dyn Machine>,
         heartbeat: Duration,
     ) -> Self {
-        Self { client, name: name.to_owned(), address, labels, world, heartbeat }
+        Self { client, name: name.to_owned(), address, labels, machine, heartbeat }
     }
 
     /// Makes the Node unless it is there, posts its status, and answers with its UID.
@@ -80,11 +104,12 @@ impl Kubelet {
     /// # Errors
     /// When the API server refuses or cannot be reached, or the machine is off.
     pub async fn post_status(&self, ready: bool) -> Result<()> {
-        let running = self.world.running();
+        let running = self.machine.running();
         let running = running.map_err(|source| Error::Machine { node: self.name.clone(), source })?;
         // A machine that is off posts nothing.
         let Some(Running { boot_id, release }) = running else { return Ok(()) };
-        let status = node_status(&self.name, self.address, &boot_id, &release, ready);
+        let os_image = self.machine.os_image();
+        let status = node_status(&self.name, self.address, os_image, (&boot_id, &release), ready);
         let nodes: Api<Node> = Api::all(self.client.clone());
         nodes
             .patch_status(&self.name, &PatchParams::default(), &Patch::Strategic(json!({ "status": status })))
@@ -157,7 +182,13 @@ fn spread(name: &str) -> f64 {
     f64::from(sum % 1000) / 1000.0
 }
 
-fn node_status(name: &str, address: IpAddr, boot_id: &str, release: &str, ready: bool) -> NodeStatus {
+fn node_status(
+    name: &str,
+    address: IpAddr,
+    os_image: &str,
+    (boot_id, release): (&str, &str),
+    ready: bool,
+) -> NodeStatus {
     let now = Time(Timestamp::now());
     let condition = |type_: &str, status: &str, reason: &str, message: &str| NodeCondition {
         type_: type_.into(),
@@ -203,8 +234,8 @@ fn node_status(name: &str, address: IpAddr, boot_id: &str, release: &str, ready:
             kubelet_version: "v1.37.2".into(),
             machine_id: format!("{:032x}", (spread(name) * 1e15) as u64),
             operating_system: "linux".into(),
-            os_image: "liveupdate lab (simulated)".into(),
-            system_uuid: format!("simulated-{name}"),
+            os_image: os_image.into(),
+            system_uuid: format!("lab-{name}"),
             ..NodeSystemInfo::default()
         }),
         ..NodeStatus::default()

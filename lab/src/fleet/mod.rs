@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::Result;
 use crate::certs::{FleetCertificates, Validity};
 
-pub use kubelet::Kubelet;
+pub use kubelet::{Kubelet, Machine};
 pub use node::SimulatedNode;
 pub use settings::Settings;
 pub use spec::NodeSpec;
@@ -118,7 +118,7 @@ impl Fleet {
             &spec.name,
             spec.address,
             spec.labels,
-            world.clone(),
+            Arc::new(world.clone()),
             self.options.heartbeat,
         ));
         let uid = kubelet.register().await?;

@@ -105,7 +105,7 @@ impl Testbed {
             limits: options.limits,
             tls_root: plane.run().folder("agents")?,
         };
-        let client = plane.client(&Account::user("liveupdate-lab-kubelets"))?;
+        let client = plane.client(&Self::kubelet_account())?;
         let fleet = Fleet::start(client, &certificates, fleet, nodes).await?;
         let client = plane.client(&Account::admin())?;
         Ok(Testbed { controllers: Vec::new(), fleet, certificates, plane, options, ports, client })
@@ -117,6 +117,26 @@ impl Testbed {
     /// When no certificate can be made.
     pub fn admin(&self) -> Result<Client> {
         self.plane.client(&Account::admin())
+    }
+
+    /// Port of every agent, on its node's own address.
+    pub fn agent_port(&self) -> u16 {
+        self.ports.agent
+    }
+
+    /// Port of 127.0.0.1 at which the first controller is knocked at.
+    pub fn knock_port(&self) -> u16 {
+        self.ports.knock
+    }
+
+    /// The account of the stand-in kubelets.
+    pub fn kubelet_account() -> Account {
+        Account::user("liveupdate-lab-kubelets")
+    }
+
+    /// How often kubelets renew their Leases.
+    pub fn heartbeat(&self) -> Duration {
+        self.options.heartbeat
     }
 
     /// The account that controllers run under.

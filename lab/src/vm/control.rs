@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use liveupdate_lab_guest::{Action, Message, Outcome, Request};
+use liveupdate_lab_guest::{Action, Message, Order, Outcome, Request, Service};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -137,6 +137,58 @@ impl Control {
         }
     }
 
+    /// What the guest's kernel says it is at this moment: release and boot id.
+    ///
+    /// # Errors
+    /// When nobody answers in time.
+    pub async fn kernel(&self, deadline: Duration) -> Result<(String, String)> {
+        const WHAT: &str = "the question which kernel runs";
+        let answer = self.ask(Action::Kernel).await?;
+        match self.answer(WHAT, answer, deadline).await? {
+            Message::Kernel { release, boot_id, .. } => Ok((release, boot_id)),
+            other => Err(self.unexpected(WHAT, &other)),
+        }
+    }
+
+    /// Writes a file in the guest so that it outlives a power cut.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn write(&self, path: &str, mode: u32, contents: &str, deadline: Duration) -> Result<()> {
+        let action = Action::Write { path: path.into(), mode, contents: contents.to_owned() };
+        self.done(&format!("the writing of {path}"), action, deadline).await
+    }
+
+    /// Writes down what every kernel of the guest starts, and starts it.
+    ///
+    /// # Errors
+    /// When that cannot be written, or nothing can be started.
+    pub async fn serve(&self, services: Vec<Service>, deadline: Duration) -> Result<()> {
+        self.done("the start of the services", Action::Serve { services }, deadline).await
+    }
+
+    /// Does something to a service.
+    ///
+    /// # Errors
+    /// When there is no such service, or it does not run where it should.
+    pub async fn order(&self, service: &str, order: Order, deadline: Duration) -> Result<()> {
+        let what = format!("the order {order:?} to service {service}");
+        self.done(&what, Action::Order { service: service.to_owned(), order }, deadline).await
+    }
+
+    async fn done(&self, what: &str, action: Action, deadline: Duration) -> Result<()> {
+        let answer = self.ask(action).await?;
+        match self.answer(what, answer, deadline).await? {
+            Message::Done { .. } => Ok(()),
+            other => Err(self.unexpected(what, &other)),
+        }
+    }
+
+    /// A channel that changes with every kernel that comes up.
+    pub(super) fn watch(&self) -> watch::Receiver<Vec<Boot>> {
+        self.boots.clone()
+    }
+
     /// Tells it to sync and turn itself off. The answer is the end of QEMU.
     ///
     /// # Errors
@@ -209,11 +261,19 @@ async fn read_messages(read: OwnedReadHalf, shared: Arc<Shared>, boots: watch::S
                 // Nobody is left who could answer: whoever waits is told by the end of the channel.
                 shared.waiting().answers.clear();
                 boots.send_modify(|boots| {
+                    // The server of the same kernel was started again.
+                    if boots.last().is_some_and(|boot| boot.boot_id == boot_id) {
+                        return;
+                    }
                     let number = boots.len() + 1;
                     boots.push(Boot { number, release, boot_id, at: Instant::now() });
                 });
             }
-            Message::Ended { id, .. } | Message::Started { id, .. } | Message::Failed { id, .. } => {
+            Message::Ended { id, .. }
+            | Message::Started { id, .. }
+            | Message::Kernel { id, .. }
+            | Message::Done { id }
+            | Message::Failed { id, .. } => {
                 let waiter = shared.waiting().answers.remove(&id);
                 if let Some(waiter) = waiter {
                     // Who no longer waits has been told of the deadline.

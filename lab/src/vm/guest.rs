@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -24,7 +25,7 @@ const QEMU: &str = "qemu-system-x86_64";
 #[derive(Debug)]
 pub struct Guest {
     options: GuestOptions,
-    control: Control,
+    control: Arc<Control>,
     serial: Serial,
     qmp: Qmp,
     // Last, so that it is dropped last: what talks to QEMU goes first.
@@ -50,7 +51,7 @@ impl Guest {
         let plain = serial.into_std().and_then(|stream| stream.set_nonblocking(false).map(|()| stream));
         let plain = plain.map_err(Error::file("use", Path::new("the serial console")))?;
         let serial = Serial::read(&options.name, plain)?;
-        let control = Control::new(control, serial.clone());
+        let control = Arc::new(Control::new(control, serial.clone()));
         let qmp = Qmp::open(&options.name, qmp).await?;
         Ok(Guest { options, control, serial, qmp, process })
     }
@@ -68,6 +69,11 @@ impl Guest {
     /// Its first process.
     pub fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// Its first process, for somebody who asks beside the guest's owner.
+    pub(super) fn shared_control(&self) -> Arc<Control> {
+        Arc::clone(&self.control)
     }
 
     /// The kernel that comes up as the given one, counted from 1.

@@ -17,6 +17,7 @@ pub mod disk;
 pub mod guest;
 pub mod initrd;
 pub mod kernels;
+pub mod node;
 pub mod options;
 pub mod qmp;
 pub mod serial;
@@ -28,6 +29,7 @@ pub use control::{Boot, Control};
 pub use guest::Guest;
 pub use initrd::Initrd;
 pub use kernels::{Kernel, Kernels, Variant};
+pub use node::{NodePlace, VmNode};
 pub use options::{Forward, GuestOptions, Reset};
 pub use serial::{Line, Serial};
 

@@ -1,0 +1,168 @@
+//! The guest's services: what systemd is to a real machine. Each runs in a control group of its own and is
+//! started again when it ends.
+//!
+//! ```text
+//!   wanted ──► spawned ──ends──► wanted?  ──yes, after a moment──► spawned
+//!                                   └─no──► waits until it is wanted
+//! ```
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use liveupdate_lab_guest::{Order, SLICE, Service};
+use rustix::process::{Pid, Signal};
+
+/// As `RestartSec=` is by default.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Killed processes of a busy machine are gone after this.
+const GONE: Duration = Duration::from_secs(20);
+
+/// All services.
+#[derive(Clone, Default)]
+pub(crate) struct Services(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    entries: Mutex<BTreeMap<String, Entry>>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Entry {
+    wanted: bool,
+    pid: Option<u32>,
+}
+
+impl Services {
+    /// Reads what every kernel starts. A guest that was never told of services has none.
+    pub(crate) fn read(path: &str) -> io::Result<Vec<Service>> {
+        match std::fs::read(path) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Starts those that are not known yet.
+    pub(crate) fn start(&self, services: Vec<Service>) -> io::Result<()> {
+        for service in services {
+            if self.lock().contains_key(&service.name) {
+                continue;
+            }
+            self.lock().insert(service.name.clone(), Entry { wanted: true, pid: None });
+            let inner = Services(Arc::clone(&self.0));
+            let name = format!("service-{}", service.name);
+            std::thread::Builder::new().name(name).spawn(move || inner.keep(&service))?;
+        }
+        Ok(())
+    }
+
+    /// Does something to one.
+    pub(crate) fn order(&self, name: &str, order: Order) -> io::Result<()> {
+        let mut entries = self.lock();
+        let entry = entries.get_mut(name);
+        let entry = entry.ok_or_else(|| io::Error::other(format!("there is no service {name}")))?;
+        let signal = match order {
+            Order::Kill => Signal::KILL,
+            Order::Freeze => Signal::STOP,
+            Order::Thaw => Signal::CONT,
+            Order::Stop => {
+                entry.wanted = false;
+                Signal::KILL
+            }
+            Order::Start => {
+                entry.wanted = true;
+                self.0.changed.notify_all();
+                return Ok(());
+            }
+        };
+        let Some(pid) = entry.pid else {
+            return match order {
+                Order::Stop => Ok(()),
+                _ => Err(io::Error::other(format!("service {name} does not run"))),
+            };
+        };
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let raw = raw.ok_or_else(|| io::Error::other(format!("{pid} is no process id")))?;
+        rustix::process::kill_process(raw, signal)?;
+        if signal == Signal::KILL {
+            // Nothing that it does comes after the answer.
+            let gone = |entries: &mut BTreeMap<String, Entry>| {
+                entries.get(name).is_some_and(|entry| entry.pid == Some(pid))
+            };
+            let waited = self.0.changed.wait_timeout_while(entries, GONE, gone);
+            if waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
+                return Err(io::Error::other(format!("service {name} (pid {pid}) outlived SIGKILL")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a service whenever it is wanted and does not run; never returns.
+    fn keep(&self, service: &Service) {
+        loop {
+            self.await_wanted(&service.name);
+            match spawn(service) {
+                Ok(mut child) => {
+                    self.note(&service.name, Some(child.id()));
+                    let ended = child.wait();
+                    self.note(&service.name, None);
+                    match ended {
+                        Ok(status) => println!("lab-init: service {} ended: {status}", service.name),
+                        Err(error) => println!("lab-init: service {}: {error}", service.name),
+                    }
+                }
+                Err(error) => println!("lab-init: cannot start service {}: {error}", service.name),
+            }
+            std::thread::sleep(AGAIN);
+        }
+    }
+
+    fn await_wanted(&self, name: &str) {
+        let unwanted = |entries: &mut BTreeMap<String, Entry>| !entries.get(name).is_some_and(|e| e.wanted);
+        drop(self.0.changed.wait_while(self.lock(), unwanted));
+    }
+
+    fn note(&self, name: &str, pid: Option<u32>) {
+        if let Some(entry) = self.lock().get_mut(name) {
+            entry.pid = pid;
+        }
+        self.0.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The group has to be joined before the program's first instruction, and only a process can do that to
+/// itself without a moment outside: hence `enter`.
+fn spawn(service: &Service) -> io::Result<std::process::Child> {
+    let group = Path::new(SLICE).join(format!("{}.service", service.name));
+    std::fs::create_dir_all(&group)?;
+    Command::new("/proc/self/exe")
+        .arg("enter")
+        .arg(group)
+        .arg(service.oom_score.to_string())
+        .arg(&service.program)
+        .args(&service.args)
+        .envs(&service.env)
+        .stdin(Stdio::null())
+        .spawn()
+}
+
+/// Joins a control group and becomes the program.
+pub(crate) fn enter(group: &str, oom_score: &str, program: &str, args: &[&str]) -> Result<(), String> {
+    let members = Path::new(group).join("cgroup.procs");
+    std::fs::write(&members, "0").map_err(|error| format!("cannot join {group}: {error}"))?;
+    let score = "/proc/self/oom_score_adj";
+    std::fs::write(score, oom_score)
+        .map_err(|error| format!("cannot write {oom_score} to {score}: {error}"))?;
+    // Returns only when it failed.
+    Err(format!("cannot run {program}: {}", Command::new(program).args(args).exec()))
+}
