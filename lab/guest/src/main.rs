@@ -3,6 +3,7 @@
 mod boot;
 mod serve;
 mod services;
+mod store;
 
 use std::process::ExitCode;
 

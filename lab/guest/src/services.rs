@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,6 +17,8 @@ use std::time::Duration;
 
 use liveupdate_lab_guest::{Order, SLICE, Service};
 use rustix::process::{Pid, Signal};
+
+use crate::store::{self, FileStore, MOST};
 
 /// As `RestartSec=` is by default.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -105,9 +108,13 @@ impl Services {
 
     /// Starts a service whenever it is wanted and does not run; never returns.
     fn keep(&self, service: &Service) {
+        let store = match FileStore::open(&service.name) {
+            Ok(store) => store,
+            Err(error) => return println!("lab-init: no files are kept for {}: {error}", service.name),
+        };
         loop {
             self.await_wanted(&service.name);
-            match spawn(service) {
+            match spawn(service, &store) {
                 Ok(mut child) => {
                     self.note(&service.name, Some(child.id()));
                     let ended = child.wait();
@@ -142,7 +149,7 @@ impl Services {
 
 /// The group has to be joined before the program's first instruction, and only a process can do that to
 /// itself without a moment outside: hence `enter`.
-fn spawn(service: &Service) -> io::Result<std::process::Child> {
+fn spawn(service: &Service, store: &FileStore) -> io::Result<std::process::Child> {
     let group = Path::new(SLICE).join(format!("{}.service", service.name));
     std::fs::create_dir_all(&group)?;
     Command::new("/proc/self/exe")
@@ -152,7 +159,9 @@ fn spawn(service: &Service) -> io::Result<std::process::Child> {
         .arg(&service.program)
         .args(&service.args)
         .envs(&service.env)
-        .stdin(Stdio::null())
+        .env("NOTIFY_SOCKET", store.socket())
+        .env("FDSTORE", MOST.to_string())
+        .stdin(Stdio::from(OwnedFd::from(store.hand_over()?)))
         .spawn()
 }
 
@@ -163,6 +172,8 @@ pub(crate) fn enter(group: &str, oom_score: &str, program: &str, args: &[&str]) 
     let score = "/proc/self/oom_score_adj";
     std::fs::write(score, oom_score)
         .map_err(|error| format!("cannot write {oom_score} to {score}: {error}"))?;
+    let stored = store::take_over().map_err(|error| format!("cannot take over stored files: {error}"))?;
     // Returns only when it failed.
-    Err(format!("cannot run {program}: {}", Command::new(program).args(args).exec()))
+    let failed = Command::new(program).args(args).envs(stored).stdin(Stdio::null()).exec();
+    Err(format!("cannot run {program}: {failed}"))
 }

@@ -17,6 +17,7 @@ pub mod disk;
 pub mod guest;
 pub mod initrd;
 pub mod kernels;
+pub mod kit;
 pub mod node;
 pub mod options;
 pub mod qmp;
@@ -29,7 +30,8 @@ pub use control::{Boot, Control};
 pub use guest::Guest;
 pub use initrd::Initrd;
 pub use kernels::{Kernel, Kernels, Variant};
-pub use node::{NodePlace, VmNode};
+pub use kit::{Kit, KitBundle};
+pub use node::{NodePlace, Product, VmNode};
 pub use options::{Forward, GuestOptions, Reset};
 pub use serial::{Line, Serial};
 

@@ -1,0 +1,161 @@
+//! Files that a service gives into the first process's keeping, and gets back when it is started again: the
+//! part of systemd's protocol that the keeper uses.
+//!
+//! ```text
+//!  service ── FDSTORE=1 FDNAME=… + file ──► $NOTIFY_SOCKET, one for each service ──► FileStore
+//!          ── FDSTOREREMOVE=1 FDNAME=… ──►
+//!  FileStore ── names, files ──► standard input of `enter` ──► LISTEN_FDS, LISTEN_FDNAMES from file 3 on
+//! ```
+//! Files travel as messages and not by inheritance: other services are started at the same time, and what one
+//! of them inherited would never be closed.
+
+use std::fs;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
+};
+
+/// Most files of one service. As many fit into one message.
+pub(crate) const MOST: usize = 64;
+const FOLDER: &str = "/run/lab";
+/// Longer messages are cut.
+const MESSAGE: usize = 8 << 10;
+/// The first file that a service is given, by systemd's convention.
+const FIRST: usize = 3;
+
+/// The files of one service.
+#[derive(Clone)]
+pub(crate) struct FileStore {
+    socket: PathBuf,
+    files: Arc<Mutex<Vec<(String, OwnedFd)>>>,
+}
+
+impl FileStore {
+    /// Begins to listen to a service.
+    pub(crate) fn open(service: &str) -> io::Result<FileStore> {
+        fs::create_dir_all(FOLDER)?;
+        let socket = Path::new(FOLDER).join(format!("{service}.notify"));
+        match fs::remove_file(&socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listening = UnixDatagram::bind(&socket)?;
+        let store = FileStore { socket, files: Arc::default() };
+        let sink = store.clone();
+        std::thread::Builder::new()
+            .name(format!("store-{service}"))
+            .spawn(move || sink.listen(&listening))?;
+        Ok(store)
+    }
+
+    /// What the service sends to.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The standard input of a service that is about to be started: it holds the files.
+    pub(crate) fn hand_over(&self) -> io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let files = self.held();
+        let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+        let fds: Vec<BorrowedFd<'_>> = files.iter().map(|(_, file)| file.as_fd()).collect();
+        let text = format!("{}\n", names.join(":"));
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
+            return Err(io::Error::other(format!("{} files do not fit one message", fds.len())));
+        }
+        rustix::net::sendmsg(&ours, &[IoSlice::new(text.as_bytes())], &mut ancillary, SendFlags::empty())?;
+        Ok(theirs)
+    }
+
+    fn listen(&self, socket: &UnixDatagram) {
+        loop {
+            match receive(socket) {
+                Ok((text, files)) => self.take(&text, files),
+                Err(error) => println!("lab-init: {}: {error}", self.socket.display()),
+            }
+        }
+    }
+
+    fn take(&self, text: &str, files: Vec<OwnedFd>) {
+        let says = |word: &str| text.lines().any(|line| line == word);
+        let name = text.lines().find_map(|line| line.strip_prefix("FDNAME=")).unwrap_or("stored");
+        let mut held = self.held();
+        if says("FDSTOREREMOVE=1") {
+            held.retain(|(other, _)| other != name);
+        } else if says("FDSTORE=1") {
+            held.extend(files.into_iter().map(|file| (name.to_owned(), file)));
+            held.truncate(MOST);
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Vec<(String, OwnedFd)>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What [`FileStore::hand_over`] put into our standard input, as variables for the program that this process is
+/// about to become. The files stay open over that.
+pub(crate) fn take_over() -> io::Result<Vec<(&'static str, String)>> {
+    let (text, files) = receive(io::stdin())?;
+    let count = files.len();
+    for (index, file) in files.into_iter().enumerate() {
+        // A process that was just started has files 0 to 2; the kernel gives the lowest free numbers.
+        if usize::try_from(file.as_raw_fd()).ok() != Some(FIRST + index) {
+            return Err(io::Error::other(format!("stored file {index} came as file {}", file.as_raw_fd())));
+        }
+        std::mem::forget(file);
+    }
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let pid = std::process::id().to_string();
+    Ok(vec![
+        ("LISTEN_FDS", count.to_string()),
+        ("LISTEN_FDNAMES", text.trim_end().to_owned()),
+        ("LISTEN_PID", pid),
+    ])
+}
+
+fn receive(socket: impl AsFd) -> io::Result<(String, Vec<OwnedFd>)> {
+    let mut bytes = vec![0; MESSAGE];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut slices = [IoSliceMut::new(&mut bytes)];
+    let received = rustix::net::recvmsg(socket, &mut slices, &mut ancillary, RecvFlags::empty())?;
+    let mut files = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(more) = message {
+            files.extend(more);
+        }
+    }
+    bytes.truncate(received.bytes);
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), files))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stored_is_handed_over_by_name_until_it_is_removed() {
+        let (_, theirs) = UnixStream::pair().unwrap();
+        let store = FileStore { socket: PathBuf::new(), files: Arc::default() };
+        store.take("READY=1", Vec::new());
+        store.take("FDSTORE=1\nFDNAME=one", vec![theirs.try_clone().unwrap().into()]);
+        store.take("FDSTORE=1\nFDNAME=two", vec![theirs.try_clone().unwrap().into()]);
+        let (text, files) = receive(store.hand_over().unwrap()).unwrap();
+        assert_eq!((text.as_str(), files.len()), ("one:two\n", 2));
+        store.take("FDSTOREREMOVE=1\nFDNAME=one", Vec::new());
+        let (text, files) = receive(store.hand_over().unwrap()).unwrap();
+        assert_eq!((text.as_str(), files.len()), ("two\n", 1));
+    }
+}

@@ -1,0 +1,144 @@
+//! What the guests of one run are made of: kernels, an initrd with the product, bundles, a data disk for each.
+//!
+//! ```text
+//!  <folder>/initrd        liveupdate-lab-init, keeper, agent; also every bundle's
+//!  <folder>/disk/…        what stands on each guest's data disk at first: /var/lib in the guest
+//!  <folder>/<node>.disk   that disk; outlives the jump
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use liveupdate_lab_guest::DATA_PARAMETER;
+use sha2::{Digest, Sha256};
+
+use super::node::{NodePlace, Product, VmNode};
+use super::options::command_line;
+use super::{GuestOptions, Initrd, Kernels, Variant, disk, static_binaries};
+use crate::testbed::Testbed;
+use crate::{Error, Result};
+
+/// Sparse: what is not written takes no room.
+const DISK_BYTES: u64 = 2 << 30;
+const DISK: &str = "/dev/vda";
+const BUNDLES: &str = "liveupdate/bundles";
+/// Package and binary of what runs in every guest.
+const PROGRAMS: [(&str, &str); 2] =
+    [("liveupdate-keeper", "liveupdate-keeper"), ("liveupdate-agent", "liveupdate-agent")];
+
+/// See the module.
+#[derive(Debug)]
+pub struct Kit {
+    folder: PathBuf,
+    kernels: Kernels,
+    initrd: PathBuf,
+}
+
+/// A bundle that every guest of the kit finds under its bundle root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KitBundle {
+    /// Its name.
+    pub name: String,
+    /// `sha256:…`
+    pub digest: String,
+    /// What `uname -r` says under it.
+    pub release: String,
+}
+
+impl Kit {
+    /// Builds what is missing, and writes the initrd into the folder.
+    ///
+    /// # Errors
+    /// When a kernel or a program cannot be built.
+    pub fn new(folder: &Path) -> Result<Kit> {
+        let kernels = Kernels::find()?;
+        let mut initrd = Initrd::new()?;
+        for (package, binary) in PROGRAMS {
+            initrd.program(&format!("bin/{binary}"), &static_binaries::fresh(package, binary)?)?;
+        }
+        let initrd = initrd.write(&folder.join("initrd"))?;
+        let kit = Kit { folder: folder.to_owned(), kernels, initrd };
+        create(&kit.disk_folder())?;
+        Ok(kit)
+    }
+
+    /// The kernels.
+    pub fn kernels(&self) -> &Kernels {
+        &self.kernels
+    }
+
+    /// The initrd of all guests and bundles.
+    pub fn initrd(&self) -> &Path {
+        &self.initrd
+    }
+
+    /// What stands on each guest's data disk at first; `/var/lib` in the guest. Files added here are on the
+    /// disks of guests that are started later.
+    pub fn disk_folder(&self) -> PathBuf {
+        self.folder.join("disk")
+    }
+
+    /// The command line of every kernel of the kit.
+    pub fn command_line() -> String {
+        format!("{} {}", command_line(), Kit::more_parameters())
+    }
+
+    fn more_parameters() -> String {
+        format!("{DATA_PARAMETER}={DISK}")
+    }
+
+    /// Puts a bundle of one of the kernels on the disks, under its release.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn bundle(&self, variant: Variant) -> Result<KitBundle> {
+        let kernel = self.kernels.kernel(variant)?;
+        let image = fs::read(kernel.image()).map_err(Error::file("read", &kernel.image()))?;
+        self.bundle_of(&kernel.release, &kernel.release, &image)
+    }
+
+    /// Puts a bundle on the disks whose image is these bytes, whatever they are.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn bundle_of(&self, name: &str, release: &str, image: &[u8]) -> Result<KitBundle> {
+        let folder = self.disk_folder().join(BUNDLES).join(name);
+        create(&folder)?;
+        let initrd = fs::read(&self.initrd).map_err(Error::file("read", &self.initrd))?;
+        let line = Kit::command_line();
+        let mut hash = Sha256::new();
+        for (file, bytes) in [("bzImage", image), ("initrd", &initrd), ("cmdline", line.as_bytes())] {
+            let path = folder.join(file);
+            fs::write(&path, bytes).map_err(Error::file("write", &path))?;
+            hash.update(bytes);
+        }
+        let digest =
+            hash.finalize().iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"));
+        Ok(KitBundle { name: name.to_owned(), digest, release: release.to_owned() })
+    }
+
+    /// How a guest of the kit is started; its data disk is made now.
+    ///
+    /// # Errors
+    /// When the disk cannot be made.
+    pub fn guest(&self, name: &str, variant: Variant) -> Result<GuestOptions> {
+        let mut options = GuestOptions::new(name, &self.kernels.kernel(variant)?, &self.initrd);
+        options.append.push(Kit::more_parameters());
+        let data = self.folder.join(format!("{name}.disk"));
+        options.disks.push(disk::ext4_of(&data, DISK_BYTES, &self.disk_folder())?);
+        Ok(options)
+    }
+
+    /// Starts a guest on the kernel `lu1` as a node.
+    ///
+    /// # Errors
+    /// As [`VmNode::start`].
+    pub async fn node(&self, bed: &Testbed, place: NodePlace, product: &Product) -> Result<VmNode> {
+        let options = self.guest(&place.name, Variant::Lu1)?;
+        VmNode::start(bed, place, options, product, &self.folder).await
+    }
+}
+
+fn create(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(Error::file("create", folder))
+}
