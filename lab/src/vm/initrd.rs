@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::cpio::Archive;
+use liveupdate_host::bundle::cpio::Archive;
+
 use super::static_binaries;
 use crate::{Error, Result};
 

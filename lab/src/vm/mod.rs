@@ -12,7 +12,6 @@
 //! A guest's own clocks jump over a kexec: times are those of the lines' stamps.
 
 pub mod control;
-pub mod cpio;
 pub mod disk;
 pub mod guest;
 pub mod initrd;

@@ -4,6 +4,7 @@
 //! ([`simulated`]) as over a real one. It is synchronous: callers with a runtime use a blocking thread.
 //! Every operation may fail, may take long, and may be the last thing that this process does.
 
+pub mod bundle;
 pub mod error;
 pub mod image;
 mod judge;

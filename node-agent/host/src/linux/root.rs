@@ -177,7 +177,7 @@ impl Root {
 }
 
 /// What is there; an error only when it is there and cannot be read.
-pub(super) fn optional<T>(read: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
+pub(crate) fn optional<T>(read: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
     match read {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_absent() => Ok(None),

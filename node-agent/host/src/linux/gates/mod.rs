@@ -17,6 +17,7 @@ mod memory_charge;
 mod memory_preservable;
 mod pci_enumeration_stable;
 mod target_kernel;
+mod target_trusted;
 mod unattended_boot;
 
 pub use clock_source::clock_source;
@@ -32,6 +33,7 @@ pub use memory_charge::memory_charge;
 pub use memory_preservable::{Projection, memory_preservable};
 pub use pci_enumeration_stable::pci_enumeration_stable;
 pub use target_kernel::{Formats, Manifest, Running, Wanted, target_image, target_kernel};
+pub use target_trusted::{Signed, target_trusted};
 pub use unattended_boot::unattended_boot;
 
 use liveupdate_node_core::GateResult;

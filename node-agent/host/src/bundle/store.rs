@@ -1,0 +1,340 @@
+//! The bundle root of a node: bundles that people have put there under names, and those that were staged, under
+//! their digests.
+//!
+//! ```text
+//!  ROOT/<name>/            copied there by somebody; never changed or removed here
+//!  ROOT/<64 hex digits>/   staged: copied, verified, synced, whole
+//!  ROOT/.staging-…/        being copied ── verified, synced ──► renamed to the staged one
+//!  ROOT/.removing-…/       was a staged one, renamed before the first file goes
+//!  ROOT/.lock              held by whoever stages or removes
+//! ```
+//! A kill at any point leaves either no bundle or a whole one; what begins with `.staging-` or `.removing-` is
+//! taken away when the root is next used for staging.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+
+use super::durable;
+use super::folder::Progress;
+use super::manifest::MANIFEST;
+use super::signature::SIGNATURES;
+use super::{Bundle, BundleError, Digest};
+
+/// Where bundles lie unless the agent is told otherwise.
+pub const ROOT: &str = "/var/lib/liveupdate/bundles";
+
+const STAGING: &str = ".staging-";
+const REMOVING: &str = ".removing-";
+const LOCK: &str = ".lock";
+
+/// Bounds of a bundle root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Staged bundles that are kept, those that must not go included; the ones used longest ago go first.
+    pub keep: usize,
+    /// Bytes that stay free for others on the disk.
+    pub reserve: u64,
+}
+
+impl Default for Limits {
+    /// The running one, the next one and the one before.
+    fn default() -> Self {
+        Self { keep: 3, reserve: 256 << 20 }
+    }
+}
+
+/// A bundle root.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+    limits: Limits,
+}
+
+impl Store {
+    /// A root; nothing is read or made yet.
+    pub fn at(root: impl Into<PathBuf>, limits: Limits) -> Self {
+        Self { root: root.into(), limits }
+    }
+
+    /// The root's folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A staged bundle; none when there is no such one. Its files are checked when they are read.
+    ///
+    /// # Errors
+    /// [`BundleError`].
+    pub fn staged(&self, digest: Digest) -> Result<Option<Bundle>, BundleError> {
+        let Some(bundle) = self.open(&digest.hex())? else { return Ok(None) };
+        let found = bundle.digest();
+        if found != digest {
+            return Err(BundleError::OtherDigest { name: digest.hex(), found, wanted: digest });
+        }
+        Ok(Some(bundle))
+    }
+
+    /// Digests of all staged bundles, the one used last first. Whether they are whole is not asked.
+    ///
+    /// # Errors
+    /// [`BundleError::Io`].
+    pub fn list(&self) -> Result<Vec<Digest>, BundleError> {
+        let mut all: Vec<(SystemTime, Digest)> = Vec::new();
+        for name in self.names()? {
+            let Ok(digest) = Digest::from_hex(&name) else { continue };
+            let used =
+                fs::symlink_metadata(self.root.join(&name).join(MANIFEST)).and_then(|file| file.modified());
+            // One without a manifest is no bundle any more, and the first to go.
+            all.push((used.unwrap_or(SystemTime::UNIX_EPOCH), digest));
+        }
+        all.sort_unstable_by(|one, other| other.cmp(one));
+        Ok(all.into_iter().map(|(_, digest)| digest).collect())
+    }
+
+    /// Finds a bundle by its digest: the staged one, else the one that was put there under this name, else under
+    /// any other. It is not copied and not verified.
+    ///
+    /// # Errors
+    /// [`BundleError::NotFound`]; [`BundleError::OtherDigest`] when there is one of this name that is another.
+    pub fn find(&self, name: &str, digest: Digest) -> Result<Bundle, BundleError> {
+        if let Some(bundle) = self.staged(digest)? {
+            return Ok(bundle);
+        }
+        let mut of_this_name = None;
+        if is_name(name)
+            && let Some(bundle) = self.open(name)?
+        {
+            if bundle.digest() == digest {
+                return Ok(bundle);
+            }
+            of_this_name = Some(bundle.digest());
+        }
+        for other in self.names()?.iter().filter(|other| is_name(other)) {
+            // What is broken under another name is no matter here.
+            if let Ok(Some(bundle)) = self.open(other)
+                && bundle.digest() == digest
+            {
+                return Ok(bundle);
+            }
+        }
+        Err(match of_this_name {
+            Some(found) => BundleError::OtherDigest { name: name.into(), found, wanted: digest },
+            None => BundleError::NotFound { root: self.root.clone(), wanted: digest },
+        })
+    }
+
+    /// Bytes that [`Store::stage`] would write: zero for a staged bundle.
+    ///
+    /// # Errors
+    /// As [`Store::find`].
+    pub fn to_fetch(&self, name: &str, digest: Digest) -> Result<u64, BundleError> {
+        match self.staged(digest)? {
+            Some(_) => Ok(0),
+            None => self.find(name, digest).map(|bundle| bundle.manifest().size()),
+        }
+    }
+
+    /// Finds a bundle, copies it unless it is staged already, verifies every byte, and makes it durable. `spare`
+    /// are digests that must not be removed to keep the number bounded: the running one and the loaded one.
+    /// A staged one that is damaged is copied again if there is another to copy from. Idempotent.
+    ///
+    /// # Errors
+    /// [`BundleError`]; then nothing is staged that was not before.
+    pub fn stage(
+        &self,
+        name: &str,
+        digest: Digest,
+        spare: &[Digest],
+        progress: Progress<'_>,
+    ) -> Result<Bundle, BundleError> {
+        fs::create_dir_all(&self.root).map_err(BundleError::io("make", &self.root))?;
+        let _lock = self.lock()?;
+        self.clean()?;
+        match self.staged(digest).and_then(|found| match found {
+            Some(bundle) => bundle.verify(progress).map(|()| Some(bundle)),
+            None => Ok(None),
+        }) {
+            Ok(Some(bundle)) => {
+                self.touch(digest)?;
+                return Ok(bundle);
+            }
+            Ok(None) => {}
+            Err(BundleError::Cancelled) => return Err(BundleError::Cancelled),
+            // Nobody can use it as it is; whether there is a better one shows below.
+            Err(_) => self.remove(&digest.hex())?,
+        }
+        let source = self.find(name, digest)?;
+        self.thin_out(digest, spare)?;
+        self.room(&source)?;
+        self.copy(&source, digest, progress)?;
+        self.staged(digest)?.ok_or_else(|| BundleError::NotFound { root: self.root.clone(), wanted: digest })
+    }
+
+    /// Removes staged bundles beyond the bound, never one of `spare`, and what a kill has left behind. Answers
+    /// what was removed.
+    ///
+    /// # Errors
+    /// [`BundleError`].
+    pub fn tidy(&self, spare: &[Digest]) -> Result<Vec<Digest>, BundleError> {
+        if !self.root.exists() {
+            return Ok(Vec::new());
+        }
+        let _lock = self.lock()?;
+        self.clean()?;
+        self.remove_beyond(self.limits.keep, spare)
+    }
+
+    fn thin_out(&self, next: Digest, spare: &[Digest]) -> Result<(), BundleError> {
+        let spare: Vec<Digest> = spare.iter().copied().chain([next]).collect();
+        self.remove_beyond(self.limits.keep.saturating_sub(1), &spare).map(|_| ())
+    }
+
+    fn remove_beyond(&self, keep: usize, spare: &[Digest]) -> Result<Vec<Digest>, BundleError> {
+        let all = self.list()?;
+        let excess = all.len().saturating_sub(keep);
+        let go: Vec<Digest> =
+            all.into_iter().rev().filter(|digest| !spare.contains(digest)).take(excess).collect();
+        for digest in &go {
+            self.remove(&digest.hex())?;
+        }
+        Ok(go)
+    }
+
+    fn room(&self, source: &Bundle) -> Result<(), BundleError> {
+        let stat = rustix::fs::statvfs(&self.root)
+            .map_err(|errno| BundleError::io("look at", &self.root)(errno.into()))?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let (needed, reserve) = (source.manifest().size(), self.limits.reserve);
+        if free < needed.saturating_add(reserve) {
+            return Err(BundleError::NoRoom { folder: self.root.clone(), free, needed, reserve });
+        }
+        Ok(())
+    }
+
+    fn copy(&self, source: &Bundle, digest: Digest, progress: Progress<'_>) -> Result<(), BundleError> {
+        let new = self.root.join(format!("{STAGING}{}", digest.hex()));
+        let copied = self.fill(source, &new, progress).and_then(|()| {
+            let place = self.root.join(digest.hex());
+            fs::rename(&new, &place).map_err(BundleError::io("move into place", &place))?;
+            sync(&self.root)
+        });
+        if copied.is_err() {
+            // What is left of it goes with the next use at the latest.
+            let _ = fs::remove_dir_all(&new);
+        }
+        copied
+    }
+
+    /// All files, each synced, then the folder.
+    fn fill(&self, source: &Bundle, new: &Path, progress: Progress<'_>) -> Result<(), BundleError> {
+        source.no_extra()?;
+        DirBuilder::new().mode(0o700).create(new).map_err(BundleError::io("make", new))?;
+        let mut done = 0;
+        for (part, _) in source.manifest().parts() {
+            let (path, mut file) = create(new, part.file())?;
+            source.copy(part, &mut file, &mut done, progress)?;
+            file.sync_all().map_err(BundleError::io("sync", &path))?;
+        }
+        for (name, bytes) in
+            [(SIGNATURES, source.signature_bytes()), (MANIFEST, Some(source.manifest_bytes()))]
+        {
+            let Some(bytes) = bytes else { continue };
+            let (path, mut file) = create(new, name)?;
+            file.write_all(bytes).and_then(|()| file.sync_all()).map_err(BundleError::io("write", &path))?;
+        }
+        sync(new)
+    }
+
+    /// Says that a staged bundle was used now.
+    fn touch(&self, digest: Digest) -> Result<(), BundleError> {
+        let path = self.root.join(digest.hex()).join(MANIFEST);
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+        let times = Timestamps { last_access: access, last_modification: now };
+        rustix::fs::utimensat(rustix::fs::CWD, &path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| BundleError::io("touch", &path)(errno.into()))
+    }
+
+    /// Takes a staged bundle away so that half of one never has its name.
+    fn remove(&self, name: &str) -> Result<(), BundleError> {
+        let (place, gone) = (self.root.join(name), self.root.join(format!("{REMOVING}{name}")));
+        fs::rename(&place, &gone).map_err(BundleError::io("remove", &place))?;
+        remove_any(&gone)
+    }
+
+    /// Takes away what a kill has left behind.
+    fn clean(&self) -> Result<(), BundleError> {
+        for name in
+            self.names()?.iter().filter(|name| name.starts_with(STAGING) || name.starts_with(REMOVING))
+        {
+            remove_any(&self.root.join(name))?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> Result<File, BundleError> {
+        let path = self.root.join(LOCK);
+        let open = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = open.map_err(BundleError::io("open", &path))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(BundleError::Busy { folder: self.root.clone() }),
+            Err(errno) => Err(BundleError::io("lock", &path)(errno.into())),
+        }
+    }
+
+    /// A bundle of the root; none when there is no such folder. A link is none.
+    fn open(&self, name: &str) -> Result<Option<Bundle>, BundleError> {
+        let path = self.root.join(name);
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() => Bundle::open(&path).map(Some),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(BundleError::io("read", &path)(error)),
+        }
+    }
+
+    /// Names in the root, in order; none when there is no root.
+    fn names(&self) -> Result<Vec<String>, BundleError> {
+        let failed = || BundleError::io("list", &self.root);
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(failed())?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.extend(entry.map_err(failed())?.file_name().into_string().ok());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+}
+
+/// A folder's name that people give to a bundle.
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with('.')
+        && !name.contains(['/', '\0'])
+        && Digest::from_hex(name).is_err()
+}
+
+fn create(folder: &Path, name: &str) -> Result<(PathBuf, File), BundleError> {
+    let path = folder.join(name);
+    let file = File::options().write(true).create_new(true).mode(0o600).open(&path);
+    file.map_err(BundleError::io("make", &path)).map(|file| (path, file))
+}
+
+fn sync(folder: &Path) -> Result<(), BundleError> {
+    durable::sync(folder).map_err(BundleError::io("sync", folder))
+}
+
+fn remove_any(path: &Path) -> Result<(), BundleError> {
+    let kind = fs::symlink_metadata(path).map_err(BundleError::io("remove", path))?;
+    if kind.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+        .map_err(BundleError::io("remove", path))
+}
