@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use liveupdate_agent::{AgentConfig, AgentServer, Ending};
-use liveupdate_host::Host;
-use liveupdate_host::simulated::World;
-use liveupdate_keeper::Socket;
+use liveupdate_host::linux::machine::Role;
+use liveupdate_keeper::{MachineArguments, Socket};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -36,24 +35,11 @@ struct Arguments {
     /// The controller's enrolment address (host:port); without it nobody is knocked at.
     #[arg(long)]
     controller: Option<String>,
-    /// The machine: simulated:FOLDER.
-    #[arg(long, value_parser = machine)]
-    host: Machine,
+    #[command(flatten)]
+    machine: MachineArguments,
     /// The keeper's socket.
     #[arg(long, default_value = "/run/liveupdate/keeper.sock")]
     keeper: PathBuf,
-}
-
-#[derive(Clone, Debug)]
-enum Machine {
-    Simulated(PathBuf),
-}
-
-fn machine(text: &str) -> Result<Machine, String> {
-    match text.split_once(':') {
-        Some(("simulated", folder)) if !folder.is_empty() => Ok(Machine::Simulated(folder.into())),
-        _ => Err("must be simulated:FOLDER; this version knows no other machine".to_owned()),
-    }
 }
 
 fn main() -> ExitCode {
@@ -78,8 +64,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<Ending, Box<dyn std::error::Error>> {
-    let Machine::Simulated(folder) = &arguments.host;
-    let host: Arc<dyn Host> = Arc::new(World::open(folder)?.host()?);
+    let host = arguments.machine.open(Role::Agent)?;
     let keeper = Arc::new(Socket::new(arguments.keeper, KEEPER_PATIENCE));
     let mut config =
         AgentConfig::new(arguments.node, arguments.node_uid, arguments.listen, arguments.tls_dir);

@@ -19,6 +19,7 @@ mod frame;
 mod intake;
 mod journal;
 mod keeper;
+pub mod machine;
 mod refusal;
 mod report;
 mod requests;
@@ -26,4 +27,5 @@ mod server;
 
 pub use client::{ClientError, InProcess, KeeperClient, Socket};
 pub use keeper::{Keeper, OpenError};
+pub use machine::MachineArguments;
 pub use server::{ServeError, Server, serve};

@@ -13,6 +13,7 @@ pub mod kexec;
 pub mod kexec_state;
 pub mod kho;
 pub mod luo;
+pub mod machine;
 pub mod memory;
 pub mod modules;
 pub mod pci;

@@ -1,6 +1,10 @@
 //! The keeper as a process of its own.
 
+use std::env;
 use std::error::Error;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,19 +12,17 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use liveupdate_host::Host;
-use liveupdate_host::simulated::World;
-use liveupdate_keeper::{Keeper, serve};
+use liveupdate_host::linux::machine::{Role, shelter};
+use liveupdate_keeper::{Keeper, MachineArguments, serve};
 
 /// Keeps what is preserved over a live update, jumps, and gives it back.
 #[derive(Parser)]
 #[command(version, about)]
 struct Arguments {
-    /// The machine: `simulated:DIR`, a folder with a world.json.
-    #[arg(long)]
-    host: String,
+    #[command(flatten)]
+    machine: MachineArguments,
     /// Where the agent finds it; the folder must be root's.
-    #[arg(long)]
+    #[arg(long, default_value = "/run/liveupdate/keeper.sock")]
     socket: PathBuf,
 }
 
@@ -42,21 +44,31 @@ fn main() -> ExitCode {
 
 /// Serves until the machine jumps; then this process is over, as all others.
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let host = host(&arguments.host)?;
+    if let Some(options) = arguments.machine.linux() {
+        // Said, and gone on: the gate CustodySafe tells what it means.
+        for trouble in shelter(&options.root) {
+            eprintln!("liveupdate-keeper: {trouble}");
+        }
+    }
+    let host = arguments.machine.open(Role::Keeper)?;
     let keeper = Arc::new(Keeper::open(host)?);
     let server = serve(keeper, &arguments.socket)?;
     println!("liveupdate-keeper: ready");
+    if let Err(error) = tell_ready() {
+        eprintln!("liveupdate-keeper: the service manager cannot be told: {error}");
+    }
     while server.is_serving() {
         thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }
 
-fn host(named: &str) -> Result<Arc<dyn Host>, Box<dyn Error>> {
-    match named.split_once(':') {
-        Some(("simulated", folder)) if !folder.is_empty() => {
-            Ok(Arc::new(World::open(folder.as_ref())?.host()?))
-        }
-        _ => Err(format!("--host {named}: want simulated:DIR").into()),
-    }
+/// Tells systemd, if it started us, that those who wait for the keeper may go on.
+fn tell_ready() -> io::Result<()> {
+    let Some(path) = env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let address = match path.as_encoded_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(&path)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(drop)
 }

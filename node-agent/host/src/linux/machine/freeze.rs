@@ -1,0 +1,118 @@
+//! Bringing file systems to rest, and back.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::calls::Calls;
+use super::filesystems::{Filesystems, Mounted};
+use crate::linux::root::Root;
+
+/// For one file system to write what is left. Holders stand still meanwhile.
+const SYNC: Duration = Duration::from_secs(10);
+
+/// How one was brought to rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    Frozen,
+    ReadOnly,
+}
+
+/// File systems at rest; dropped, they go on.
+pub(super) struct AtRest<'a> {
+    calls: &'a dyn Calls,
+    root: &'a Root,
+    done: Vec<(&'a Mounted, Rest)>,
+}
+
+/// Writes out what is left and lets nobody write any more (invariant 11). After an error all go on as before.
+pub(super) fn bring_to_rest<'a>(
+    calls: &'a dyn Calls,
+    root: &'a Root,
+    all: &'a Filesystems,
+) -> Result<AtRest<'a>, String> {
+    sync(calls, root, &all.remote)?;
+    let mut at_rest = AtRest { calls, root, done: Vec::new() };
+    for mounted in &all.local {
+        sync(calls, root, std::slice::from_ref(mounted))?;
+        if let Some(rest) = stop(calls, root, mounted)? {
+            at_rest.done.push((mounted, rest));
+        }
+    }
+    Ok(at_rest)
+}
+
+/// Writes out what there is, and tells what could not be written.
+pub(super) fn sync(calls: &dyn Calls, root: &Root, all: &[Mounted]) -> Result<(), String> {
+    all.iter().try_for_each(|mounted| {
+        let synced = calls.sync(&root.path(&mounted.place), SYNC);
+        synced.map_err(|error| format!("{} ({}) cannot be synced: {error}", mounted.place, mounted.kind))
+    })
+}
+
+/// None: somebody else has frozen it, and it is theirs to thaw.
+fn stop(calls: &dyn Calls, root: &Root, mounted: &Mounted) -> Result<Option<Rest>, String> {
+    let (place, kind) = (&mounted.place, &mounted.kind);
+    let path = root.path(place);
+    let error = match calls.freeze(&path) {
+        Ok(()) => return Ok(Some(Rest::Frozen)),
+        Err(error) => error,
+    };
+    match Errno::from_io_error(&error) {
+        Some(Errno::BUSY) => Ok(None),
+        Some(Errno::OPNOTSUPP) => match calls.remount(&path, true, &mounted.options) {
+            Ok(()) => Ok(Some(Rest::ReadOnly)),
+            Err(error) => Err(format!(
+                "{place} ({kind}) can neither be frozen nor made read-only: {error}; end who writes there"
+            )),
+        },
+        _ => Err(format!("{place} ({kind}) cannot be frozen: {error}")),
+    }
+}
+
+impl AtRest<'_> {
+    /// Lets them go on, in reverse order; what went wrong with it.
+    pub(super) fn go_on(mut self) -> Vec<String> {
+        self.undo()
+    }
+
+    fn undo(&mut self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        while let Some((mounted, rest)) = self.done.pop() {
+            let path = self.root.path(&mounted.place);
+            let undone = match rest {
+                Rest::Frozen => self.calls.thaw(&path),
+                Rest::ReadOnly => self.calls.remount(&path, false, &mounted.options),
+            };
+            wrong.extend(undone.err().map(|error| format!("{} stays at rest: {error}", mounted.place)));
+        }
+        wrong
+    }
+}
+
+impl Drop for AtRest<'_> {
+    fn drop(&mut self) {
+        // Whoever wants to know has called `go_on`.
+        let _ = self.undo();
+    }
+}
+
+/// Lets go on what a keeper brought to rest that died before it jumped. What is not at rest stays as it is.
+pub(super) fn release(calls: &dyn Calls, root: &Root, left: &[Mounted]) -> io::Result<()> {
+    for mounted in left.iter().rev() {
+        let path = root.path(&mounted.place);
+        match calls.thaw(&path) {
+            Ok(()) => {}
+            // Not frozen, cannot be, or not mounted any more: perhaps it was made read-only.
+            Err(error) if error.raw_os_error().is_some() => {
+                let now = Filesystems::is_read_only(root, mounted);
+                if now {
+                    calls.remount(&path, false, &mounted.options)?;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

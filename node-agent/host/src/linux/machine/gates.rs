@@ -1,0 +1,200 @@
+//! All gates with what they ask for, read now.
+
+use liveupdate_node_core::gate::{Gate, GateId};
+use liveupdate_node_core::{GateResult, Target};
+
+use super::LinuxHost;
+use super::bundle::Looked;
+use super::custody_safe::custody_safe;
+use super::devices::Holders;
+use super::gate;
+use super::holder_gates;
+use crate::HostError;
+use crate::linux::boot_parameters::BootParameters;
+use crate::linux::clock::Clock;
+use crate::linux::fallback::Fallback;
+use crate::linux::gates::{self, Bundle, Formats, Ours, Room, Running, Wanted};
+use crate::linux::kernel::Kernel;
+use crate::linux::kexec_state::KexecState;
+use crate::linux::kho::{self, Kho};
+use crate::linux::memory::Memory;
+use crate::linux::modules;
+use crate::linux::pci::PciDevices;
+use crate::linux::processes::Processes;
+use crate::linux::root::ReadError;
+use crate::linux::storage;
+
+/// Everything that the gates look at, read once.
+struct Sight {
+    kernel: Kernel,
+    kho: Kho,
+    memory: Result<Memory, ReadError>,
+    pci: Result<PciDevices, ReadError>,
+    processes: Result<Processes, ReadError>,
+    holders: Holders,
+}
+
+impl LinuxHost {
+    /// See [`crate::Host::gates`].
+    pub(super) fn read_gates(&self, target: Option<&Target>) -> Result<Vec<Gate>, HostError> {
+        let processes = Processes::read(&self.root);
+        let none = Processes::default();
+        let sight = Sight {
+            kernel: Kernel::read(&self.root),
+            kho: Kho::read(&self.root),
+            memory: Memory::read(&self.root),
+            pci: PciDevices::read(&self.root),
+            holders: Holders::of(self.known()?, processes.as_ref().unwrap_or(&none)),
+            processes,
+        };
+        let looked = target.map(|target| self.bundles.look(target));
+        let bundle = looked.as_ref().and_then(|looked| looked.as_ref().ok());
+        let mut gates = self.node_gates(&sight, target, bundle)?;
+        if let (Some(target), Some(looked)) = (target, &looked) {
+            gates.extend(self.target_gates(&sight, target, looked));
+        }
+        gates.extend(self.held_gates(&sight));
+        Ok(gates)
+    }
+
+    fn node_gates(
+        &self,
+        sight: &Sight,
+        target: Option<&Target>,
+        bundle: Option<&Looked>,
+    ) -> Result<Vec<Gate>, HostError> {
+        let kexec = KexecState::read(&self.root);
+        let next = bundle.map(|bundle| BootParameters::parse(&bundle.command_line));
+        let image = bundle.and_then(|bundle| bundle.image.as_ref().ok());
+        let config = image.and_then(|image| image.config.as_ref().ok());
+        let boot = image.and_then(|image| image.boot.as_ref());
+        let to_load = bundle.zip(boot).map(|(bundle, boot)| Bundle {
+            init_size: boot.init_size.into(),
+            alignment: boot.alignment.into(),
+            initrd: bundle.initrd,
+        });
+        let (memory, encrypted) = (sight.memory.as_ref(), storage::encrypted(&self.root));
+        let room = Room {
+            folder: self.options.bundles.clone(),
+            free: storage::free(&self.root, &self.options.bundles),
+            to_fetch: 0,
+            to_load: bundle
+                .map_or(0, |bundle| bundle.bytes * 2 + to_load.map_or(0, |to_load| to_load.init_size)),
+        };
+        let release = target.map_or("", |target| target.release.as_str());
+        let keeper = self.keeper_pid();
+        let sessions = self.session_names();
+        let sessions: Vec<&str> = sessions.iter().map(String::as_str).collect();
+        Ok(vec![
+            self.driver_gate(GateId::ExperimentalOptIn, sight),
+            custody_safe(&self.root, self.read_keeper()),
+            gates::live_update_kernel(&sight.kernel, &sight.kho),
+            gates::kexec_handover(&sight.kernel, &sight.kho, memory.ok().copied(), to_load),
+            gates::kexec_allowed(&kexec, &sight.kernel, self.whose()?),
+            self.driver_gate(GateId::DriverReady, sight),
+            gates::foreign_sessions(sight.processes.as_ref(), Ours { keeper, sessions: &sessions }),
+            gates::crash_dump(&kexec, &sight.kho, next.as_ref()),
+            gates::clock_source(&Clock::read(&self.root)),
+            gates::fallback_boot(&Fallback::read(&self.root), next.as_ref(), config, release),
+            gates::unattended_boot(encrypted.as_deref()),
+            gates::disk_and_memory(&room, memory),
+        ])
+    }
+
+    fn target_gates(&self, sight: &Sight, target: &Target, looked: &Result<Looked, HostError>) -> Vec<Gate> {
+        let bundle = match looked {
+            Ok(bundle) => bundle,
+            Err(error) => {
+                let all = [GateId::TargetKernel, GateId::TargetTrusted, GateId::ModuleLoadable];
+                let remedy = "copy the bundle to the node's bundle root, or correct target.bundle";
+                return all.map(|id| gate(id, GateResult::Fail, error.to_string(), remedy)).into();
+            }
+        };
+        let next = BootParameters::parse(&bundle.command_line);
+        let wanted = Wanted { release: &target.release, parameters: Some(&next) };
+        let running = self.running(sight);
+        let held = sight.holders.held(sight.processes.as_ref().ok());
+        let held: Vec<&str> = held.iter().map(String::as_str).collect();
+        vec![
+            gates::target_kernel(bundle.image.as_deref(), bundle.manifest.as_ref(), wanted, &running),
+            bundle.trusted.clone(),
+            bundle.modules.clone(),
+            gates::pci_enumeration_stable(
+                sight.kernel.parameters.as_ref(),
+                Some(&next),
+                sight.pci.as_ref(),
+                &held,
+            ),
+        ]
+    }
+
+    fn held_gates(&self, sight: &Sight) -> Vec<Gate> {
+        let held = sight.holders.held(sight.processes.as_ref().ok());
+        let devices = held
+            .iter()
+            .map(|address| gates::device_eligible(address, sight.pci.as_ref(), sight.processes.as_ref()));
+        let holders = holder_gates::all(&self.root, &sight.holders, sight.processes.as_ref().ok());
+        devices.chain(holders).collect()
+    }
+
+    /// What a driver that hands devices over has to say. Where nobody holds a device, none is needed.
+    fn driver_gate(&self, id: GateId, sight: &Sight) -> Gate {
+        if sight.holders.held(sight.processes.as_ref().ok()).is_empty() {
+            return gate(id, GateResult::Pass, "nobody holds a VFIO device: no driver is needed", "");
+        }
+        let (name, parameter) = ("liveupdate_vfio", "experimental");
+        let at = format!("/sys/module/{name}");
+        if !self.root.exists(&at) {
+            return gate(
+                id,
+                GateResult::Fail,
+                format!("{at}: no such folder"),
+                "load the module liveupdate_vfio",
+            );
+        }
+        if id == GateId::DriverReady {
+            return gate(id, GateResult::Pass, format!("{at} is there"), "");
+        }
+        let evidence = |said: &str| format!("{at}/parameters/{parameter}: {said}");
+        let remedy = "load liveupdate_vfio with experimental=1";
+        match modules::parameter(&self.root, name, parameter).as_ref().map(Option::as_deref) {
+            Ok(Some("Y")) => gate(id, GateResult::Pass, evidence("Y"), ""),
+            Ok(said) => gate(id, GateResult::Fail, evidence(said.unwrap_or("absent")), remedy),
+            Err(error) => gate(id, GateResult::Unknown, error.to_string(), remedy),
+        }
+    }
+
+    /// The running kernel's formats: those that it shows, and the rest from its own image where that is here.
+    fn running(&self, sight: &Sight) -> Running {
+        let shown = |format: &Result<String, ReadError>| format.as_ref().ok().cloned();
+        let mut formats =
+            Formats { kho: shown(&sight.kho.kho_format), luo: shown(&sight.kho.luo_format), memfd: None };
+        let mut source = kho::OUT.to_owned();
+        let mut among = self.bundles.images();
+        if let Ok(release) = &sight.kernel.release {
+            among.extend(
+                ["vmlinuz", "bzImage"].map(|name| self.root.path(&format!("/boot/{name}-{release}"))),
+            );
+        }
+        match self.images.running(&self.root, &among) {
+            Some((image, named)) => {
+                formats.kho = formats.kho.or(image.kho);
+                formats.luo = formats.luo.or(image.luo);
+                formats.memfd = image.memfd;
+                source = format!("{source}; {named}");
+            }
+            None => source = format!("{source}; its image is neither a bundle's nor in /boot"),
+        }
+        let architecture = sight.kernel.architecture.clone();
+        Running {
+            architecture: architecture.unwrap_or_else(|_| std::env::consts::ARCH.into()),
+            formats,
+            source,
+        }
+    }
+
+    /// Names of our sessions: systemd keeps copies of their files.
+    fn session_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,109 @@
+//! Gates of each holder: does it speak with us, in which way does it have its devices, can its memory go over
+//! and come back, and who starts its successor.
+
+use liveupdate_node_core::GateResult;
+use liveupdate_node_core::gate::{Gate, GateId};
+
+use super::devices::{self, Holders};
+use crate::linux::cgroup::{self, Owner};
+use crate::linux::custody::published::Published;
+use crate::linux::gates;
+use crate::linux::memory;
+use crate::linux::processes::{Held, Process, Processes};
+use crate::linux::root::{ReadError, Root};
+
+/// All of them.
+pub(super) fn all(root: &Root, holders: &Holders, processes: Option<&Processes>) -> Vec<Gate> {
+    let mut gates = Vec::new();
+    for known in &holders.known {
+        let process = processes.and_then(|all| all.holding.iter().find(|process| process.pid == known.pid));
+        gates.extend(aware(root, known, process));
+    }
+    for process in &holders.unaware {
+        let name = devices::name(process);
+        let evidence = format!("process {} ({}) never said Hello", process.pid, process.command);
+        let remedy = "start it with the liveupdate handover client";
+        gates.push(gate(GateId::HolderAware, &name, GateResult::Fail, evidence, remedy));
+        gates.push(open_mode(&name, Some(process)));
+    }
+    gates
+}
+
+fn aware(root: &Root, known: &Published, process: Option<&Process>) -> [Gate; 5] {
+    let name = &known.name;
+    let shared = memory::shared(root, known.pid);
+    let levels = cgroup::memory(root, &known.cgroup);
+    let said = format!("process {} said Hello on the handover socket", known.pid);
+    [
+        gate(GateId::HolderAware, name, GateResult::Pass, said, ""),
+        open_mode(name, process),
+        gates::memory_preservable(name, shared.as_deref(), None),
+        charge(name, known, levels.as_deref()),
+        returns(root, known),
+    ]
+}
+
+/// A group without the memory controller up to the root has no limit that could be reached.
+fn charge(name: &str, known: &Published, levels: Result<&[cgroup::Level], &ReadError>) -> Gate {
+    gates::memory_charge(name, levels, known.memory_bytes)
+}
+
+fn open_mode(name: &str, process: Option<&Process>) -> Gate {
+    let files = process.map_or(&[][..], |process| &process.files);
+    let bad = files.iter().find(|(_, held)| {
+        matches!(held, Held::VfioGroupDevice { .. } | Held::VfioGroup(_) | Held::VfioContainer)
+    });
+    match bad {
+        Some((fd, _)) => {
+            let evidence = format!("file {fd}: a VFIO device by its group, which cannot be handed over");
+            let remedy = "open /dev/vfio/devices/<name> and an iommufd instead";
+            gate(GateId::HolderOpenMode, name, GateResult::Fail, evidence, remedy)
+        }
+        None => gate(GateId::HolderOpenMode, name, GateResult::Pass, "it has no VFIO group open", ""),
+    }
+}
+
+/// A unit that something wants, and a pod that the kubelet starts again, come back. Whoever belongs to neither
+/// is started by somebody who does not show.
+fn returns(root: &Root, known: &Published) -> Gate {
+    let name = &known.name;
+    let id = GateId::HolderReturns;
+    match Owner::of(&known.cgroup) {
+        Owner::Unit(unit) => {
+            let wanted = wanted(root, &unit);
+            match wanted {
+                Some(by) => gate(id, name, GateResult::Pass, format!("{by}: systemd starts {unit}"), ""),
+                None => {
+                    let evidence = format!("{unit}: nothing under /etc/systemd/system wants it");
+                    gate(id, name, GateResult::Fail, evidence, &format!("systemctl enable {unit}"))
+                }
+            }
+        }
+        Owner::Pod(uid) => {
+            let evidence = format!("pod {uid}: the kubelet starts it again if its restartPolicy is Always");
+            gate(id, name, GateResult::Unknown, evidence, "run the holder as a systemd unit")
+        }
+        Owner::Other(path) => {
+            let evidence = format!("process {} is in {path}: no unit and no pod", known.pid);
+            gate(id, name, GateResult::Unknown, evidence, "run the holder as a systemd unit, enabled")
+        }
+    }
+}
+
+/// The link by which a unit is wanted.
+fn wanted(root: &Root, unit: &str) -> Option<String> {
+    for folder in ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system"] {
+        let wants = root.names(folder).unwrap_or_default();
+        for wants in wants.iter().filter(|name| name.ends_with(".wants") || name.ends_with(".requires")) {
+            let link = format!("{folder}/{wants}/{unit}");
+            if root.exists(&link) {
+                return Some(link);
+            }
+        }
+    }
+    None
+}
+
+fn gate(id: GateId, subject: &str, result: GateResult, evidence: impl Into<String>, remedy: &str) -> Gate {
+    Gate { id, subject: subject.into(), result, evidence: evidence.into(), remedy: remedy.into() }
+}

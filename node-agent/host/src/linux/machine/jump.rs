@@ -1,0 +1,100 @@
+//! The jump: what is written, told and brought to rest before `reboot(2)`, and how it is taken back when the
+//! kernel refuses.
+//!
+//! ```text
+//!  checked ─► recorded (fsync) ─► custody committed ─► all at rest, the journal's own last ─► reboot(KEXEC)
+//!                  ▲                     ▲                          ▲                             │
+//!                  └─────────────────────┴──────────────────────────┴───── refused, in reverse ◄──┘
+//! ```
+
+use std::convert::Infallible;
+
+use super::LinuxHost;
+use super::boot::{self, JUMP, JumpRecord};
+use super::filesystems::Filesystems;
+use super::freeze;
+use super::store::io_error;
+use crate::{HostError, JumpIntent, JumpRefused};
+
+impl LinuxHost {
+    /// Jumps. Comes back only when it is refused, and everything goes on as before then.
+    pub(super) fn jump_now(&self, intent: &JumpIntent) -> Result<Infallible, JumpRefused> {
+        self.check(intent)?;
+        let filesystems = self.filesystems()?;
+        let mut record = JumpRecord {
+            from: self.read_boot_id()?,
+            attempt: intent.attempt.clone(),
+            target: (&intent.target).into(),
+            at_rest: filesystems.local.clone(),
+            arrived: None,
+            over: false,
+        };
+        self.store.write(JUMP, Some(&record))?;
+        self.phase("commit");
+        let mut why = match self.commit(intent) {
+            Ok(()) => self.leave(&filesystems),
+            Err(error) => error.to_string(),
+        };
+        self.phase("refused");
+        self.handover_refused();
+        record.over = true;
+        if let Err(error) = self.store.write(JUMP, Some(&record)) {
+            why = format!("{why}; and then: {error}");
+        }
+        Err(JumpRefused { why })
+    }
+
+    /// Read again at the last moment: what has changed since the short list.
+    fn check(&self, intent: &JumpIntent) -> Result<(), JumpRefused> {
+        let refused = |why: &str| Err(JumpRefused { why: why.to_owned() });
+        match self.staged_target()? {
+            Some(staged) if staged == intent.target => Ok(()),
+            Some(_) => refused("another image is loaded than the target's"),
+            None => refused("the target's image is not loaded"),
+        }
+    }
+
+    /// The last that is done here; why it came back.
+    fn leave(&self, filesystems: &Filesystems) -> String {
+        self.phase("rest");
+        let at_rest = match freeze::bring_to_rest(&*self.calls, &self.root, filesystems) {
+            Ok(at_rest) => at_rest,
+            Err(why) => return why,
+        };
+        let Err(refused) = self.calls.reboot();
+        let cause =
+            std::error::Error::source(&refused).map_or_else(String::new, |cause| format!(": {cause}"));
+        let mut why = format!("{refused}{cause}");
+        for wrong in at_rest.go_on() {
+            why = format!("{why}; {wrong}");
+        }
+        why
+    }
+
+    pub(super) fn filesystems(&self) -> Result<Filesystems, HostError> {
+        Filesystems::read(&self.root, &self.options.state)
+            .map_err(|error| io_error("see what is mounted", &error))
+    }
+
+    /// Takes note of the boot that runs: what a jump led to, and what a keeper left at rest that died in one.
+    pub(super) fn note_boot(&self) -> Result<(), HostError> {
+        let Some(mut record) = boot::last(&self.store)? else { return Ok(()) };
+        let boot_id = self.read_boot_id()?;
+        if record.from == boot_id && !record.over {
+            freeze::release(&*self.calls, &self.root, &record.at_rest)
+                .map_err(|error| io_error("let file systems go on that were at rest", &error))?;
+            record.over = true;
+            return self.store.write(JUMP, Some(&record));
+        }
+        if record.note(&boot_id, boot::by_kexec(&self.root)) {
+            self.store.write(JUMP, Some(&record))?;
+        }
+        Ok(())
+    }
+
+    /// The jump that led to this boot.
+    pub(super) fn arrived_by(&self) -> Result<Option<JumpRecord>, HostError> {
+        let boot_id = self.read_boot_id()?;
+        Ok(boot::last(&self.store)?.filter(|record| record.led_to(&boot_id)))
+    }
+}

@@ -1,0 +1,232 @@
+//! A real Linux machine as agent and keeper have it: [`LinuxHost`].
+//!
+//! ```text
+//!            gates ── readers ── /proc, /sys under the root
+//!  Host ──►  staging ─────────── kexec_file_load, a record bound to the boot
+//!            settle ──────────── systemd or signals, sync
+//!            jump ────────────── record, custody, rest, reboot(2)
+//!            store ───────────── records under the state folder
+//! ```
+//! What only reads goes through [`crate::linux::root`]; what changes the machine goes through [`Calls`], so that tests
+//! see what is done and in which order. Agent and keeper have a host each: the keeper's has custody, and jumps.
+
+mod boot;
+mod bundle;
+mod calls;
+mod counter;
+mod custody_safe;
+mod devices;
+mod filesystems;
+mod freeze;
+mod gates;
+mod holder_gates;
+mod host;
+mod images;
+mod jump;
+mod record;
+mod settle;
+mod shelter;
+mod staging;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use liveupdate_node_core::GateResult;
+use liveupdate_node_core::gate::{Gate, GateId};
+
+pub use calls::{Calls, Ending, Kernel, Said};
+pub use shelter::shelter;
+
+use crate::linux::custody::published::{self, Published};
+use crate::linux::custody::{self, Custodian};
+use crate::linux::root::Root;
+use crate::{HostError, JumpIntent};
+use counter::Counter;
+use custody_safe::KeeperRecord;
+use images::Images;
+use store::{Store, io_error};
+
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Where things are on a machine, and how it is treated. Paths are the machine's, without the root folder.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The machine's files.
+    pub root: Root,
+    /// Folder of the records, on a disk that outlives a power cut.
+    pub state: String,
+    /// Folder of what is told on this boot alone.
+    pub run: String,
+    /// Folder of the bundles.
+    pub bundles: String,
+    /// How long bystanders have to end.
+    pub grace: Duration,
+    /// Units and processes that Settling does not end, by name; a star stands for any ending.
+    pub spare: Vec<String>,
+    /// Bundles without a signature are trusted: their digest, which the update names, is all that counts.
+    pub unsigned: bool,
+}
+
+impl Options {
+    /// A machine under a root folder, with the usual places.
+    pub fn at(root: Root) -> Self {
+        Self {
+            root,
+            state: "/var/lib/liveupdate".into(),
+            run: "/run/liveupdate".into(),
+            bundles: "/var/lib/liveupdate/bundles".into(),
+            grace: Duration::from_secs(30),
+            spare: Vec::new(),
+            unsigned: false,
+        }
+    }
+
+    /// As a command line names the machine: `linux`, or `linux:ROOT` where its files are elsewhere. None:
+    /// that is no Linux machine.
+    pub fn named(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            None if text == "linux" => Some(Self::at(Root::machine())),
+            Some(("linux", folder)) if !folder.is_empty() => Some(Self::at(Root::at(folder))),
+            _ => None,
+        }
+    }
+}
+
+/// Whose host it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Reads, and stages.
+    Agent,
+    /// Has custody, and jumps.
+    Keeper,
+}
+
+/// A real machine.
+pub struct LinuxHost {
+    options: Options,
+    root: Root,
+    role: Role,
+    calls: Arc<dyn Calls>,
+    store: Store,
+    bundles: bundle::Bundles,
+    images: Arc<Images>,
+    counter: Option<Counter>,
+    custody: Option<Custodian>,
+    own_pid: u32,
+}
+
+impl LinuxHost {
+    /// Opens this machine. The keeper's takes up what came through a jump.
+    ///
+    /// # Errors
+    /// Its records cannot be read, or custody cannot be taken up.
+    pub fn open(options: Options, role: Role) -> Result<Self, HostError> {
+        Self::with_calls(options, role, Arc::new(Kernel))
+    }
+
+    /// As [`LinuxHost::open`], with other calls than the kernel's own.
+    ///
+    /// # Errors
+    /// As [`LinuxHost::open`].
+    pub fn with_calls(options: Options, role: Role, calls: Arc<dyn Calls>) -> Result<Self, HostError> {
+        let root = options.root.clone();
+        let store = Store::open(root.path(&options.state))?;
+        let images = Arc::new(Images::default());
+        let bundles =
+            bundle::Bundles::new(root.path(&options.bundles), Arc::clone(&images), options.unsigned);
+        let (counter, custody, own_pid) = (None, None, std::process::id());
+        let mut host = Self { options, root, role, calls, store, bundles, images, counter, custody, own_pid };
+        if role == Role::Keeper {
+            // First of all: what a keeper left at rest that died in a jump would let nothing be written.
+            host.note_boot()?;
+        }
+        host.counter = Counter::find(&host.root, &host.store, role == Role::Keeper)?;
+        if role == Role::Keeper {
+            host.take_office()?;
+        }
+        Ok(host)
+    }
+
+    /// Makes itself known, and takes custody.
+    fn take_office(&mut self) -> Result<(), HostError> {
+        let run = self.root.path(&self.options.run);
+        fs::create_dir_all(&run).map_err(|error| io_error(format!("make {}", run.display()), &error))?;
+        let boot_id = self.read_boot_id()?;
+        let record = KeeperRecord {
+            boot_id: boot_id.clone(),
+            pid: self.own_pid,
+            // systemd tells how many it keeps.
+            files_kept: std::env::var("FDSTORE")
+                .is_ok_and(|many| many.parse::<u32>().is_ok_and(|many| many > 0)),
+        };
+        let path = self.keeper_path();
+        let text = serde_json::to_vec(&record).map_err(io::Error::from);
+        let written = text.and_then(|text| fs::write(&path, text));
+        written.map_err(|error| io_error(format!("write {}", path.display()), &error))?;
+        let options = custody::Options {
+            socket: run.join("holders.sock"),
+            published: run.join("holders.json"),
+            device: self.root.path(crate::linux::kho::LIVEUPDATE),
+            root: self.root.clone(),
+            boot_id,
+            counter_khz: self.counter.map(Counter::khz),
+        };
+        self.custody = Some(Custodian::start(options)?);
+        Ok(())
+    }
+
+    fn keeper_path(&self) -> PathBuf {
+        self.root.path(&self.options.run).join("keeper.json")
+    }
+
+    /// The keeper of this boot, as it made itself known.
+    fn read_keeper(&self) -> Option<KeeperRecord> {
+        let text = fs::read(self.keeper_path()).ok()?;
+        let record: KeeperRecord = serde_json::from_slice(&text).ok()?;
+        (self.read_boot_id().ok()? == record.boot_id).then_some(record)
+    }
+
+    /// Its process; 0 when there is none.
+    fn keeper_pid(&self) -> u32 {
+        self.read_keeper().map_or(0, |keeper| keeper.pid)
+    }
+
+    /// Holders that declared themselves, as the keeper tells of them: agent and keeper read the same.
+    fn known(&self) -> Result<Vec<Published>, HostError> {
+        let path = self.root.path(&self.options.run).join("holders.json");
+        published::read(&path, &self.read_boot_id()?)
+    }
+
+    fn read_boot_id(&self) -> Result<String, HostError> {
+        self.root.line(BOOT_ID).map_err(|error| io_error("read the boot id", &error))
+    }
+
+    /// Custody's last part before the jump.
+    fn commit(&self, intent: &JumpIntent) -> Result<(), HostError> {
+        let ticks = self.counter.and_then(Counter::ticks);
+        self.custody.as_ref().map_or(Ok(()), |custody| custody.commit(intent, ticks))
+    }
+
+    fn handover_refused(&self) {
+        if let Some(custody) = &self.custody {
+            custody.refused();
+        }
+    }
+
+    /// Tells that something begins, with the clock of this boot: blackouts are split by these lines.
+    fn phase(&self, name: &str) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        eprintln!("liveupdate: [{:5}.{:06}] {name}", now.tv_sec, now.tv_nsec / 1000);
+    }
+}
+
+/// A gate of the node or the target.
+fn gate(id: GateId, result: GateResult, evidence: impl Into<String>, remedy: &str) -> Gate {
+    Gate { id, subject: String::new(), result, evidence: evidence.into(), remedy: remedy.into() }
+}

@@ -1,0 +1,106 @@
+//! The order of a jump, and how it is taken back.
+
+use super::fake::Machine;
+use crate::{Host, JumpIntent, Target};
+
+fn intent(target: Target) -> JumpIntent {
+    JumpIntent { attempt: "a-1".into(), nonce: "0".repeat(32), target }
+}
+
+fn ready(machine: &Machine) -> (super::super::LinuxHost, JumpIntent) {
+    let (keeper, target) = (machine.keeper(), machine.bundle("new"));
+    keeper.stage(&target, &mut |_, _| true).unwrap();
+    machine.calls.taken();
+    (keeper, intent(target))
+}
+
+const DOWN: [&str; 9] = [
+    "sync /nfs",
+    "sync /boot/efi",
+    "freeze /boot/efi",
+    "sync /data",
+    "freeze /data",
+    "sync /",
+    "freeze /",
+    "sync /var/lib/liveupdate",
+    "freeze /var/lib/liveupdate",
+];
+
+#[test]
+fn invariant_11_everything_is_at_rest_before_the_jump_and_goes_on_in_reverse_when_it_is_refused() {
+    let machine = Machine::new();
+    let (keeper, intent) = ready(&machine);
+    let refused = keeper.jump(&intent).unwrap_err();
+    assert!(refused.why.contains("reboot(KEXEC)") && refused.why.contains("busy"), "{}", refused.why);
+    let up = ["reboot, recorded", "thaw /var/lib/liveupdate", "thaw /", "thaw /data", "thaw /boot/efi"];
+    assert_eq!(machine.calls.taken(), [&DOWN[..], &up].concat());
+    // It is still what would be jumped into: who asked decides what becomes of it.
+    assert_eq!(keeper.staged().unwrap(), Some(intent.target));
+}
+
+#[test]
+fn what_cannot_be_frozen_is_made_read_only_and_what_others_froze_stays_theirs() {
+    let machine = Machine::new();
+    let (keeper, intent) = ready(&machine);
+    machine.calls.fail("freeze /boot/efi", libc::EOPNOTSUPP);
+    machine.calls.fail("freeze /data", libc::EBUSY);
+    keeper.jump(&intent).unwrap_err();
+    let done = machine.calls.taken();
+    assert_eq!(done[3], "read-only /boot/efi");
+    let up = ["thaw /var/lib/liveupdate", "thaw /", "writable /boot/efi"];
+    assert_eq!(done[done.len() - 3..], up);
+}
+
+#[test]
+fn a_file_system_that_does_not_come_to_rest_ends_the_jump_before_it_and_all_goes_on() {
+    for (call, errno) in [("freeze /", libc::EIO), ("sync /", libc::EIO)] {
+        let machine = Machine::new();
+        let (keeper, intent) = ready(&machine);
+        machine.calls.fail(call, errno);
+        let refused = keeper.jump(&intent).unwrap_err();
+        assert!(refused.why.contains("/ (ext4) cannot be"), "{}", refused.why);
+        let done = machine.calls.taken();
+        assert_eq!(done[done.len() - 2..], ["thaw /data", "thaw /boot/efi"]);
+        assert!(!done.iter().any(|call| call.starts_with("reboot")), "{done:?}");
+    }
+}
+
+#[test]
+fn no_jump_into_another_image_or_none_and_none_by_the_agent() {
+    let machine = Machine::new();
+    let (keeper, asked) = ready(&machine);
+    let other = intent(Target { release: "other".into(), ..asked.target.clone() });
+    assert!(keeper.jump(&other).unwrap_err().why.contains("another image"));
+    machine.write("sys/kernel/kexec_loaded", "0\n");
+    assert!(keeper.jump(&asked).unwrap_err().why.contains("not loaded"));
+    let agent = machine.host(super::super::Role::Agent);
+    assert!(agent.jump(&asked).unwrap_err().why.contains("not the keeper"));
+    assert_eq!(machine.calls.taken(), Vec::<String>::new());
+}
+
+#[test]
+fn invariant_6_a_keeper_that_died_in_the_jump_leaves_nothing_at_rest() {
+    let machine = Machine::new();
+    let (keeper, asked) = ready(&machine);
+    keeper.jump(&asked).unwrap_err();
+    // As it was written before the jump: the keeper was killed in it.
+    let record = String::from_utf8(keeper.load("jump").unwrap().unwrap()).unwrap();
+    keeper.store("jump", record.replace("\"over\":true", "\"over\":false").as_bytes()).unwrap();
+    machine.calls.taken();
+    machine.calls.fail("thaw /boot/efi", libc::EINVAL);
+    drop(keeper);
+    let _again = machine.keeper();
+    let up = ["thaw /var/lib/liveupdate", "thaw /", "thaw /data", "thaw /boot/efi"];
+    assert_eq!(machine.calls.taken(), up);
+    let _third = machine.keeper();
+    assert_eq!(machine.calls.taken(), Vec::<String>::new(), "once is enough");
+}
+
+#[test]
+fn a_machine_in_memory_has_nothing_to_bring_to_rest() {
+    let machine = Machine::new();
+    machine.write("proc/self/mountinfo", "1 1 0:2 / / rw - rootfs rootfs rw\n");
+    let (keeper, intent) = ready(&machine);
+    keeper.jump(&intent).unwrap_err();
+    assert_eq!(machine.calls.taken(), ["reboot, recorded"]);
+}

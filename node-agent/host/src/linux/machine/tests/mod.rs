@@ -1,0 +1,8 @@
+//! A real machine's host over a tree of files and calls that are only written down.
+
+mod boots;
+mod fake;
+mod jumps;
+mod records;
+mod settles;
+mod stages;
