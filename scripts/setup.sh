@@ -9,6 +9,9 @@ need cc gcc
 need git git
 need setsid util-linux
 need flock util-linux
+# Say in tests whether our archives and signatures are what they should be.
+need cpio cpio
+need openssl openssl
 
 if [ ${#missing[@]} -gt 0 ]; then
   if ! command -v apt-get >/dev/null; then

@@ -122,7 +122,7 @@ Examples:
 Planner and node core are those of the controller and the agent; the clock is virtual.
 The same file, nodes and seed give the same output, byte for byte.")]
     Simulate(SimulateArgs),
-    /// Look into what nodes are updated to, without any cluster
+    /// Make, sign and check what nodes are updated to, without any cluster
     #[command(subcommand)]
     Bundle(BundleCommand),
     /// Print the version
@@ -250,6 +250,119 @@ TargetKernel is judged by the image alone: Pass says that nothing in it speaks a
 the kernel that it is to replace, only the node can tell. A file beside the image is never read: it proves
 nothing.")]
     Inspect(InspectArgs),
+    /// Make a bundle from a kernel and what belongs to it
+    #[command(after_help = "\
+Examples:
+  kubectl liveupdate bundle build -o 7.3.5-lu2 --image bzImage --initrd initrd.img \\
+    --command-line 'root=/dev/vda1 ro console=ttyS0 liveupdate=on kho=on'
+  kubectl liveupdate bundle build -o 7.3.5-lu2 --image bzImage --initrd initrd.img --modules staging/ \\
+    --command-line 'root=/dev/vda1 liveupdate=on kho=on' --key release.key
+
+Release, architecture and formats are read from the image itself. What the gate TargetKernel would refuse is
+refused here. The same inputs give the same bytes, and so the same digest.")]
+    Build(Box<BuildArgs>),
+    /// Make a pair of keys for signing bundles
+    #[command(after_help = "\
+Example:
+  kubectl liveupdate bundle keygen release   # release.key signs; release.pub goes to the nodes
+
+They are Ed25519 keys in PEM, as other tools make them (openssl genpkey -algorithm ed25519).")]
+    Keygen(KeygenArgs),
+    /// Verify a bundle's files and vouch for it
+    #[command(after_help = "\
+Example:
+  kubectl liveupdate bundle sign 7.3.5-lu2 --key release.key
+
+Signatures of other keys stay, so that keys can be changed and two people can sign.")]
+    Sign(SignArgs),
+    /// Verify a bundle's files and, with --signers, who vouches for it
+    #[command(after_help = "\
+Examples:
+  kubectl liveupdate bundle verify 7.3.5-lu2
+  kubectl liveupdate bundle verify 7.3.5-lu2 --signers /etc/liveupdate/signers --digest sha256:…
+
+Ends with 1 when anything is wrong: a file, the digest, or with --signers the signature.")]
+    Verify(VerifyArgs),
+}
+
+/// See [`BundleCommand::Build`].
+#[derive(Args, Debug, Default)]
+pub struct BuildArgs {
+    /// The folder to make; its name is the bundle's
+    #[arg(short, long, value_name = "FOLDER")]
+    pub output: PathBuf,
+    /// The kernel (bzImage)
+    #[arg(long, value_name = "FILE")]
+    pub image: PathBuf,
+    /// The initrd
+    #[arg(long, value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
+    /// The kernel's modules: lib/modules/RELEASE, or the folder that lib/modules lies in
+    #[arg(long, value_name = "FOLDER")]
+    pub modules: Option<PathBuf>,
+    /// The kernel's command line
+    #[arg(long, value_name = "TEXT")]
+    pub command_line: String,
+    /// The kernel's .config, for an image that embeds none; whoever signs vouches for it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The release, for an image that does not tell it
+    #[arg(long, value_name = "RELEASE")]
+    pub release: Option<String>,
+    /// liveupdate-init, to run first in the new kernel: it loads drivers before anything else can
+    #[arg(long, value_name = "FILE", requires = "initrd")]
+    pub shim: Option<PathBuf>,
+    /// A driver module that the shim loads, with parameters behind it; in this order
+    #[arg(long, value_name = "'FILE [NAME=VALUE]…'", requires = "shim")]
+    pub driver: Vec<String>,
+    /// The keeper's static program, for the shim to start
+    #[arg(long, value_name = "FILE", requires = "shim")]
+    pub keeper: Option<PathBuf>,
+    /// An argument of the keeper
+    #[arg(long, value_name = "WORD", requires = "keeper", allow_hyphen_values = true)]
+    pub keeper_argument: Vec<String>,
+    /// Where it comes from, for people: source=…, build=…
+    #[arg(long, value_name = "NAME=TEXT")]
+    pub note: Vec<String>,
+    /// Sign it at once with this key
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Make it though TargetKernel would refuse it
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// See [`BundleCommand::Keygen`].
+#[derive(Args, Debug)]
+pub struct KeygenArgs {
+    /// NAME.key and NAME.pub are written
+    pub name: PathBuf,
+}
+
+/// See [`BundleCommand::Sign`].
+#[derive(Args, Debug)]
+pub struct SignArgs {
+    /// The bundle's folder
+    pub bundle: PathBuf,
+    /// The private key
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+}
+
+/// See [`BundleCommand::Verify`].
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// The bundle's folder
+    pub bundle: PathBuf,
+    /// The folder with the public keys (NAME.pub) of those who are trusted
+    #[arg(long, value_name = "FOLDER")]
+    pub signers: Option<PathBuf>,
+    /// The digest that it must have
+    #[arg(long, value_name = "DIGEST")]
+    pub digest: Option<String>,
+    /// How to print: table or json
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: SimulateOutput,
 }
 
 /// See [`BundleCommand::Inspect`].

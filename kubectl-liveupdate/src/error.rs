@@ -76,6 +76,30 @@ pub enum Error {
         #[source]
         source: Box<crate::bundle::inspect::InspectError>,
     },
+    /// A file cannot be written.
+    #[error("{} cannot be written", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file is no key.
+    #[error("{} cannot be used", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: liveupdate_host::bundle::KeyError,
+    },
+    /// No bundle can be made of this.
+    #[error("no bundle was made")]
+    Build(#[source] Box<liveupdate_host::bundle::BuildError>),
+    /// A bundle is not as it has to be.
+    #[error("the bundle cannot be used")]
+    Bundle(#[source] Box<liveupdate_host::bundle::BundleError>),
     /// A manifest cannot be used.
     #[error("{0}")]
     Manifest(String),
@@ -99,6 +123,8 @@ impl Error {
             | Self::Client(_)
             | Self::File { .. }
             | Self::Image { .. }
+            | Self::Key { .. }
+            | Self::Build(_)
             | Self::Manifest(_)
             | Self::Usage(_) => 2,
             Self::Api { .. }
@@ -106,6 +132,8 @@ impl Error {
             | Self::NotInstalled
             | Self::Refused(_)
             | Self::NotTaken { .. }
+            | Self::Write { .. }
+            | Self::Bundle(_)
             | Self::Conflict { .. }
             | Self::Ended(_)
             | Self::Encoding(_)

@@ -11,6 +11,7 @@ use liveupdate_host::linux::gates::target_image;
 use liveupdate_node_core::gate::Gate;
 use serde::Serialize;
 
+use super::size;
 use crate::cli::{InspectArgs, SimulateOutput};
 use crate::error::Error;
 use crate::output;
@@ -155,19 +156,5 @@ fn formats(image: &KernelImage) -> String {
         (false, _) => names.join(", "),
         (true, true) => "none: it can take over nothing".into(),
         (true, false) => "unknown: the kernel could not be unpacked".into(),
-    }
-}
-
-/// A size as people read it.
-fn size(bytes: u64) -> String {
-    const UNITS: [(u32, &str); 3] = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
-    let Some((shift, name)) = UNITS.into_iter().find(|(shift, _)| bytes >> shift > 0) else {
-        return format!("{bytes} bytes");
-    };
-    let tenths = (bytes >> (shift - 10)).saturating_mul(10) >> 10;
-    if tenths.is_multiple_of(10) {
-        format!("{} {name}", tenths / 10)
-    } else {
-        format!("{}.{} {name}", tenths / 10, tenths % 10)
     }
 }

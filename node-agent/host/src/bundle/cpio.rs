@@ -42,7 +42,12 @@ impl Archive {
         self.entry(path, CHARACTER | mode, (major, minor), &[]);
     }
 
-    /// The archive's bytes.
+    /// Takes what was added so far out of memory, to be written first; what is added later follows it.
+    pub fn drain(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// The archive's bytes, less what was drained.
     pub fn finish(mut self) -> Vec<u8> {
         self.entries = 0;
         self.entry("TRAILER!!!", 0, (0, 0), &[]);
@@ -54,7 +59,7 @@ impl Archive {
         let number = self.entries;
         self.entries += 1;
         let links = if mode & FOLDER == FOLDER { 2 } else { 1 };
-        // An initramfs cannot hold files of 4 GiB and more; no machine of the lab has the memory for one.
+        // An initramfs cannot hold files of 4 GiB and more, and nobody has one in memory.
         let size = u32::try_from(contents.len()).unwrap_or(u32::MAX);
         let name_size = u32::try_from(path.len() + 1).unwrap_or(u32::MAX);
         let fields = [number, mode, 0, 0, links, 0, size, 0, 0, device.0, device.1, name_size, 0];

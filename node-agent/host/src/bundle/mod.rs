@@ -53,6 +53,7 @@
 //! bytes that they return, in memory that is sealed.
 
 pub mod boot;
+mod build;
 pub mod cpio;
 mod digest;
 mod durable;
@@ -60,9 +61,12 @@ mod error;
 mod folder;
 mod key;
 mod manifest;
+mod modules;
+pub mod shim;
 mod signature;
 mod store;
 
+pub use build::{BuildError, Built, Inputs, build};
 pub use digest::{Digest, NotADigest};
 pub use error::BundleError;
 pub use folder::{Bundle, Progress, Vouched};

@@ -1,0 +1,168 @@
+//! What the first process of the next kernel finds: the contents of `shim.cpio`. `liveupdate-init` reads it, so
+//! the names are a contract.
+//!
+//! ```text
+//!  /liveupdate-init            the program that rdinit= names
+//!  /liveupdate/kmsg            device 1:11, for messages before anything is mounted
+//!  /liveupdate/proc            where it looks at /proc, for a moment
+//!  /liveupdate/drivers/        driver modules
+//!  /liveupdate/drivers.list    one a line, in order: path under /, then parameters
+//!  /liveupdate/keeper          optional: the keeper's program
+//!  /liveupdate/keeper.list     its arguments, one a line
+//! ```
+
+use std::fmt::Write as _;
+
+use super::cpio::Archive;
+
+/// The first program, as `rdinit=` names it.
+pub const INIT: &str = "/liveupdate-init";
+/// Names the program that the first one runs when it is done; `/init` without it.
+pub const INIT_PARAMETER: &str = "liveupdate.init";
+/// The kernel's log, before `/dev` is there.
+pub const KMSG: &str = "/liveupdate/kmsg";
+/// An empty folder for a moment's look at `/proc`.
+pub const PROC: &str = "/liveupdate/proc";
+/// Driver modules to load, in order.
+pub const DRIVERS: &str = "/liveupdate/drivers.list";
+/// The keeper.
+pub const KEEPER: &str = "/liveupdate/keeper";
+/// The keeper's arguments.
+pub const KEEPER_ARGUMENTS: &str = "/liveupdate/keeper.list";
+
+/// What the kernel runs without `rdinit=`.
+pub const DEFAULT_INIT: &str = "/init";
+
+/// A driver module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Driver {
+    /// Its file's name.
+    pub name: String,
+    /// The module.
+    pub module: Vec<u8>,
+    /// Parameters, as `modprobe` takes them.
+    pub parameters: String,
+}
+
+/// The keeper, when the first process starts it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keeper {
+    /// A static program.
+    pub program: Vec<u8>,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+/// All that goes into the archive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shim {
+    /// `liveupdate-init`, static.
+    pub init: Vec<u8>,
+    /// In the order in which they are loaded.
+    pub drivers: Vec<Driver>,
+    /// Started by the first process; none: the real init does it.
+    pub keeper: Option<Keeper>,
+}
+
+impl Shim {
+    /// The archive. The same contents give the same bytes.
+    pub fn archive(&self) -> Vec<u8> {
+        let relative = |path: &'static str| path.trim_start_matches('/');
+        let mut archive = Archive::new();
+        archive.file(relative(INIT), 0o755, &self.init);
+        archive.folder("liveupdate", 0o755);
+        archive.folder(relative(PROC), 0o555);
+        archive.character_device(relative(KMSG), 0o600, 1, 11);
+        archive.folder("liveupdate/drivers", 0o755);
+        let mut list = String::new();
+        for (number, driver) in self.drivers.iter().enumerate() {
+            // Numbered, so that two files of one name in two folders both come.
+            let path = format!("liveupdate/drivers/{number:02}-{}", driver.name);
+            archive.file(&path, 0o644, &driver.module);
+            let line = format!("/{path} {}", driver.parameters);
+            // Writing to a String cannot fail.
+            let _ = writeln!(list, "{}", line.trim_end());
+        }
+        archive.file(relative(DRIVERS), 0o644, list.as_bytes());
+        if let Some(keeper) = &self.keeper {
+            archive.file(relative(KEEPER), 0o755, &keeper.program);
+            let arguments = keeper.arguments.iter().fold(String::new(), |text, word| text + word + "\n");
+            archive.file(relative(KEEPER_ARGUMENTS), 0o644, arguments.as_bytes());
+        }
+        archive.finish()
+    }
+}
+
+/// A kernel's command line with the shim as its first program. What was the first one is named for it.
+pub fn command_line(text: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    // What follows `--` is for init and stays behind it.
+    let (kernel, init) = match text.split_once(" -- ") {
+        Some((kernel, init)) => (kernel, Some(init)),
+        None => (text, None),
+    };
+    for word in kernel.split_whitespace() {
+        match word.strip_prefix("rdinit=") {
+            Some(INIT) => {}
+            Some(real) => words.push(format!("{INIT_PARAMETER}={real}")),
+            None => words.push(word.to_owned()),
+        }
+    }
+    words.push(format!("rdinit={INIT}"));
+    words.extend(init.map(|init| format!("-- {init}")));
+    words.join(" ")
+}
+
+/// The program to run after the shim, from the kernel's command line.
+pub fn real_init(command_line: &str) -> String {
+    let kernel = command_line.split_whitespace().take_while(|word| *word != "--");
+    let named = kernel.filter_map(|word| word.strip_prefix(INIT_PARAMETER)?.strip_prefix('='));
+    named.last().unwrap_or(DEFAULT_INIT).to_owned()
+}
+
+/// The lines of [`DRIVERS`]: path and parameters.
+pub fn drivers(list: &str) -> impl Iterator<Item = (&str, &str)> {
+    let lines = list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| line.split_once(' ').map_or((line, ""), |(path, parameters)| (path, parameters.trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_starts_the_shim_and_the_shim_what_was_first() {
+        assert_eq!(command_line("root=/dev/vda quiet"), "root=/dev/vda quiet rdinit=/liveupdate-init");
+        let line = command_line("rdinit=/sbin/early quiet -- single rdinit=/x");
+        assert_eq!(line, "liveupdate.init=/sbin/early quiet rdinit=/liveupdate-init -- single rdinit=/x");
+        assert_eq!(command_line(&line), line);
+        assert_eq!(real_init(&line), "/sbin/early");
+        assert_eq!(real_init("quiet -- liveupdate.init=/x"), "/init");
+        assert_eq!(real_init("liveupdate.init=/a liveupdate.init=/b"), "/b");
+    }
+
+    #[test]
+    fn drivers_are_listed_in_order_with_their_parameters() {
+        let driver = |name: &str, parameters: &str| Driver {
+            name: name.into(),
+            module: b"ko".to_vec(),
+            parameters: parameters.into(),
+        };
+        let shim = Shim {
+            init: b"init".to_vec(),
+            drivers: vec![driver("b.ko", "one=1 two=2"), driver("b.ko", "")],
+            keeper: Some(Keeper { program: b"k".to_vec(), arguments: vec!["--host".into(), "linux".into()] }),
+        };
+        let archive = shim.archive();
+        let text = String::from_utf8_lossy(&archive);
+        let list = "/liveupdate/drivers/00-b.ko one=1 two=2\n/liveupdate/drivers/01-b.ko\n";
+        assert!(text.contains(list), "{text}");
+        assert!(text.contains("--host\nlinux\n"));
+        assert_eq!(
+            drivers(list).collect::<Vec<_>>(),
+            [("/liveupdate/drivers/00-b.ko", "one=1 two=2"), ("/liveupdate/drivers/01-b.ko", "")]
+        );
+        assert_eq!(drivers("# none\n\n").count(), 0);
+        assert_eq!(archive, shim.archive());
+    }
+}
