@@ -174,7 +174,8 @@ impl<G: Guest> Handover<G> {
                 self.guest.verdict(&verdict);
                 Ok(Vec::new())
             }
-            (Progress::Ready, Message::Preserve(_)) => {
+            // Undone before it had to stop, an attempt leaves no other trace than the next one.
+            (Progress::Ready | Progress::Preserved, Message::Preserve(_)) => {
                 self.attempt = attempt;
                 match self.guest.preserve() {
                     Ok(()) => {
@@ -196,7 +197,10 @@ impl<G: Guest> Handover<G> {
                 Ok(Vec::new())
             }
             (_, Message::Resume(resume)) => self.resume(&resume.cause),
-            (Progress::Reclaiming, Message::Grant(grant)) => self.attach(&grant, packet.files),
+            (Progress::Reclaiming, Message::Grant(grant)) => {
+                self.attempt = attempt;
+                self.attach(&grant, packet.files)
+            }
             (Progress::Returning, Message::Done(_)) => self.declare(),
             (_, Message::Refused(refused)) => Err(HandoverError::Refused(refused.reason)),
             (progress, message) => Err(HandoverError::Unexpected { message: kind(&message), progress }),

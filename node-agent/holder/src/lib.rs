@@ -3,12 +3,14 @@
 //! [`frame`] puts messages into packets and takes them out, bounded and in sequence; [`Handover`] keeps the
 //! order; the VMM says what it can do as a [`Guest`], and brings a [`Transport`].
 //!
-//! What is here does no I/O of its own: the SEQPACKET socket, passing real files, and the reference holder
-//! `liveupdate-hold` come with the keeper's handover server on a real kernel.
+//! [`Socket`] is the handover socket with real files, and [`stay`] comes back to it whenever the connection ends. The
+//! reference holder `liveupdate-hold` is made of these and nothing else.
 
-pub mod frame;
 mod handover;
+mod socket;
 mod transport;
 
 pub use handover::{Guest, Handover, HandoverError, Progress, Stopped};
+pub use liveupdate_proto::{frame, handover::v1 as messages};
+pub use socket::{SOCKET, Socket, stay};
 pub use transport::{Packet, RunError, Transport, run};

@@ -51,6 +51,9 @@ pub mod handover {
 }
 
 pub mod convert;
+pub mod frame;
+#[cfg(feature = "packets")]
+pub mod packets;
 #[cfg(feature = "grpc")]
 pub mod refusal;
 #[cfg(feature = "tls")]

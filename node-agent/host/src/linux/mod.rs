@@ -20,3 +20,4 @@ pub mod pci;
 pub mod processes;
 pub mod root;
 pub mod storage;
+pub mod ticks;

@@ -8,39 +8,114 @@
 //! ```
 //! Its owner is the keeper's host, whose operations of the same names it carries out ([`crate::Host`]).
 
+mod arrived;
+mod declared;
+mod give;
+pub mod index;
+mod index_file;
+mod leave;
 mod options;
+mod order;
+mod peer;
 pub mod published;
+mod server;
+pub mod sessions;
+mod state;
+mod store;
+mod talk;
 
 pub use options::{Options, PUBLISHED, SOCKET};
+pub use store::FdStore;
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{Custody, Holder, HostError, JumpIntent, Quiesced, ReclaimedDevice, ReclaimedHolder, Resumed};
+use arrived::Arrived;
+use server::Server;
+use sessions::{Kernel, Orchestrate};
+use state::{Shared, State};
 
 /// Keeps what holders hand over. One for each machine; dropping it before a jump gives everything back.
-#[derive(Debug)]
 pub struct Custodian {
-    options: Options,
+    // Before what it serves: it ends first.
+    _server: Server,
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Custodian {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Custodian").field("options", &self.shared.options).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Custodian {
+    fn drop(&mut self) {
+        // Connections have threads that may last a moment longer; what is kept ends now, as it does with the process.
+        let mut state = self.shared.lock();
+        let (leaving, arrived) = (state.leaving.take(), state.arrived.take());
+        drop(state);
+        if let Some(leaving) = leaving {
+            leaving.give_back();
+        }
+        drop(arrived);
+    }
 }
 
 impl Custodian {
-    /// Takes up what came through a jump, if anything did, and begins to listen to holders.
+    /// Takes up what came through a jump, if anything did, and begins to listen to holders. Once in a process: it takes
+    /// over the files that the service manager kept.
     ///
     /// # Errors
-    /// Another keeper listens there, the socket cannot be made, or what came through the jump is not readable.
+    /// Another keeper listens there, or the socket cannot be made.
     pub fn start(options: Options) -> Result<Self, HostError> {
-        Ok(Self { options })
+        let (store, kept) = FdStore::of_environment();
+        let kernel = Arc::new(Kernel::at(options.device.clone()));
+        Self::start_over(options, kernel, store, kept)
+    }
+
+    /// The same over any orchestrator, with a store of files and what was found in it.
+    ///
+    /// # Errors
+    /// As [`Custodian::start`].
+    pub fn start_over(
+        options: Options,
+        orchestrator: Arc<dyn Orchestrate>,
+        store: FdStore,
+        kept: BTreeMap<String, OwnedFd>,
+    ) -> Result<Self, HostError> {
+        let record = options.published.with_file_name("arrived.json");
+        let arrived = Arrived::find(&*orchestrator, &store, kept, &record, &options.boot_id);
+        let ledger = arrived.as_ref().map(Arrived::ledger).transpose();
+        let ledger = ledger.map_err(|why| HostError::Malformed { what: "the index".into(), why })?;
+        let counter_khz = arrived.as_ref().and_then(|arrived| arrived.index.counter_khz);
+        let state = State { ledger: ledger.unwrap_or_default(), arrived, counter_khz, ..State::default() };
+        let shared = Arc::new(Shared::new(options, orchestrator, store, state));
+        shared.publish(&shared.lock());
+        let server = Server::start(&shared)?;
+        Ok(Self { _server: server, shared })
     }
 
     /// Holders that have declared themselves.
     ///
     /// # Errors
-    /// None yet.
+    /// None.
     pub fn holders(&self) -> Result<Vec<Holder>, HostError> {
-        Ok(published::read(&self.options.published, &self.options.boot_id)?
-            .into_iter()
-            .map(Into::into)
-            .collect())
+        let state = self.shared.lock();
+        let holders = state.connected.iter().filter_map(|(name, connected)| {
+            let declared = connected.declared.as_ref()?;
+            Some(Holder {
+                name: name.clone(),
+                aware: true,
+                minimum: declared.minimum,
+                refuses: declared.refuses,
+                memory_bytes: declared.memory_bytes(),
+            })
+        });
+        Ok(holders.collect())
     }
 
     /// As [`crate::Host::preserve`]: the holders of these devices, and all that have declared memory and no device.
@@ -49,106 +124,106 @@ impl Custodian {
     /// After any of them nothing is preserved.
     pub fn preserve(
         &self,
-        _attempt: &str,
-        _devices: &[String],
-        _go_on: &mut dyn FnMut() -> bool,
+        attempt: &str,
+        devices: &[String],
+        go_on: &mut dyn FnMut() -> bool,
     ) -> Result<(), HostError> {
-        Err(not_yet("preserve"))
+        self.shared.preserve(attempt, devices, go_on)
     }
 
-    /// As [`crate::Host::preserved`].
+    /// As [`crate::Host::preserved`]; none also when one of its holders has gone.
     ///
     /// # Errors
-    /// None yet.
+    /// None.
     pub fn preserved(&self) -> Result<Option<Custody>, HostError> {
-        Ok(None)
+        Ok(self.shared.preserved())
     }
 
-    /// As [`crate::Host::unpreserve`].
+    /// As [`crate::Host::unpreserve`]. What came through a jump is not touched.
     ///
     /// # Errors
-    /// After a jump: what came through it is not ours to give up.
+    /// The jump may happen at any moment.
     pub fn unpreserve(&self) -> Result<(), HostError> {
-        Ok(())
+        self.shared.unpreserve()
     }
 
     /// As [`crate::Host::quiesce`]. Counters are in nanoseconds, by [`Custodian::counter_khz`].
     ///
     /// # Errors
     /// The attempt has no custody here.
-    pub fn quiesce(&self, _attempt: &str, _deadline: Duration) -> Result<Vec<Quiesced>, HostError> {
-        Err(not_yet("quiesce"))
+    pub fn quiesce(&self, attempt: &str, deadline: Duration) -> Result<Vec<Quiesced>, HostError> {
+        self.shared.quiesce(attempt, deadline)
     }
 
     /// As [`crate::Host::resume`].
     ///
     /// # Errors
-    /// None yet.
-    pub fn resume(&self, _cause: &str) -> Result<Vec<Resumed>, HostError> {
-        Ok(Vec::new())
+    /// None.
+    pub fn resume(&self, cause: &str) -> Result<Vec<Resumed>, HostError> {
+        Ok(self.shared.resume(cause))
     }
 
     /// The last thing before the file systems are frozen and `reboot(2)` is called: the nonce and the stamp go into
     /// the index, and holders are told that they run no more. `ticks` is the invariant counter now.
     ///
     /// # Errors
-    /// Something is not in custody that should be; nobody was told anything.
-    pub fn commit(&self, _intent: &JumpIntent, _ticks: Option<u64>) -> Result<(), HostError> {
-        Ok(())
+    /// A holder does not stand still, or the index cannot be written; nobody was told anything.
+    pub fn commit(&self, intent: &JumpIntent, ticks: Option<u64>) -> Result<(), HostError> {
+        self.shared.commit(intent, ticks)
     }
 
     /// The kernel refused the jump: custody can be undone again, and holders resumed.
-    pub fn refused(&self) {}
+    pub fn refused(&self) {
+        if let Err(error) = self.shared.refused() {
+            state::report(&error.to_string());
+        }
+    }
 
     /// Frequency of the counter as it was on the kernel that jumped: stamps of both kernels are made nanoseconds by
     /// this one, because two kernels need not measure the same. Otherwise this kernel's.
     pub fn counter_khz(&self) -> Option<u64> {
-        self.options.counter_khz
+        self.shared.lock().counter_khz.or(self.shared.options.counter_khz)
     }
 
     /// As [`crate::Host::returned_nonce`].
     ///
     /// # Errors
-    /// None yet.
+    /// None: what cannot be read did not come.
     pub fn returned_nonce(&self) -> Result<Option<String>, HostError> {
-        Ok(None)
+        Ok(self.shared.lock().arrived.as_ref().and_then(|arrived| arrived.index.nonce.clone()))
     }
 
     /// Boot id of the kernel that jumped into this one, by the index.
     pub fn boot_id_before(&self) -> Option<String> {
-        None
+        self.shared.lock().arrived.as_ref().map(|arrived| arrived.index.boot_id.clone())
     }
 
     /// The counter (ticks) at which the former kernel's keeper committed, by the index.
     pub fn committed_at(&self) -> Option<u64> {
-        None
+        self.shared.lock().arrived.as_ref()?.index.committed
     }
 
-    /// As [`crate::Host::reclaim`].
+    /// As [`crate::Host::reclaim`]. Granting goes on by itself, whenever a successor asks.
     ///
     /// # Errors
-    /// None yet.
+    /// None.
     pub fn reclaim(&self) -> Result<(Vec<ReclaimedHolder>, Vec<ReclaimedDevice>), HostError> {
-        Ok((Vec::new(), Vec::new()))
+        Ok(self.shared.reclaim())
     }
 
     /// As [`crate::Host::finish`].
     ///
     /// # Errors
-    /// A holder may still come.
+    /// A holder may still come, or the kernel refuses.
     pub fn finish(&self) -> Result<(), HostError> {
-        Ok(())
+        self.shared.finish()
     }
 
     /// As [`crate::Host::release_custody`].
     ///
     /// # Errors
-    /// None yet.
+    /// The kernel refuses.
     pub fn release_custody(&self) -> Result<(), HostError> {
-        Ok(())
+        self.shared.release()
     }
-}
-
-fn not_yet(operation: &'static str) -> HostError {
-    HostError::WrongMoment { operation, why: "custody of real files is not built yet".into() }
 }

@@ -64,9 +64,13 @@ struct Record {
 /// # Errors
 /// [`HostError::Io`].
 pub fn write(path: &Path, boot_id: &str, holders: Vec<Published>) -> Result<(), HostError> {
+    replace(path, &Record { version: VERSION, boot_id: boot_id.into(), holders })
+}
+
+/// Writes a file that only root can read, whole or not at all.
+pub(super) fn replace(path: &Path, content: &impl Serialize) -> Result<(), HostError> {
     let failed = |why: String| HostError::Io { what: format!("write {}", path.display()), why };
-    let record = Record { version: VERSION, boot_id: boot_id.into(), holders };
-    let text = serde_json::to_vec(&record).map_err(|error| failed(error.to_string()))?;
+    let text = serde_json::to_vec(content).map_err(|error| failed(error.to_string()))?;
     let new = path.with_extension("new");
     let open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
     open.and_then(|mut file| file.write_all(&text))
@@ -98,4 +102,44 @@ pub fn read(path: &Path, boot_id: &str) -> Result<Vec<Published>, HostError> {
         )));
     }
     Ok(if record.boot_id == boot_id { record.holders } else { Vec::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_read_on_the_same_boot_alone_and_nonsense_is_refused() {
+        let folder = std::env::temp_dir().join(format!("liveupdate-published-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("holders.json");
+        assert_eq!(read(&path, "b1").unwrap(), [], "nobody told anything");
+        let holder = Published {
+            name: "vm-a".into(),
+            pid: 7,
+            cgroup: "/system.slice/vm-a.service".into(),
+            state: "Declared".into(),
+            devices: vec!["0000:01:00.0".into()],
+            memory_bytes: 1 << 30,
+            minimum: Some("Paused".into()),
+            refuses: false,
+        };
+        write(&path, "b1", vec![holder.clone()]).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(read(&path, "b1").unwrap(), std::slice::from_ref(&holder));
+        assert_eq!(read(&path, "b2").unwrap(), [], "that was another boot");
+        let holder = Holder::from(holder);
+        assert_eq!((holder.minimum, holder.aware), (Some(Continuity::Paused), true));
+        let whole = fs::read(&path).unwrap();
+        for cut in 0..whole.len() {
+            fs::write(&path, &whole[..cut]).unwrap();
+            assert!(matches!(read(&path, "b1"), Err(HostError::Malformed { .. })), "cut at {cut}");
+        }
+        fs::write(&path, String::from_utf8(whole).unwrap().replace("\"version\":1", "\"version\":2"))
+            .unwrap();
+        assert!(read(&path, "b1").unwrap_err().to_string().contains("version 2"));
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -1,6 +1,7 @@
-//! Messages in packets: one each, at most 64 KiB and 64 files, numbered without a gap by each sender.
+//! The handover socket's messages in packets: one each, at most 64 KiB and 64 files, numbered without a gap by each
+//! sender.
 
-use liveupdate_proto::handover::v1::{Envelope, envelope::Message};
+use crate::handover::v1::{Envelope, envelope::Message};
 use prost::Message as _;
 
 /// Version of the contract that this build speaks.
@@ -97,7 +98,7 @@ fn check_size(bytes: usize, files: usize) -> Result<(), FrameError> {
 
 #[cfg(test)]
 mod tests {
-    use liveupdate_proto::handover::v1::{Hello, Preserved};
+    use crate::handover::v1::{Hello, Preserved};
 
     use super::*;
 

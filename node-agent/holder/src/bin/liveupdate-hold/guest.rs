@@ -1,0 +1,239 @@
+//! What the reference holder does when the keeper asks.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use liveupdate_holder::messages::{Check, Declare, Grant, Object, ObjectKind, Resumed, Verdict};
+use liveupdate_holder::{Guest, Stopped};
+use liveupdate_host::linux::luo::{IncomingSession, Token};
+use liveupdate_host::linux::ticks;
+use rustix::fs::{Mode, OFlags};
+
+use crate::memory::{Found, Memory};
+use crate::misbehaviour::{Misbehaviour, STATUS, die_soon};
+use crate::tell;
+
+/// The memory in its session.
+const TOKEN: u64 = 1;
+
+/// How it was started.
+pub(crate) struct Settings {
+    pub(crate) name: String,
+    pub(crate) size: u64,
+    pub(crate) seed: Option<u64>,
+    pub(crate) interval: Duration,
+    pub(crate) after: Vec<String>,
+    pub(crate) refuse: bool,
+    /// Look at the pattern only when it goes on.
+    pub(crate) check_after: bool,
+    pub(crate) misbehave: Option<Misbehaviour>,
+    pub(crate) sessions: Sessions,
+}
+
+/// What a session's file is.
+#[derive(Clone, Copy)]
+pub(crate) enum Sessions {
+    Kernel,
+    Folder,
+}
+
+/// The memory with who counts in it.
+pub(crate) struct Hold {
+    settings: Settings,
+    counting: Arc<Mutex<Counting>>,
+}
+
+#[derive(Default)]
+struct Counting {
+    memory: Option<Memory>,
+    counter: u64,
+    /// Nothing is written while it stands.
+    stands: bool,
+    counts: bool,
+}
+
+impl Hold {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self { settings, counting: Arc::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counting> {
+        self.counting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, what: &str) {
+        tell(&self.settings.name, what);
+    }
+
+    fn does(&self, misbehaviour: Misbehaviour) -> bool {
+        self.settings.misbehave == Some(misbehaviour)
+    }
+
+    /// Without its memory it is nothing.
+    fn die(&self, what: &str) -> ! {
+        self.tell(what);
+        std::process::exit(STATUS)
+    }
+
+    /// Makes the memory when there is none, and counts in it.
+    fn memory(&self) -> io::Result<OwnedFd> {
+        let mut counting = self.lock();
+        if let Some(memory) = &counting.memory {
+            return memory.file();
+        }
+        let seed =
+            self.settings.seed.unwrap_or_else(|| ticks::now().unwrap_or(u64::from(std::process::id())));
+        let memory = Memory::make(self.settings.size, seed)?;
+        let (bytes, file) = (memory.bytes()?, memory.file()?);
+        counting.memory = Some(memory);
+        self.tell(&format!("made bytes={bytes} counter=0"));
+        self.count(counting);
+        Ok(file)
+    }
+
+    fn count(&self, mut counting: MutexGuard<'_, Counting>) {
+        counting.stands = false;
+        if std::mem::replace(&mut counting.counts, true) {
+            return;
+        }
+        drop(counting);
+        let (shared, interval) = (Arc::clone(&self.counting), self.settings.interval);
+        thread::spawn(move || {
+            loop {
+                thread::sleep(interval);
+                let mut counting = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                let next = counting.counter + 1;
+                if !counting.stands
+                    && counting.memory.as_ref().is_some_and(|memory| memory.count(next).is_ok())
+                {
+                    counting.counter = next;
+                }
+            }
+        });
+    }
+
+    /// Looks at the pattern while the counter goes on.
+    fn check(&self) {
+        let file = self.lock().memory.as_ref().map(Memory::file);
+        let Some(Ok(file)) = file else { return };
+        let name = self.settings.name.clone();
+        thread::spawn(move || match Memory::of(file).check() {
+            Ok(Found { pages, wrong, .. }) => tell(&name, &format!("checked pages={pages} wrong={wrong}")),
+            Err(error) => tell(&name, &format!("checked: {error}")),
+        });
+    }
+
+    fn take_out(&self, session: OwnedFd, token: u64) -> Result<OwnedFd, String> {
+        match self.settings.sessions {
+            Sessions::Kernel => {
+                let session = IncomingSession::from_file(session).map_err(|error| crate::chain(&error))?;
+                session.retrieve(Token(token)).map_err(|error| crate::chain(&error))
+            }
+            Sessions::Folder => {
+                let flags = OFlags::RDWR | OFlags::CLOEXEC;
+                rustix::fs::openat(&session, token.to_string(), flags, Mode::empty())
+                    .map_err(|error| format!("token {token} is not in the folder: {error}"))
+            }
+        }
+    }
+}
+
+impl Guest for Hold {
+    type File = OwnedFd;
+
+    fn declare(&mut self) -> (Declare, Vec<OwnedFd>) {
+        let file = match self.memory() {
+            Ok(file) => file,
+            Err(error) => self.die(&format!("ends: there is no memory: {error}")),
+        };
+        if self.does(Misbehaviour::DeclareUnheld) {
+            self.lock().memory = None;
+        }
+        self.tell(&format!("declares counter={}", self.lock().counter));
+        let object = Object { kind: ObjectKind::Memfd.into(), token: TOKEN, label: "memory".into() };
+        let declare = Declare {
+            objects: vec![object],
+            dependencies: self.settings.after.clone(),
+            refuses: self.settings.refuse,
+            ..Declare::default()
+        };
+        (declare, vec![file])
+    }
+
+    fn preserve(&mut self) -> Result<(), String> {
+        if self.does(Misbehaviour::RefusePreserve) {
+            return Err("asked to misbehave".into());
+        }
+        self.tell(&format!("preserved counter={}", self.lock().counter));
+        if self.does(Misbehaviour::DieBeforeQuiesce) {
+            die_soon();
+        }
+        Ok(())
+    }
+
+    fn quiesce(&mut self, deadline: Duration) -> Result<Stopped, String> {
+        match self.settings.misbehave {
+            Some(Misbehaviour::DieInQuiesce) => self.die("dies in quiesce"),
+            Some(Misbehaviour::NeverAnswer) => loop {
+                thread::park();
+            },
+            Some(Misbehaviour::AnswerLate) => thread::sleep(deadline + Duration::from_millis(500)),
+            Some(Misbehaviour::VoteNo) => return Err("asked to misbehave".into()),
+            Some(Misbehaviour::DieAfterQuiesce) => die_soon(),
+            _ => {}
+        }
+        let mut counting = self.lock();
+        counting.stands = true;
+        let (counter, ticks) = (counting.counter, ticks::now().unwrap_or_default());
+        drop(counting);
+        self.tell(&format!("quiesced counter={counter} ticks={ticks}"));
+        // It has no devices: no interrupt comes, and nothing writes into its memory.
+        Ok(Stopped { counter: ticks, interrupts_off: true, dma_quiescent: true, state_length: 0 })
+    }
+
+    fn resume(&mut self, cause: &str) -> Result<Resumed, String> {
+        let counting = self.lock();
+        let counter = counting.counter;
+        self.count(counting);
+        let ticks = ticks::now().unwrap_or_default();
+        self.tell(&format!("resumed counter={counter} ticks={ticks} cause={cause:?}"));
+        if self.settings.check_after {
+            self.check();
+        }
+        Ok(Resumed { counter: ticks, checks: Vec::new() })
+    }
+
+    fn attach(&mut self, grant: &Grant, session: OwnedFd) -> Result<Vec<Check>, String> {
+        if self.does(Misbehaviour::DieWhenGranted) {
+            self.die("dies with its session granted");
+        }
+        let [object] = grant.objects.as_slice() else {
+            return Err(format!("{} files are granted, one was held", grant.objects.len()));
+        };
+        let memory = Memory::of(self.take_out(session, object.token)?);
+        let found = if self.settings.check_after { memory.look() } else { memory.check() };
+        let Found { seed, pages, counter, wrong } = found.map_err(|error| error.to_string())?;
+        let wrong_or = if self.settings.check_after { "unchecked".to_owned() } else { wrong.to_string() };
+        self.tell(&format!("reclaimed pages={pages} wrong={wrong_or} counter={counter} seed={seed:016x}"));
+        if wrong > 0 {
+            // Its memory stays in custody: who resumes with it ends that.
+            return Err(format!("{wrong} of {pages} pages are not what they were"));
+        }
+        if self.does(Misbehaviour::DieBeforeResumed) {
+            self.die("dies before it goes on");
+        }
+        let mut counting = self.lock();
+        // Asked again after it went on already: the counter has moved since.
+        counting.counter = counting.counter.max(counter);
+        counting.memory = Some(memory);
+        let detail = format!("{pages} pages");
+        Ok(vec![Check { name: "pattern".into(), passed: true, detail }])
+    }
+
+    fn verdict(&mut self, verdict: &Verdict) {
+        self.tell(&format!("verdict {:?}", verdict.reason));
+    }
+}

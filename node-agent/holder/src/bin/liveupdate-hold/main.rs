@@ -1,0 +1,168 @@
+//! The reference holder: memory with a checked pattern, and a counter in it that goes on over a live update.
+//!
+//! Started on one kernel it makes the memory; started again after the jump it gets it back. A line on standard error
+//! for each thing that happens, so that a test can read it.
+
+mod guest;
+mod memory;
+mod misbehaviour;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use liveupdate_holder::{Handover, SOCKET, stay};
+
+use guest::{Hold, Sessions};
+use misbehaviour::Misbehaviour;
+
+/// Holds memory and a counter over live updates, as a VMM would hold a guest.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// Its name at the keeper.
+    #[arg(long)]
+    name: String,
+    /// Bytes of memory to make, with K, M or G; when it gets memory back, this is not used.
+    #[arg(long, default_value = "16M", value_parser = bytes)]
+    size: u64,
+    /// What the pattern follows from, up to 16 hex digits; `-`: the first line of standard input. Kept in the memory
+    /// alone. Without it one is drawn.
+    #[arg(long)]
+    seed: Option<String>,
+    /// How often the counter is written.
+    #[arg(long, default_value = "2", value_name = "MILLISECONDS")]
+    interval: u64,
+    /// Where the keeper listens.
+    #[arg(long, default_value = SOCKET)]
+    socket: PathBuf,
+    /// Names of holders that must go on before this one.
+    #[arg(long, value_name = "NAME")]
+    after: Vec<String>,
+    /// Its owner refuses any update.
+    #[arg(long)]
+    refuse: bool,
+    /// Looks at the pattern after it has gone on, as a VMM would not look at it at all: for measuring blackouts.
+    #[arg(long)]
+    check_after: bool,
+    /// What it does wrong, for tests of faults.
+    #[arg(long, value_enum)]
+    misbehave: Option<Misbehaviour>,
+    /// What its session is: the kernel's, or a folder of files where a test plays the orchestrator.
+    #[arg(long, value_enum, default_value = "kernel", hide = true)]
+    sessions: SessionKind,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SessionKind {
+    Kernel,
+    Folder,
+}
+
+/// One line of what happens.
+fn tell(name: &str, what: &str) {
+    eprintln!("liveupdate-hold: {name}: {what}");
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(&arguments.name, &format!("ends: {}", chain(&*error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let seed = match arguments.seed.as_deref() {
+        Some("-") => {
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line)?;
+            seed(line.trim())?
+        }
+        Some(text) => seed(text)?,
+        None => None,
+    };
+    let sessions = match arguments.sessions {
+        SessionKind::Kernel => Sessions::Kernel,
+        SessionKind::Folder => Sessions::Folder,
+    };
+    let hold = Hold::new(guest::Settings {
+        name: arguments.name.clone(),
+        size: arguments.size,
+        seed,
+        interval: Duration::from_millis(arguments.interval.max(1)),
+        after: arguments.after.clone(),
+        refuse: arguments.refuse,
+        check_after: arguments.check_after,
+        misbehave: arguments.misbehave,
+        sessions,
+    });
+    let mut handover = Handover::new(arguments.name.clone(), hold);
+    stay(&arguments.socket, &mut handover, |ended| {
+        let why = match ended {
+            Ok(()) => "the keeper ended the connection".to_owned(),
+            Err(error) => chain(error),
+        };
+        tell(&arguments.name, &format!("disconnected: {why}"));
+        true
+    });
+    Ok(())
+}
+
+/// None: no seed was said.
+fn seed(text: &str) -> Result<Option<u64>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    u64::from_str_radix(text, 16)
+        .map(Some)
+        .map_err(|error| format!("seed {text:?} is not up to 16 hex digits: {error}"))
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is not a number of bytes such as 4096, 64K, 16M, 1G");
+    let (digits, shift) = match text.trim_end_matches(['K', 'M', 'G']) {
+        digits if digits.len() == text.len() => (digits, 0),
+        digits => (
+            digits,
+            match &text[digits.len()..] {
+                "K" => 10,
+                "M" => 20,
+                "G" => 30,
+                _ => return Err(wrong()),
+            },
+        ),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_shl(shift).filter(|bytes| bytes >> shift == number && *bytes > 0).ok_or_else(wrong)
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_seeds_are_read_and_nonsense_is_refused() {
+        assert_eq!((bytes("4096"), bytes("64K"), bytes("1G")), (Ok(4096), Ok(64 << 10), Ok(1 << 30)));
+        for bad in ["", "M", "0", "-1", "1KK", "1T", "99999999999999999999", "99999999999G"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+        assert_eq!((seed(""), seed("c0ffee")), (Ok(None), Ok(Some(0x00c0_ffee))));
+        assert!(seed("secret").is_err() && seed("11112222333344445").is_err());
+    }
+}

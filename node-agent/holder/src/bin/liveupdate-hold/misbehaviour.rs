@@ -1,0 +1,41 @@
+//! What it does wrong when it is asked to, for tests of what the keeper makes of it.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+/// One fault. To claim another's name is to be started with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Misbehaviour {
+    /// Ends soon after it was preserved.
+    DieBeforeQuiesce,
+    /// Ends when it is told to stop, without an answer.
+    DieInQuiesce,
+    /// Stops, says so, and ends soon after.
+    DieAfterQuiesce,
+    /// Goes on as if it had not been told to stop, and hears nothing more.
+    NeverAnswer,
+    /// Stops half a second after the deadline.
+    AnswerLate,
+    /// Refuses to stop.
+    VoteNo,
+    /// Refuses to be preserved.
+    RefusePreserve,
+    /// Declares a file that it has given away.
+    DeclareUnheld,
+    /// Ends when it has its session, without taking anything out.
+    DieWhenGranted,
+    /// Ends when it has its memory, before it says that it goes on.
+    DieBeforeResumed,
+}
+
+/// What it ends with.
+pub(crate) const STATUS: i32 = 9;
+
+/// Ends, after what was said last has gone out.
+pub(crate) fn die_soon() {
+    std::thread::spawn(|| {
+        std::thread::sleep(Duration::from_millis(20));
+        std::process::exit(STATUS);
+    });
+}

@@ -1,0 +1,70 @@
+//! The handover socket with real files, and coming back to it.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use liveupdate_proto::packets::Packets;
+
+use crate::handover::{Guest, Handover};
+use crate::transport::{Packet, RunError, Transport, run};
+
+/// Where the keeper listens.
+pub const SOCKET: &str = "/run/liveupdate/holders.sock";
+
+/// Between two tries, at first: a successor waits for its keeper, and every millisecond is blackout.
+const SHORT: Duration = Duration::from_millis(10);
+const LONG: Duration = Duration::from_millis(500);
+
+/// A connection to the keeper.
+#[derive(Debug)]
+pub struct Socket(Packets);
+
+impl Socket {
+    /// Connects.
+    ///
+    /// # Errors
+    /// No keeper listens there, or this process may not speak to it.
+    pub fn connect(path: &Path) -> io::Result<Self> {
+        Packets::connect(path).map(Self)
+    }
+}
+
+impl Transport for Socket {
+    type File = OwnedFd;
+
+    fn send(&mut self, packet: Packet<OwnedFd>) -> io::Result<()> {
+        let files: Vec<_> = packet.files.iter().map(AsFd::as_fd).collect();
+        self.0.send(&packet.bytes, &files)
+    }
+
+    fn receive(&mut self) -> io::Result<Option<Packet<OwnedFd>>> {
+        let packet = self.0.receive()?;
+        Ok(packet.map(|packet| Packet { bytes: packet.bytes, files: packet.files }))
+    }
+}
+
+/// Connects, speaks until the connection ends, and comes back, until `go_on` is told of an end and answers false. While
+/// nobody listens it is told nothing.
+pub fn stay<G: Guest<File = OwnedFd>>(
+    path: &Path,
+    handover: &mut Handover<G>,
+    mut go_on: impl FnMut(&Result<(), RunError>) -> bool,
+) {
+    let mut pause = SHORT;
+    loop {
+        if let Ok(mut socket) = Socket::connect(path) {
+            let ended = run(handover, &mut socket);
+            if ended.is_ok() {
+                pause = SHORT;
+            }
+            if !go_on(&ended) {
+                return;
+            }
+        }
+        thread::sleep(pause);
+        pause = LONG.min(pause * 2);
+    }
+}

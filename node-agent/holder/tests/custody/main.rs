@@ -1,0 +1,10 @@
+//! Custody and holders together: real processes, sockets and memory; kernels that are replaced in memory.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "helpers of tests are tests")]
+
+mod after;
+mod before;
+mod claims;
+mod machine;
+mod messages;
+mod orchestrator;

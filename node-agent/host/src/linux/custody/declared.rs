@@ -1,0 +1,189 @@
+//! What a holder says it has, held against what it really has: a memfd by its inode, a device by its fdinfo.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+
+use liveupdate_node_core::Continuity;
+use liveupdate_proto::common::v1 as common;
+use liveupdate_proto::handover::v1::{Declare, Object as Said, ObjectKind};
+
+use super::index::{Kind, Object};
+use super::peer::{MAX_NAME, Peer};
+use crate::linux::pci;
+use crate::linux::root::Root;
+
+const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
+/// Of a label, in bytes: the index has room for so many.
+const MAX_LABEL: usize = 64;
+const MOST: usize = liveupdate_proto::frame::MAX_FILES;
+
+/// A file that its holder really has.
+#[derive(Debug)]
+pub(super) struct DeclaredFile {
+    pub(super) object: Object,
+    pub(super) file: OwnedFd,
+    /// What tells it from all others.
+    pub(super) identity: Identity,
+}
+
+/// The same file, however it was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// Device and number of a memfd's inode.
+    Inode(u64, u64),
+    /// A VFIO device's PCI address: the inode is shared by all that came through a jump.
+    Device(String),
+}
+
+/// All that a holder has.
+#[derive(Debug)]
+pub(super) struct Declared {
+    pub(super) files: Vec<DeclaredFile>,
+    pub(super) dependencies: Vec<String>,
+    pub(super) minimum: Option<Continuity>,
+    pub(super) refuses: bool,
+}
+
+impl Declared {
+    /// Checks it; the sentence says what is wrong, and nothing was taken.
+    pub(super) fn check(
+        said: &Declare,
+        files: Vec<OwnedFd>,
+        peer: &Peer,
+        root: &Root,
+    ) -> Result<Self, String> {
+        if said.objects.len() != files.len() {
+            return Err(format!("{} objects are declared beside {} files", said.objects.len(), files.len()));
+        }
+        if said.dependencies.len() > MOST || said.dependencies.iter().any(|name| name.len() > MAX_NAME) {
+            return Err(format!("at most {MOST} dependencies of {MAX_NAME} bytes each"));
+        }
+        let own = Own::read(peer, root)?;
+        let mut checked: Vec<DeclaredFile> = Vec::with_capacity(files.len());
+        for (said, file) in said.objects.iter().zip(files) {
+            let declared = own.check(said, file)?;
+            if checked.iter().any(|other| other.object.token == declared.object.token) {
+                return Err(format!("token {} is declared twice", said.token));
+            }
+            if checked.iter().any(|other| other.identity == declared.identity) {
+                return Err(format!("token {} is a file that is declared already", said.token));
+            }
+            checked.push(declared);
+        }
+        let memory = |token: &u64| {
+            checked.iter().any(|f| f.object.token == *token && matches!(f.object.kind, Kind::Memory(_)))
+        };
+        if let Some(token) = said.dma_targets.iter().find(|token| !memory(token)) {
+            return Err(format!("DMA target {token} is none of the memfds that are declared"));
+        }
+        if !peer.alive() {
+            return Err(format!("process {} has ended", peer.pid));
+        }
+        let minimum = common::Continuity::try_from(said.minimum).unwrap_or_default();
+        Ok(Self {
+            files: checked,
+            dependencies: said.dependencies.clone(),
+            minimum: minimum.into(),
+            refuses: said.refuses,
+        })
+    }
+
+    pub(super) fn devices(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().filter_map(|declared| match &declared.object.kind {
+            Kind::Device(address) => Some(address.as_str()),
+            Kind::Memory(_) => None,
+        })
+    }
+
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.files.iter().fold(0, |sum, declared| match declared.object.kind {
+            Kind::Memory(bytes) => sum.saturating_add(bytes),
+            Kind::Device(_) => sum,
+        })
+    }
+}
+
+/// What the process itself has open.
+struct Own<'a> {
+    pid: u32,
+    root: &'a Root,
+    descriptors: Vec<String>,
+}
+
+impl<'a> Own<'a> {
+    fn read(peer: &Peer, root: &'a Root) -> Result<Self, String> {
+        let folder = format!("/proc/{}/fd", peer.pid);
+        let descriptors =
+            root.names(&folder).map_err(|error| format!("what you hold cannot be seen: {error}"))?;
+        Ok(Self { pid: peer.pid, root, descriptors })
+    }
+
+    fn check(&self, said: &Said, file: OwnedFd) -> Result<DeclaredFile, String> {
+        let wrong = |why: &str| Err(format!("token {}: {why}", said.token));
+        if said.label.len() > MAX_LABEL || said.label.chars().any(char::is_control) {
+            return wrong("its label is too long, or has control characters");
+        }
+        let (kind, identity) = match said.kind() {
+            ObjectKind::Memfd => match memory(&file) {
+                Ok((bytes, identity)) => (Kind::Memory(bytes), identity),
+                Err(why) => return wrong(&why),
+            },
+            ObjectKind::VfioDevice => match device(&file) {
+                Some(address) => (Kind::Device(address.clone()), Identity::Device(address)),
+                None => {
+                    return wrong(
+                        "its fdinfo names no PCI device: it is no VFIO device opened by its own node",
+                    );
+                }
+            },
+            ObjectKind::Unspecified => return wrong("it is of a kind that this keeper does not know"),
+        };
+        if !self.holds(&identity) {
+            return wrong("you do not hold this file yourself");
+        }
+        let object = Object { token: said.token, label: said.label.clone(), kind };
+        Ok(DeclaredFile { object, file, identity })
+    }
+
+    /// The process has the same file open, by whatever descriptor.
+    fn holds(&self, identity: &Identity) -> bool {
+        self.descriptors.iter().any(|name| match identity {
+            Identity::Inode(device, inode) => {
+                let path = self.root.path(&format!("/proc/{}/fd/{name}", self.pid));
+                fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (*device, *inode))
+            }
+            Identity::Device(address) => {
+                let info = self.root.text(&format!("/proc/{}/fdinfo/{name}", self.pid));
+                info.is_ok_and(|info| named_in(&info).as_ref() == Some(address))
+            }
+        })
+    }
+}
+
+/// Size and inode of what LUO can preserve: a memfd of ordinary pages.
+fn memory(file: &OwnedFd) -> Result<(u64, Identity), String> {
+    let link =
+        fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(|error| error.to_string())?;
+    if !link.to_string_lossy().starts_with("/memfd:") {
+        return Err(format!("it is no memfd but {}", link.display()));
+    }
+    let system = rustix::fs::fstatfs(file).map_err(|error| error.to_string())?;
+    if system.f_type != TMPFS_MAGIC {
+        return Err("it is a memfd of huge pages from the pool, which the kernel cannot preserve".into());
+    }
+    let found = rustix::fs::fstat(file.as_fd()).map_err(|error| error.to_string())?;
+    match u64::try_from(found.st_size) {
+        Ok(bytes) if bytes > 0 => Ok((bytes, Identity::Inode(found.st_dev, found.st_ino))),
+        _ => Err("it is empty".into()),
+    }
+}
+
+fn device(file: &OwnedFd) -> Option<String> {
+    named_in(&fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?)
+}
+
+fn named_in(info: &str) -> Option<String> {
+    let path = info.lines().find_map(|line| line.strip_prefix("vfio-device-syspath:"))?;
+    pci::address_in(path.trim()).map(str::to_owned)
+}

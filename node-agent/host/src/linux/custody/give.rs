@@ -1,0 +1,203 @@
+//! After the jump: giving back, and ending custody of what has gone back (invariant 8).
+
+use liveupdate_node_core::GateResult;
+use liveupdate_node_core::custody::Phase;
+use liveupdate_node_core::holder::{Effect, Event, State as Handover};
+use liveupdate_node_core::outcome::Facts;
+use liveupdate_proto::common::v1::DeviceFacts;
+use liveupdate_proto::handover::v1::envelope::Message;
+use liveupdate_proto::handover::v1::{DeviceGrant, Done, Grant, Object, ObjectKind};
+
+use super::arrived::{chain, forget};
+use super::index::{Claim, Entry, Kind};
+use super::leave::wrong;
+use super::peer::Peer;
+use super::state::{Shared, State, report};
+use crate::linux::cgroup;
+use crate::linux::gates::memory_charge;
+use crate::{HostError, ReclaimedDevice, ReclaimedHolder};
+
+impl Shared {
+    /// A successor asks for its files. The sentence says why it does not get them now; they are kept.
+    pub(super) fn reclaim_for(&self, name: &str, peer: &Peer) -> Result<(), String> {
+        let bytes = {
+            let state = self.lock();
+            let entry = state.arrived.as_ref().filter(|arrived| arrived.awaits(name));
+            let entry = entry.and_then(|arrived| arrived.entry(name));
+            entry.ok_or("nothing is kept for you")?.memory_bytes()
+        };
+        self.has_room(name, peer, bytes)?;
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let arrived =
+            state.arrived.as_mut().filter(|arrived| arrived.awaits(name)).ok_or("nothing is kept for you")?;
+        if let Some(Err(why)) = arrived.sessions.get(name) {
+            return Err(format!("your session cannot be given to you: {why}"));
+        }
+        let before = state.connected.get(name).map(|connected| connected.handover);
+        if !state.step(name, Event::Reclaim).is_some_and(|effects| effects.contains(&Effect::Grant)) {
+            return Err(format!("Reclaim does not fit while {}", before.map_or("gone", Handover::as_str)));
+        }
+        state.ledger.grant(name).map_err(|refusal| refusal.to_string())?;
+        let Some(arrived) = state.arrived.as_mut() else { return Ok(()) };
+        if let Some(entry) = arrived.entry_mut(name) {
+            entry.claim = Claim::Granted;
+        }
+        if let Err(error) = arrived.write() {
+            report(&error.to_string());
+        }
+        let attempt = arrived.index.attempt.clone();
+        let (Some(entry), Some(Ok(session))) = (arrived.entry(name), arrived.sessions.get(name)) else {
+            return Ok(());
+        };
+        if let Some(connected) = state.connected.get_mut(name) {
+            connected.say(&attempt, Message::Grant(grant(entry)), &[session.file()]);
+        }
+        Ok(())
+    }
+
+    /// Whether its group, and every one above it, can be charged with the memory: who runs out while retrieving is
+    /// killed, and the memory is gone. Not to know is no pass; the root group has no limit.
+    fn has_room(&self, name: &str, peer: &Peer, bytes: u64) -> Result<(), String> {
+        if bytes == 0 || peer.cgroup == "/" {
+            return Ok(());
+        }
+        let levels = cgroup::memory(&self.options.root, &peer.cgroup);
+        let gate = memory_charge(name, levels.as_deref(), bytes);
+        if gate.result == GateResult::Pass {
+            return Ok(());
+        }
+        Err(format!("your control group cannot take the memory: {}; {}", gate.evidence, gate.remedy))
+    }
+
+    /// A successor goes on: only now may its session end.
+    pub(super) fn resumed_after(&self, state: &mut State, name: &str, ticks: u64) -> Result<(), String> {
+        state.ledger.resumed(name).map_err(|refusal| refusal.to_string())?;
+        let Some(arrived) = state.arrived.as_mut() else { return Ok(()) };
+        if let Some(entry) = arrived.entry_mut(name) {
+            entry.claim = Claim::Resumed;
+            entry.resumed = Some(ticks);
+        }
+        // On record before anything ends, for a keeper that dies between.
+        if let Err(error) = arrived.write() {
+            report(&error.to_string());
+        }
+        self.finish_one(state, name);
+        Ok(())
+    }
+
+    /// FINISH, and `Done`. What the kernel refuses now is tried again.
+    fn finish_one(&self, state: &mut State, name: &str) {
+        let Some(arrived) = state.arrived.as_mut() else { return };
+        let may = state
+            .ledger
+            .kept()
+            .get(name)
+            .is_some_and(|kept| kept.claim == liveupdate_node_core::custody::Claim::Resumed);
+        let (true, Some(Ok(session))) = (may, arrived.sessions.get(name)) else { return };
+        if let Err(error) = session.finish() {
+            report(&format!("{name} has resumed, but its session does not end yet: {}", chain(&error)));
+            return;
+        }
+        match state.ledger.finish(name) {
+            Ok(leave) => drop(leave),
+            Err(refusal) => return report(&refusal.to_string()),
+        }
+        arrived.sessions.remove(name);
+        if let Some(entry) = arrived.entry(name) {
+            forget(&self.store, &entry.session);
+        }
+        let attempt = arrived.index.attempt.clone();
+        if let Some(connected) = state.connected.get_mut(name).filter(|c| c.handover == Handover::Done) {
+            connected.say(&attempt, Message::Done(Done {}), &[]);
+            // What was between us is over; what comes is a handover of its own.
+            connected.handover = Handover::default();
+        }
+    }
+
+    /// How far everybody is.
+    pub(super) fn reclaim(&self) -> (Vec<ReclaimedHolder>, Vec<ReclaimedDevice>) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let names: Vec<String> = state.ledger.kept().keys().cloned().collect();
+        for name in names {
+            self.finish_one(state, &name);
+        }
+        let Some(arrived) = &state.arrived else { return (Vec::new(), Vec::new()) };
+        let holders = arrived.index.holders.iter().map(|entry| ReclaimedHolder {
+            holder: entry.name.clone(),
+            quiesced: self.nanoseconds(state, entry.quiesced),
+            resumed: entry.claim == Claim::Resumed,
+            resumed_at: self.nanoseconds(state, entry.resumed),
+        });
+        let devices = arrived.index.holders.iter().flat_map(|entry| {
+            let (returned, quiescent) = (entry.claim == Claim::Resumed, entry.dma_quiescent);
+            entry.devices().map(move |address| ReclaimedDevice {
+                address: address.to_owned(),
+                // The driver tells the rest; what it does not tell is unknown.
+                facts: Facts { returned, quiescent, ..Facts::default() },
+            })
+        });
+        (holders.collect(), devices.collect())
+    }
+
+    /// Ends custody when everybody has what is theirs.
+    pub(super) fn finish(&self) -> Result<(), HostError> {
+        let _operation = self.operate();
+        self.reclaim();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(arrived) = state.arrived.as_mut() else { return Ok(()) };
+        if let Some(name) = arrived.sessions.keys().next() {
+            return Err(wrong(
+                "finish",
+                format!("{name} may still come for its files, or its session does not end yet"),
+            ));
+        }
+        arrived.finish_own(&self.store).map_err(|why| wrong("finish", why))
+    }
+
+    /// Gives up what nobody came for: an operator's word.
+    pub(super) fn release(&self) -> Result<(), HostError> {
+        let _operation = self.operate();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(arrived) = state.arrived.as_mut() else { return Ok(()) };
+        if state.ledger.phase() != Phase::Empty {
+            state.ledger.quarantine().map_err(|refusal| wrong("release", refusal.to_string()))?;
+            for leave in state.ledger.release().map_err(|refusal| wrong("release", refusal.to_string()))? {
+                let Some(Ok(session)) = arrived.sessions.remove(leave.holder()) else { continue };
+                // Closing it frees what nobody took out, as an end would.
+                if let Err(error) = session.finish() {
+                    report(&format!(
+                        "the session of {} ends by being closed: {}",
+                        leave.holder(),
+                        chain(&error)
+                    ));
+                }
+                drop(session);
+                if let Some(entry) = arrived.entry(leave.holder()) {
+                    forget(&self.store, &entry.session);
+                }
+            }
+        }
+        arrived.sessions.clear();
+        arrived.finish_own(&self.store).map_err(|why| wrong("release", why))
+    }
+}
+
+fn grant(entry: &Entry) -> Grant {
+    let kind = |kind: &Kind| match kind {
+        Kind::Memory(_) => ObjectKind::Memfd,
+        Kind::Device(_) => ObjectKind::VfioDevice,
+    };
+    let objects = entry.objects.iter().map(|object| Object {
+        kind: kind(&object.kind).into(),
+        token: object.token,
+        label: object.label.clone(),
+    });
+    let devices = entry.objects.iter().filter(|object| matches!(object.kind, Kind::Device(_)));
+    let devices = devices
+        .map(|object| DeviceGrant { token: object.token, facts: Some(DeviceFacts::from(&Facts::default())) });
+    Grant { objects: objects.collect(), devices: devices.collect() }
+}
