@@ -9,8 +9,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use liveupdate_host::bundle::{
+    Digest, File, Formats, MANIFEST, Manifest, Part, SIGNATURES, Signatures, SigningKey, VERSION,
+};
 use liveupdate_lab_guest::DATA_PARAMETER;
-use sha2::{Digest, Sha256};
 
 use super::node::{NodePlace, Product, VmNode};
 use super::options::command_line;
@@ -22,6 +24,7 @@ use crate::{Error, Result};
 const DISK_BYTES: u64 = 2 << 30;
 const DISK: &str = "/dev/vda";
 const BUNDLES: &str = "liveupdate/bundles";
+const SIGNER: &str = "etc/liveupdate/signers/lab.pub";
 /// Package and binary of what runs in every guest.
 const PROGRAMS: [(&str, &str); 2] =
     [("liveupdate-keeper", "liveupdate-keeper"), ("liveupdate-agent", "liveupdate-agent")];
@@ -32,6 +35,8 @@ pub struct Kit {
     folder: PathBuf,
     kernels: Kernels,
     initrd: PathBuf,
+    /// Signs every bundle of the kit; its public half is in the initrd.
+    key: SigningKey,
 }
 
 /// A bundle that every guest of the kit finds under its bundle root.
@@ -56,8 +61,11 @@ impl Kit {
         for (package, binary) in PROGRAMS {
             initrd.program(&format!("bin/{binary}"), &static_binaries::fresh(package, binary)?)?;
         }
+        let key = SigningKey::generate()
+            .map_err(|error| Error::Kernels { reason: format!("no key to sign bundles: {error}") })?;
+        initrd.contents(SIGNER, 0o644, key.public().to_pem().as_bytes());
         let initrd = initrd.write(&folder.join("initrd"))?;
-        let kit = Kit { folder: folder.to_owned(), kernels, initrd };
+        let kit = Kit { folder: folder.to_owned(), kernels, initrd, key };
         create(&kit.disk_folder())?;
         Ok(kit)
     }
@@ -105,15 +113,35 @@ impl Kit {
         let folder = self.disk_folder().join(BUNDLES).join(name);
         create(&folder)?;
         let initrd = fs::read(&self.initrd).map_err(Error::file("read", &self.initrd))?;
-        let line = Kit::command_line();
-        let mut hash = Sha256::new();
-        for (file, bytes) in [("bzImage", image), ("initrd", &initrd), ("cmdline", line.as_bytes())] {
+        let file = |bytes: &[u8]| File { size: bytes.len() as u64, digest: Digest::of(bytes) };
+        let manifest = Manifest {
+            version: VERSION,
+            release: release.to_owned(),
+            architecture: std::env::consts::ARCH.to_owned(),
+            command_line: Kit::command_line(),
+            image: file(image),
+            initrd: Some(file(&initrd)),
+            modules: None,
+            shim: None,
+            formats: Formats::default(),
+            configuration: None,
+            provenance: [("builder".to_owned(), "the lab".to_owned())].into(),
+        };
+        let unusable = |why: String| Error::Kernels { reason: format!("bundle {name}: {why}") };
+        let bytes = manifest.to_bytes().map_err(|error| unusable(error.to_string()))?;
+        let mut signatures = Signatures::default();
+        signatures.sign(&bytes, &self.key).map_err(unusable)?;
+        let signed = signatures.to_bytes().map_err(unusable)?;
+        for (file, bytes) in [
+            (Part::Image.file(), image),
+            (Part::Initrd.file(), &initrd),
+            (MANIFEST, &bytes),
+            (SIGNATURES, &signed),
+        ] {
             let path = folder.join(file);
             fs::write(&path, bytes).map_err(Error::file("write", &path))?;
-            hash.update(bytes);
         }
-        let digest =
-            hash.finalize().iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"));
+        let digest = Digest::of(&bytes).to_string();
         Ok(KitBundle { name: name.to_owned(), digest, release: release.to_owned() })
     }
 

@@ -26,9 +26,9 @@ pub struct MachineArguments {
     /// Folder of the bundles.
     #[arg(long, default_value = "/var/lib/liveupdate/bundles", value_name = "DIR")]
     bundles: String,
-    /// Take bundles that nobody signed: then the digest that the update names is all that vouches for them.
-    #[arg(long)]
-    unsigned_bundles: bool,
+    /// Folder with the public keys of those who may sign bundles (NAME.pub).
+    #[arg(long, default_value = "/etc/liveupdate/signers", value_name = "DIR")]
+    signers: String,
     /// Seconds that bystanders have to end by themselves.
     #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
     grace: u64,
@@ -71,7 +71,7 @@ impl MachineArguments {
             bundles: self.bundles.clone(),
             grace: Duration::from_secs(self.grace),
             spare: self.spare.clone(),
-            unsigned: self.unsigned_bundles,
+            signers: self.signers.clone(),
         }
     }
 

@@ -1,30 +1,20 @@
-//! Where bundles come from. A seam: for now a folder with `bzImage`, `initrd` and `cmdline`, found by name,
-//! its digest that of all three behind one another.
+//! Bundles as this machine has them: found, staged, vouched for, looked into.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use liveupdate_node_core::gate::{Gate, GateId};
 use liveupdate_node_core::{GateResult, Target};
-use rustix::fs::{MemfdFlags, SealFlags};
-use sha2::{Digest, Sha256};
 
 use super::gate;
 use super::images::Images;
-use super::store::io_error;
 use crate::HostError;
+use crate::bundle::{Bundle, BundleError, Digest, Limits, Part, Signers, Store};
 use crate::image::{ImageError, KernelImage};
-use crate::linux::gates::Manifest;
-
-const IMAGE: &str = "bzImage";
-const INITRD: &str = "initrd";
-const COMMAND_LINE: &str = "cmdline";
-/// What is read at once; progress is told, and the caller asked, as often.
-const CHUNK: usize = 1 << 20;
-/// Larger images and initrds are none.
-const LARGEST: u64 = 2 << 30;
+use crate::linux::gates::{self, Manifest, Signed};
+use crate::linux::root::Root;
 
 /// A bundle's files, in memory that nobody can change any more: what is loaded is what was verified.
 pub(super) struct Opened {
@@ -33,136 +23,141 @@ pub(super) struct Opened {
     pub(super) command_line: String,
 }
 
-/// What the gates ask of a bundle.
-#[derive(Clone)]
+/// What the gates ask of a bundle that is here.
 pub(super) struct Looked {
     pub(super) image: Result<Arc<KernelImage>, ImageError>,
+    /// Bytes of initrd and shim.
     pub(super) initrd: u64,
-    /// Bytes of all files.
+    /// Bytes of what is loaded.
     pub(super) bytes: u64,
+    /// Bytes that staging it would still write.
+    pub(super) to_fetch: u64,
     pub(super) command_line: String,
     /// What a trusted signer vouches for.
     pub(super) manifest: Option<Manifest>,
-    pub(super) trusted: Gate,
     pub(super) modules: Gate,
 }
 
-/// The folder of bundles.
+/// A bundle, or why there is none; and who vouches for it.
+pub(super) struct Sighted {
+    pub(super) bundle: Result<Looked, BundleError>,
+    pub(super) trusted: Gate,
+}
+
+/// The folder of bundles, and that of those who may vouch for them.
 pub(super) struct Bundles {
-    root: PathBuf,
+    store: Store,
+    signers: PathBuf,
+    signers_name: String,
     images: Arc<Images>,
-    unsigned: bool,
 }
 
 impl Bundles {
-    pub(super) fn new(root: PathBuf, images: Arc<Images>, unsigned: bool) -> Self {
-        Self { root, images, unsigned }
+    pub(super) fn new(root: &Root, bundles: &str, signers: &str, images: Arc<Images>) -> Self {
+        Self {
+            store: Store::at(root.path(bundles), Limits::default()),
+            signers: root.path(signers),
+            signers_name: signers.to_owned(),
+            images,
+        }
     }
 
     /// Images of all bundles.
     pub(super) fn images(&self) -> Vec<PathBuf> {
-        let folders = std::fs::read_dir(&self.root).into_iter().flatten().flatten();
-        folders.map(|folder| folder.path().join(IMAGE)).filter(|image| image.is_file()).collect()
+        let folders = std::fs::read_dir(self.store.root()).into_iter().flatten().flatten();
+        let images = folders.map(|folder| folder.path().join(Part::Image.file()));
+        images.filter(|image| image.is_file()).collect()
     }
 
-    fn find(&self, target: &Target) -> Result<PathBuf, HostError> {
-        let name = &target.bundle;
-        let plain = !name.is_empty() && !name.contains('/') && !name.starts_with('.');
-        let folder = self.root.join(name);
-        if plain && folder.join(IMAGE).is_file() {
-            return Ok(folder);
-        }
-        Err(HostError::NoSuchBundle { name: name.clone() })
-    }
-
-    /// Reads all of a bundle and compares it with what is wanted.
+    /// Stages a bundle and reads all of it; `running` is the digest of the one that must not go for it.
     pub(super) fn open(
         &self,
         target: &Target,
+        running: Option<&str>,
         progress: &mut dyn FnMut(u64, u64) -> bool,
     ) -> Result<Opened, HostError> {
-        let folder = self.find(target)?;
-        let sizes = [IMAGE, INITRD, COMMAND_LINE].map(|name| size_of_file(&folder.join(name)));
-        let total = sizes.iter().sum();
-        let (mut hash, mut done) = (Sha256::new(), 0);
-        let mut copy = |name: &str| in_memory(&folder.join(name), &mut hash, &mut done, total, progress);
-        let image = copy(IMAGE)?;
-        let initrd = if folder.join(INITRD).exists() { Some(copy(INITRD)?) } else { None };
-        let mut line = String::new();
-        let read = copy(COMMAND_LINE)?.read_to_string(&mut line);
-        read.map_err(|error| io_error(format!("read {}", folder.join(COMMAND_LINE).display()), &error))?;
-        let found =
-            hash.finalize().iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"));
-        if found != target.digest {
-            let (name, wanted) = (target.bundle.clone(), target.digest.clone());
-            return Err(HostError::DigestMismatch { name, wanted, found });
+        let digest = digest(target)?;
+        let spare: Vec<Digest> = running.into_iter().filter_map(|text| text.parse().ok()).collect();
+        let bundle = self.store.stage(&target.bundle, digest, &spare, progress)?;
+        let manifest = bundle.manifest();
+        if manifest.release != target.release {
+            return Err(HostError::ReleaseMismatch {
+                name: target.bundle.clone(),
+                wanted: target.release.clone(),
+                found: manifest.release.clone(),
+            });
         }
-        Ok(Opened { image, initrd, command_line: line.trim().to_owned() })
+        let command_line = manifest.command_line.clone();
+        Ok(Opened { image: bundle.image()?, initrd: bundle.initrd()?, command_line })
     }
 
     /// Looks at a bundle without believing it.
-    pub(super) fn look(&self, target: &Target) -> Result<Looked, HostError> {
-        let folder = self.find(target)?;
-        let at = |name: &str| folder.join(name);
-        let failed = |name: &str| {
-            let what = format!("read {}", at(name).display());
-            move |error| io_error(what, &error)
+    pub(super) fn look(&self, target: &Target) -> Result<Sighted, HostError> {
+        let signers = Signers::read(&self.signers);
+        let found = self.store.find(&target.bundle, digest(target)?);
+        let trusted = self.trusted(target, &found, &signers);
+        let bundle = match found {
+            Ok(bundle) => Ok(self.looked(target, &bundle, signers.as_ref().ok())?),
+            Err(error) => Err(error),
         };
-        let image = self.images.look(&at(IMAGE))?;
-        let command_line = std::fs::read_to_string(at(COMMAND_LINE)).map_err(failed(COMMAND_LINE))?;
-        let initrd = size_of_file(&at(INITRD));
+        Ok(Sighted { bundle, trusted })
+    }
+
+    fn looked(
+        &self,
+        target: &Target,
+        bundle: &Bundle,
+        signers: Option<&Signers>,
+    ) -> Result<Looked, HostError> {
+        let manifest = bundle.manifest();
+        let size = |part| manifest.part(part).map_or(0, |file| file.size);
+        let initrd = size(Part::Initrd) + size(Part::Shim);
         Ok(Looked {
-            bytes: size_of_file(&at(IMAGE)) + initrd,
-            image,
+            image: self.images.look(&bundle.path().join(Part::Image.file()))?,
             initrd,
-            command_line: command_line.trim().to_owned(),
-            manifest: None,
-            trusted: self.trusted(),
-            modules: gate(GateId::ModuleLoadable, GateResult::Pass, "the bundle has no modules to load", ""),
+            bytes: size(Part::Image) + initrd,
+            to_fetch: self.store.to_fetch(&target.bundle, bundle.digest())?,
+            command_line: manifest.command_line.clone(),
+            manifest: signers.and_then(|signers| bundle.vouched(signers)).map(|vouched| vouched.manifest),
+            modules: modules(bundle),
         })
     }
 
-    fn trusted(&self) -> Gate {
-        let id = GateId::TargetTrusted;
-        if self.unsigned {
-            let evidence = "the node takes unsigned bundles (--unsigned-bundles); the digest is checked when it is loaded";
-            return gate(id, GateResult::Pass, evidence, "");
-        }
-        gate(id, GateResult::Fail, "the bundle is not signed", "sign the bundle")
+    fn trusted(
+        &self,
+        target: &Target,
+        found: &Result<Bundle, BundleError>,
+        signers: &io::Result<Signers>,
+    ) -> Gate {
+        let nobody = Signers::default();
+        let trust = found.as_ref().map(|bundle| bundle.trust(signers.as_ref().unwrap_or(&nobody)));
+        gates::target_trusted(Signed {
+            digest: &target.digest,
+            trust: trust.as_ref().map_err(|error| *error),
+            // They are read, each byte, when it is staged.
+            files: None,
+            signers: signers.as_ref(),
+            folder: &self.signers_name,
+        })
     }
 }
 
-fn size_of_file(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
+fn digest(target: &Target) -> Result<Digest, HostError> {
+    target.digest.parse().map_err(|error: crate::bundle::NotADigest| HostError::Malformed {
+        what: "the target's digest".into(),
+        why: error.to_string(),
+    })
 }
 
-fn in_memory(
-    path: &Path,
-    hash: &mut Sha256,
-    done: &mut u64,
-    total: u64,
-    progress: &mut dyn FnMut(u64, u64) -> bool,
-) -> Result<File, HostError> {
-    let failed = |error: &dyn std::fmt::Display| io_error(format!("read {}", path.display()), error);
-    let mut from = File::open(path).map_err(|error| failed(&error))?.take(LARGEST);
-    let memory =
-        rustix::fs::memfd_create("liveupdate-bundle", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING);
-    let mut memory = File::from(memory.map_err(|error| failed(&error))?);
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        if !progress(*done, total) {
-            return Err(HostError::Cancelled);
+/// Whether the target's modules can be loaded by it: none are needed where there are none. What is in an
+/// archive is not looked into yet.
+fn modules(bundle: &Bundle) -> Gate {
+    let id = GateId::ModuleLoadable;
+    match bundle.manifest().part(Part::Modules) {
+        None => gate(id, GateResult::Pass, "manifest: the bundle has no modules to load", ""),
+        Some(_) => {
+            let evidence = format!("{}: its modules were not looked into", Part::Modules.file());
+            gate(id, GateResult::Unknown, evidence, "build what the target needs into its kernel")
         }
-        let read = from.read(&mut buffer).map_err(|error| failed(&error))?;
-        if read == 0 {
-            break;
-        }
-        hash.update(&buffer[..read]);
-        memory.write_all(&buffer[..read]).map_err(|error| failed(&error))?;
-        *done += read as u64;
     }
-    memory.rewind().map_err(|error| failed(&error))?;
-    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    rustix::fs::fcntl_add_seals(&memory, seals).map_err(|error| failed(&error))?;
-    Ok(memory)
 }

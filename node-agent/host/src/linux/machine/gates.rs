@@ -4,7 +4,7 @@ use liveupdate_node_core::gate::{Gate, GateId};
 use liveupdate_node_core::{GateResult, Target};
 
 use super::LinuxHost;
-use super::bundle::Looked;
+use super::bundle::{Looked, Sighted};
 use super::custody_safe::custody_safe;
 use super::devices::Holders;
 use super::gate;
@@ -47,11 +47,12 @@ impl LinuxHost {
             holders: Holders::of(self.known()?, processes.as_ref().unwrap_or(&none)),
             processes,
         };
-        let looked = target.map(|target| self.bundles.look(target));
-        let bundle = looked.as_ref().and_then(|looked| looked.as_ref().ok());
+        let sighted = target.map(|target| self.bundles.look(target)).transpose()?;
+        let bundle = sighted.as_ref().and_then(|sighted| sighted.bundle.as_ref().ok());
         let mut gates = self.node_gates(&sight, target, bundle)?;
-        if let (Some(target), Some(looked)) = (target, &looked) {
-            gates.extend(self.target_gates(&sight, target, looked));
+        if let (Some(target), Some(sighted)) = (target, sighted) {
+            gates.extend(self.target_gates(&sight, target, &sighted));
+            gates.push(sighted.trusted);
         }
         gates.extend(self.held_gates(&sight));
         Ok(gates)
@@ -77,7 +78,7 @@ impl LinuxHost {
         let room = Room {
             folder: self.options.bundles.clone(),
             free: storage::free(&self.root, &self.options.bundles),
-            to_fetch: 0,
+            to_fetch: bundle.map_or(0, |bundle| bundle.to_fetch),
             to_load: bundle
                 .map_or(0, |bundle| bundle.bytes * 2 + to_load.map_or(0, |to_load| to_load.init_size)),
         };
@@ -101,11 +102,11 @@ impl LinuxHost {
         ])
     }
 
-    fn target_gates(&self, sight: &Sight, target: &Target, looked: &Result<Looked, HostError>) -> Vec<Gate> {
-        let bundle = match looked {
+    fn target_gates(&self, sight: &Sight, target: &Target, sighted: &Sighted) -> Vec<Gate> {
+        let bundle = match &sighted.bundle {
             Ok(bundle) => bundle,
             Err(error) => {
-                let all = [GateId::TargetKernel, GateId::TargetTrusted, GateId::ModuleLoadable];
+                let all = [GateId::TargetKernel, GateId::ModuleLoadable];
                 let remedy = "copy the bundle to the node's bundle root, or correct target.bundle";
                 return all.map(|id| gate(id, GateResult::Fail, error.to_string(), remedy)).into();
             }
@@ -117,7 +118,6 @@ impl LinuxHost {
         let held: Vec<&str> = held.iter().map(String::as_str).collect();
         vec![
             gates::target_kernel(bundle.image.as_deref(), bundle.manifest.as_ref(), wanted, &running),
-            bundle.trusted.clone(),
             bundle.modules.clone(),
             gates::pci_enumeration_stable(
                 sight.kernel.parameters.as_ref(),

@@ -37,14 +37,11 @@ impl Host for LinuxHost {
     }
 
     fn release(&self) -> Result<String, HostError> {
-        let release = self.root.line("/proc/sys/kernel/osrelease");
-        release.map_err(|error| io_error("read the release", &error))
+        self.read_release()
     }
 
     fn bundle_digest(&self) -> Result<Option<String>, HostError> {
-        let Some(jump) = self.arrived_by()? else { return Ok(None) };
-        let target = Target::from(jump.target);
-        Ok((target.release == self.release()?).then_some(target.digest))
+        self.running_digest()
     }
 
     fn simulated(&self) -> bool {

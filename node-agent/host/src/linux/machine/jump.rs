@@ -14,7 +14,7 @@ use super::boot::{self, JUMP, JumpRecord};
 use super::filesystems::Filesystems;
 use super::freeze;
 use super::store::io_error;
-use crate::{HostError, JumpIntent, JumpRefused};
+use crate::{HostError, JumpIntent, JumpRefused, Target};
 
 impl LinuxHost {
     /// Jumps. Comes back only when it is refused, and everything goes on as before then.
@@ -96,5 +96,12 @@ impl LinuxHost {
     pub(super) fn arrived_by(&self) -> Result<Option<JumpRecord>, HostError> {
         let boot_id = self.read_boot_id()?;
         Ok(boot::last(&self.store)?.filter(|record| record.led_to(&boot_id)))
+    }
+
+    /// Digest of the bundle that runs: of the jump that led here, if the kernel is that target's.
+    pub(super) fn running_digest(&self) -> Result<Option<String>, HostError> {
+        let Some(jump) = self.arrived_by()? else { return Ok(None) };
+        let target = Target::from(jump.target);
+        Ok((target.release == self.read_release()?).then_some(target.digest))
     }
 }

@@ -69,8 +69,8 @@ pub struct Options {
     pub grace: Duration,
     /// Units and processes that Settling does not end, by name; a star stands for any ending.
     pub spare: Vec<String>,
-    /// Bundles without a signature are trusted: their digest, which the update names, is all that counts.
-    pub unsigned: bool,
+    /// Folder with the public keys of those who may sign bundles.
+    pub signers: String,
 }
 
 impl Options {
@@ -83,7 +83,7 @@ impl Options {
             bundles: "/var/lib/liveupdate/bundles".into(),
             grace: Duration::from_secs(30),
             spare: Vec::new(),
-            unsigned: false,
+            signers: "/etc/liveupdate/signers".into(),
         }
     }
 
@@ -138,8 +138,7 @@ impl LinuxHost {
         let root = options.root.clone();
         let store = Store::open(root.path(&options.state))?;
         let images = Arc::new(Images::default());
-        let bundles =
-            bundle::Bundles::new(root.path(&options.bundles), Arc::clone(&images), options.unsigned);
+        let bundles = bundle::Bundles::new(&root, &options.bundles, &options.signers, Arc::clone(&images));
         let (counter, custody, own_pid) = (None, None, std::process::id());
         let mut host = Self { options, root, role, calls, store, bundles, images, counter, custody, own_pid };
         if role == Role::Keeper {
@@ -205,6 +204,11 @@ impl LinuxHost {
 
     fn read_boot_id(&self) -> Result<String, HostError> {
         self.root.line(BOOT_ID).map_err(|error| io_error("read the boot id", &error))
+    }
+
+    fn read_release(&self) -> Result<String, HostError> {
+        let release = self.root.line("/proc/sys/kernel/osrelease");
+        release.map_err(|error| io_error("read the release", &error))
     }
 
     /// Custody's last part before the jump.

@@ -6,7 +6,7 @@
 //! ```
 //! The key is part of what is checked: a record under another's name is no record.
 
-use sha2::{Digest, Sha256};
+use ring::digest::{Context, SHA256};
 
 const MAGIC: &[u8; 8] = b"lurecord";
 const VERSION: u32 = 1;
@@ -53,8 +53,10 @@ pub(super) fn decode(key: &str, record: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 fn sum(key: &str, bytes: &[u8]) -> [u8; SUM] {
-    let mut hash = Sha256::new();
+    let mut hash = Context::new(&SHA256);
     hash.update(bytes);
     hash.update(key.as_bytes());
-    hash.finalize().into()
+    let mut sum = [0; SUM];
+    sum.copy_from_slice(hash.finish().as_ref());
+    sum
 }

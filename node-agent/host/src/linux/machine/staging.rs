@@ -69,7 +69,8 @@ impl LinuxHost {
             return Err(HostError::WrongMoment { operation: "stage", why: why.into() });
         }
         let mut total = 0;
-        let bundle = self.bundles.open(target, &mut |done, all| {
+        let running = self.running_digest()?;
+        let bundle = self.bundles.open(target, running.as_deref(), &mut |done, all| {
             total = all;
             progress(done, all)
         })?;

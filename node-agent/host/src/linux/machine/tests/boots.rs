@@ -71,10 +71,11 @@ fn a_node_that_holds_nothing_passes_every_gate_that_a_jump_needs() {
     assert_eq!(gate::node_shortfalls::<&str>(&gates, None, &["NoKdump"]), Vec::new(), "{gates:#?}");
     assert_eq!(gate::result(&gates, GateId::DriverReady, ""), GateResult::Pass);
     assert_eq!(gate::result(&gates, GateId::TargetKernel, ""), GateResult::Fail, "that is no kernel");
-    let absent = Target { bundle: "absent".into(), ..target };
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let absent = Target { bundle: "absent".into(), digest: digest.clone(), ..target };
     let gates = agent.gates(Some(&absent)).unwrap();
     let found = gates.iter().find(|gate| gate.id == GateId::TargetTrusted).unwrap();
-    assert!(found.result == GateResult::Fail && found.evidence.contains("absent"), "{found:?}");
+    assert!(found.result == GateResult::Fail && found.evidence.contains(&digest), "{found:?}");
     assert!(agent.holders().unwrap().is_empty());
 }
 

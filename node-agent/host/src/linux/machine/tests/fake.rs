@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use liveupdate_node_core::Target;
-use sha2::{Digest, Sha256};
 
 use super::super::{Calls, Ending, LinuxHost, Options, Role, Said};
+use crate::bundle;
 use crate::linux::kexec::{CommandLine, KexecError};
 use crate::linux::root::Root;
 
@@ -78,7 +78,7 @@ impl Machine {
 
     pub(super) fn options(&self) -> Options {
         let grace = Duration::from_millis(200);
-        Options { grace, unsigned: true, ..Options::at(Root::at(&self.folder)) }
+        Options { grace, ..Options::at(Root::at(&self.folder)) }
     }
 
     pub(super) fn host(&self, role: Role) -> LinuxHost {
@@ -89,16 +89,38 @@ impl Machine {
         self.host(Role::Keeper)
     }
 
-    /// A bundle in the plain form.
+    /// A bundle that the machine's signer vouches for.
     pub(super) fn bundle(&self, name: &str) -> Target {
-        let files = [("bzImage", "not really a kernel"), ("initrd", "an initrd"), ("cmdline", "quiet\n")];
-        let mut hash = Sha256::new();
-        for (file, text) in files {
-            self.write(&format!("var/lib/liveupdate/bundles/{name}/{file}"), text);
-            hash.update(text);
-        }
-        let digest =
-            hash.finalize().iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"));
+        let file = |text: &str| bundle::File {
+            size: text.len() as u64,
+            digest: bundle::Digest::of(text.as_bytes()),
+        };
+        let (image, initrd) = ("not really a kernel", "an initrd");
+        let manifest = bundle::Manifest {
+            version: bundle::VERSION,
+            release: "7.3.5-lu2".into(),
+            architecture: "x86_64".into(),
+            command_line: "quiet".into(),
+            image: file(image),
+            initrd: Some(file(initrd)),
+            modules: None,
+            shim: None,
+            formats: bundle::Formats::default(),
+            configuration: None,
+            provenance: BTreeMap::new(),
+        };
+        let bytes = manifest.to_bytes().unwrap();
+        let key = bundle::SigningKey::generate().unwrap();
+        let mut signatures = bundle::Signatures::default();
+        signatures.sign(&bytes, &key).unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let digest = bundle::Digest::of(&bytes).to_string();
+        let folder = format!("var/lib/liveupdate/bundles/{name}");
+        self.write(&format!("{folder}/{}", bundle::Part::Image.file()), image);
+        self.write(&format!("{folder}/{}", bundle::Part::Initrd.file()), initrd);
+        self.write(&format!("{folder}/{}", bundle::MANIFEST), &text(bytes));
+        self.write(&format!("{folder}/{}", bundle::SIGNATURES), &text(signatures.to_bytes().unwrap()));
+        self.write(&format!("etc/liveupdate/signers/{name}.pub"), &key.public().to_pem());
         Target { release: "7.3.5-lu2".into(), bundle: name.into(), digest }
     }
 
