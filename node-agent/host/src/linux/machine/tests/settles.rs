@@ -64,6 +64,7 @@ fn invariant_11_with_systemd_the_kubelet_goes_first_then_containers_services_and
 
     drop(keeper);
     // A keeper that was started again knows what to start.
+    drop(keeper);
     machine.keeper().thaw().unwrap();
     let started = [
         "start containerd.service postgresql.service",
