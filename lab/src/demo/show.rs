@@ -1,15 +1,12 @@
 //! The demo from start to summary.
 
-use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tokio::process::Command;
-
+use super::Shell;
 use super::machines::{SOURCE_RELEASE, TARGET_RELEASE, machines};
 use crate::testbed::{Testbed, TestbedOptions};
-use crate::{Account, Error, Result, binaries};
+use crate::{Result, binaries};
 
 const NODES: u16 = 20;
 /// Generous: a loaded machine must not fail the demo.
@@ -30,18 +27,13 @@ pub async fn run(keep: bool) -> Result<()> {
     let mut bed = Testbed::start(TestbedOptions::default(), machines(NODES)).await?;
     bed.start_controller().await?;
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let shell = Shell {
-        kubeconfig: bed.plane.kubeconfig(&Account::admin())?,
-        kubectl: bed.plane.tools().binary("kubectl"),
-        plugin,
-        home: bed.plane.run().path().to_owned(),
-    };
+    let shell = Shell::new(&bed, plugin, ENOUGH)?;
 
     say("applying the platform's policy and the update: canary of one, then 25 %, then all");
     shell.kubectl(&["apply", "-f", &here.join("../crds/examples/policy.yaml").to_string_lossy()]).await?;
     shell.kubectl(&["apply", "-f", &here.join("demo/liveupdate.yaml").to_string_lossy()]).await?;
     eprintln!();
-    let watching = shell.watch()?;
+    let watching = shell.watch("demo")?;
     let timeout = format!("--timeout={}s", ENOUGH.as_secs());
     let waited = shell.kubectl_quietly(&["wait", "--for=condition=Succeeded", "lu/demo", &timeout]).await;
     drop(watching);
@@ -57,7 +49,7 @@ pub async fn run(keep: bool) -> Result<()> {
     let path = shell.path();
     println!(
         "  export KUBECONFIG={}",
-        if keep { shell.kubeconfig.display().to_string() } else { "<as it says>".into() }
+        if keep { shell.kubeconfig().display().to_string() } else { "<as it says>".into() }
     );
     println!("  export PATH={}:$PATH", if keep { path } else { "<as it says>".into() });
     println!("  kubectl get lu,nlu                     # the run, and every node");
@@ -71,70 +63,4 @@ pub async fn run(keep: bool) -> Result<()> {
         crate::commands::until_asked().await?;
     }
     Ok(())
-}
-
-/// The programs that a person would type.
-struct Shell {
-    kubeconfig: PathBuf,
-    kubectl: PathBuf,
-    plugin: PathBuf,
-    home: PathBuf,
-}
-
-impl Shell {
-    fn command(&self, program: &Path, args: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command.args(args).env("KUBECONFIG", &self.kubeconfig).env("HOME", &self.home);
-        command.stdin(Stdio::null()).kill_on_drop(true);
-        command
-    }
-
-    async fn finish(&self, mut command: Command, what: &str) -> Result<()> {
-        let fail = |source| Error::Spawn { name: what.to_owned(), program: self.kubectl.clone(), source };
-        let status = tokio::time::timeout(ENOUGH + Duration::from_secs(10), command.status()).await;
-        match status {
-            Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(Ok(status)) => Err(fail(std::io::Error::other(format!("it ended with {status}")))),
-            Ok(Err(source)) => Err(fail(source)),
-            Err(_) => Err(Error::Deadline {
-                what: format!("the end of {what}"),
-                waited: ENOUGH,
-                detail: String::new(),
-            }),
-        }
-    }
-
-    async fn kubectl(&self, args: &[&str]) -> Result<()> {
-        self.finish(self.command(&self.kubectl, args), &format!("kubectl {}", args.join(" "))).await
-    }
-
-    async fn kubectl_quietly(&self, args: &[&str]) -> Result<()> {
-        let mut command = self.command(&self.kubectl, args);
-        command.stdout(Stdio::null());
-        self.finish(command, &format!("kubectl {}", args.join(" "))).await
-    }
-
-    async fn plugin(&self, args: &[&str]) -> Result<()> {
-        let what = format!("kubectl liveupdate {}", args.join(" "));
-        self.finish(self.command(&self.plugin, args), &what).await
-    }
-
-    /// The live tree on a terminal, lines of change elsewhere. Ends when dropped.
-    fn watch(&self) -> Result<tokio::process::Child> {
-        let mut command = self.command(&self.plugin, &["status", "demo", "-w"]);
-        if !std::io::stdout().is_terminal() {
-            command.env("NO_COLOR", "1");
-        }
-        command.spawn().map_err(|source| Error::Spawn {
-            name: "kubectl liveupdate".into(),
-            program: self.plugin.clone(),
-            source,
-        })
-    }
-
-    fn path(&self) -> String {
-        let folder =
-            |program: &Path| program.parent().map(|path| path.display().to_string()).unwrap_or_default();
-        format!("{}:{}", folder(&self.kubectl), folder(&self.plugin))
-    }
 }
