@@ -83,7 +83,7 @@ pub enum Action {
     PowerOff,
 }
 
-/// A program that every kernel of the guest starts, and starts again when it ends.
+/// A program that every kernel of the guest starts, and starts again when it fails.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// Its name.

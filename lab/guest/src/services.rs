@@ -1,15 +1,15 @@
 //! The guest's services: what systemd is to a real machine. Each runs in a control group of its own and is
-//! started again when it ends.
+//! started again when it fails.
 //!
 //! ```text
-//!   wanted ──► spawned ──ends──► wanted?  ──yes, after a moment──► spawned
-//!                                   └─no──► waits until it is wanted
+//!   wanted ──► spawned ──fails──► after a moment: spawned
+//!                 └──ends, or is asked to (SIGTERM)──► waits until it is wanted
 //! ```
 
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,6 +22,8 @@ use crate::store::{self, FileStore, MOST};
 
 /// As `RestartSec=` is by default.
 const AGAIN: Duration = Duration::from_millis(100);
+/// SIGTERM.
+const TERMINATED: i32 = 15;
 /// Killed processes of a busy machine are gone after this.
 const GONE: Duration = Duration::from_secs(20);
 
@@ -116,9 +118,13 @@ impl Services {
             self.await_wanted(&service.name);
             match spawn(service, &store) {
                 Ok(mut child) => {
-                    self.note(&service.name, Some(child.id()));
+                    self.note_start(&service.name, child.id());
                     let ended = child.wait();
-                    self.note(&service.name, None);
+                    // As with `Restart=on-failure`: who was asked to end, or had nothing more to do, stays ended.
+                    let over = ended
+                        .as_ref()
+                        .is_ok_and(|status| status.success() || status.signal() == Some(TERMINATED));
+                    self.note_end(&service.name, over);
                     match ended {
                         Ok(status) => println!("lab-init: service {} ended: {status}", service.name),
                         Err(error) => println!("lab-init: service {}: {error}", service.name),
@@ -135,9 +141,17 @@ impl Services {
         drop(self.0.changed.wait_while(self.lock(), unwanted));
     }
 
-    fn note(&self, name: &str, pid: Option<u32>) {
+    fn note_start(&self, name: &str, pid: u32) {
         if let Some(entry) = self.lock().get_mut(name) {
-            entry.pid = pid;
+            entry.pid = Some(pid);
+        }
+        self.0.changed.notify_all();
+    }
+
+    fn note_end(&self, name: &str, over: bool) {
+        if let Some(entry) = self.lock().get_mut(name) {
+            entry.pid = None;
+            entry.wanted &= !over;
         }
         self.0.changed.notify_all();
     }

@@ -14,11 +14,13 @@
 pub mod control;
 pub mod disk;
 pub mod guest;
+pub mod hold;
 pub mod initrd;
 pub mod kernels;
 pub mod kit;
 pub mod node;
 pub mod options;
+pub mod phases;
 pub mod qmp;
 pub mod serial;
 pub mod static_binaries;
@@ -27,6 +29,7 @@ use std::time::Duration;
 
 pub use control::{Boot, Control};
 pub use guest::Guest;
+pub use hold::HoldReport;
 pub use initrd::Initrd;
 pub use kernels::{Kernel, Kernels, Variant};
 pub use kit::{Kit, KitBundle};

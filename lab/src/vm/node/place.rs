@@ -46,32 +46,34 @@ impl NodePlace {
 pub struct Product {
     /// Holders, and whatever else runs beside keeper and agent. Started after them.
     pub beside: Vec<Service>,
-    /// Further arguments of the keeper.
-    pub keeper_args: Vec<String>,
+    /// How keeper and agent treat the machine: the same words for both.
+    pub machine: Vec<String>,
     /// `RUST_LOG` of keeper and agent; their output goes to the console.
     pub log: String,
 }
 
 impl Default for Product {
     fn default() -> Product {
-        Product { beside: Vec::new(), keeper_args: Vec::new(), log: "warn".into() }
+        // The lab signs nothing, and nothing in a guest has reason to take long to end.
+        let machine = ["--host=linux", "--unsigned-bundles", "--grace=2"].map(str::to_owned).into();
+        Product { beside: Vec::new(), machine, log: "warn".into() }
     }
 }
 
 impl Product {
-    pub(super) fn services(&self, node: &str, uid: &str, agent: u16, knock: u16, tls: &str) -> Vec<Service> {
+    pub(super) fn services(&self, node: &str, uid: &str, listen: u16, knock: u16, tls: &str) -> Vec<Service> {
         let mut keeper = Service::new("liveupdate-keeper", PathBuf::from("/bin/liveupdate-keeper"))
-            .args(["--host=linux".to_owned(), format!("--socket={KEEPER_SOCKET}")])
-            .args(self.keeper_args.iter().cloned());
+            .args([format!("--socket={KEEPER_SOCKET}")])
+            .args(self.machine.iter().cloned());
         // What holds the sessions must be the process that dies last.
         keeper.oom_score = -1000;
-        let agent = Service::new("liveupdate-agent", PathBuf::from("/bin/liveupdate-agent")).args([
+        let agent = Service::new("liveupdate-agent", PathBuf::from("/bin/liveupdate-agent"));
+        let agent = agent.args(self.machine.iter().cloned()).args([
             format!("--node={node}"),
             format!("--node-uid={uid}"),
-            format!("--listen=0.0.0.0:{agent}"),
+            format!("--listen=0.0.0.0:{listen}"),
             format!("--tls-dir={tls}"),
             format!("--controller={HOST_ADDRESS}:{knock}"),
-            "--host=linux".to_owned(),
             format!("--keeper={KEEPER_SOCKET}"),
         ]);
         let mut services = vec![keeper, agent];

@@ -1,0 +1,115 @@
+//! A jump split into phases, by this machine's stamps of the guest's console lines.
+//!
+//! ```text
+//!  quiesce … quiesced … rest … Starting new kernel ══ Linux version … lab-init: up on … keeper: ready … granted … resumed
+//!  └ quiesce ┘└ commit ┘└ shutdown ────────────┘└ jump ┘└ kernel boot ────────┘└ keeper start ┘└ grant ┘└ resume ┘
+//! ```
+//! A phase is told only when both of its lines were seen: nothing is made up.
+
+use std::time::Duration;
+
+use liveupdate_lab_guest::UP;
+
+use super::serial::Line;
+
+/// What begins the first phase, and what ends each, in this order: a line that ends so, or has this in it.
+const BEGIN: Text = Text::End("] quiesce");
+const PHASES: [(&str, Text); 8] = [
+    ("quiesce", Text::End("] quiesced")),
+    ("commit", Text::End("] rest")),
+    ("shutdown", Text::Part("kexec_core: Starting new kernel")),
+    ("jump to first kernel line", Text::Part("Linux version ")),
+    ("kernel boot", Text::Part(UP)),
+    ("keeper start", Text::Part("liveupdate-keeper: ready")),
+    ("grant", Text::Part("liveupdate-hold: granted")),
+    ("resume", Text::Part("liveupdate-hold: resumed")),
+];
+
+#[derive(Clone, Copy)]
+enum Text {
+    End(&'static str),
+    Part(&'static str),
+}
+
+impl Text {
+    fn fits(self, line: &Line) -> bool {
+        match self {
+            Text::End(text) => line.text.ends_with(text),
+            Text::Part(text) => line.text.contains(text),
+        }
+    }
+}
+
+/// One jump's phases.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// Names in order; none where one of its lines was not seen.
+    pub each: Vec<(&'static str, Option<Duration>)>,
+    /// From the first line to the last; none where one of them was not seen.
+    pub whole: Option<Duration>,
+}
+
+/// Reads the last jump off a console. Without any, every phase is none.
+pub fn of_last_jump(lines: &[Line]) -> Phases {
+    let begin = lines.iter().rposition(|line| BEGIN.fits(line));
+    let mut from = begin.unwrap_or(lines.len());
+    let first = lines.get(from).map(|line| line.at);
+    let mut before = first;
+    let mut phases = Phases::default();
+    for (name, text) in PHASES {
+        let found = lines.iter().enumerate().skip(from).find(|(_, line)| text.fits(line));
+        let at = found.map(|(_, line)| line.at);
+        phases.each.push((name, before.zip(at).map(|(before, at)| at.saturating_duration_since(before))));
+        if let Some((index, _)) = found {
+            from = index + 1;
+        }
+        before = at;
+    }
+    phases.whole = first.zip(before).map(|(first, last)| last.saturating_duration_since(first));
+    phases
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Instant, SystemTime};
+
+    use super::*;
+
+    fn lines(texts: &[&str]) -> Vec<Line> {
+        let begun = Instant::now();
+        let line = |(index, text): (usize, &&str)| Line {
+            at: begun + Duration::from_millis(10 * index as u64),
+            wall: SystemTime::UNIX_EPOCH,
+            text: (*text).to_owned(),
+        };
+        texts.iter().enumerate().map(line).collect()
+    }
+
+    #[test]
+    fn each_phase_lies_between_its_lines_and_a_missing_line_is_not_made_up() {
+        let all = [
+            "liveupdate: [    9.000001] quiesce",
+            "liveupdate: [    9.100001] quiesced",
+            "liveupdate: [    9.100001] commit",
+            "liveupdate: [    9.100001] rest",
+            "[    9.2] kexec_core: Starting new kernel",
+            "[    0.0] Linux version 7.3.4-lu2",
+            "lab-init: up on 7.3.4-lu2",
+            "liveupdate-keeper: ready",
+            "liveupdate-hold: granted",
+            "liveupdate-hold: resumed",
+        ];
+        let phases = of_last_jump(&lines(&all));
+        assert!(phases.each.iter().all(|(_, took)| took.is_some()), "{phases:?}");
+        assert_eq!(phases.each[1], ("commit", Some(Duration::from_millis(20))));
+        assert_eq!(phases.whole, Some(Duration::from_millis(90)));
+
+        let mut part = all.to_vec();
+        part.remove(7);
+        let phases = of_last_jump(&lines(&part));
+        assert_eq!(phases.each[5], ("keeper start", None));
+        assert_eq!(phases.each[6], ("grant", None), "its first line is missing");
+        assert_eq!(phases.each[7].1, Some(Duration::from_millis(10)));
+        assert_eq!(of_last_jump(&lines(&[])).whole, None);
+    }
+}
