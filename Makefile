@@ -4,7 +4,7 @@ SHELL := /bin/bash
 NODES ?= 1000
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup build demo test fmt generate mutants bench-fleet deny
+.PHONY: help setup build demo demo-vm test fmt generate mutants bench-fleet deny
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ build: ## Build all binaries
 
 demo: ## Show a fleet of 20 simulated nodes being updated in canary steps (KEEP=1 leaves it up)
 	@scripts/demo.sh
+
+demo-vm: ## Show three QEMU guests with real kernels being live-updated (the first time it builds the kernels)
+	@scripts/demo-vm.sh
 
 test: ## Run everything: format, lints, documentation, unit, property, golden and integration tests
 	@scripts/test.sh

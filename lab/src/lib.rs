@@ -21,6 +21,7 @@ pub mod certs;
 pub mod commands;
 pub mod control_plane;
 pub mod demo;
+pub mod demo_vm;
 pub mod error;
 pub mod fleet;
 pub mod install;

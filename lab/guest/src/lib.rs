@@ -96,13 +96,16 @@ pub struct Service {
     pub env: BTreeMap<String, String>,
     /// How willingly the kernel ends it when memory is short, −1000 to 1000.
     pub oom_score: i16,
+    /// Standard input of its first start. It is written down nowhere: a secret of the lab's.
+    pub input: String,
 }
 
 impl Service {
     /// A program without arguments that is like all others.
     pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Service {
         let (args, env) = Default::default();
-        Service { name: name.into(), program: program.into(), args, env, oom_score: 0 }
+        let (oom_score, input) = Default::default();
+        Service { name: name.into(), program: program.into(), args, env, oom_score, input }
     }
 
     /// Adds arguments.

@@ -114,9 +114,10 @@ impl Services {
             Ok(store) => store,
             Err(error) => return println!("lab-init: no files are kept for {}: {error}", service.name),
         };
+        let mut input = service.input.as_str();
         loop {
             self.await_wanted(&service.name);
-            match spawn(service, &store) {
+            match spawn(service, &store, std::mem::take(&mut input)) {
                 Ok(mut child) => {
                     self.note_start(&service.name, child.id());
                     let ended = child.wait();
@@ -163,7 +164,7 @@ impl Services {
 
 /// The group has to be joined before the program's first instruction, and only a process can do that to
 /// itself without a moment outside: hence `enter`.
-fn spawn(service: &Service, store: &FileStore) -> io::Result<std::process::Child> {
+fn spawn(service: &Service, store: &FileStore, input: &str) -> io::Result<std::process::Child> {
     let group = Path::new(SLICE).join(format!("{}.service", service.name));
     std::fs::create_dir_all(&group)?;
     Command::new("/proc/self/exe")
@@ -175,7 +176,7 @@ fn spawn(service: &Service, store: &FileStore) -> io::Result<std::process::Child
         .envs(&service.env)
         .env("NOTIFY_SOCKET", store.socket())
         .env("FDSTORE", MOST.to_string())
-        .stdin(Stdio::from(OwnedFd::from(store.hand_over()?)))
+        .stdin(Stdio::from(OwnedFd::from(store.hand_over(input)?)))
         .spawn()
 }
 
@@ -188,6 +189,6 @@ pub(crate) fn enter(group: &str, oom_score: &str, program: &str, args: &[&str]) 
         .map_err(|error| format!("cannot write {oom_score} to {score}: {error}"))?;
     let stored = store::take_over().map_err(|error| format!("cannot take over stored files: {error}"))?;
     // Returns only when it failed.
-    let failed = Command::new(program).args(args).envs(stored).stdin(Stdio::null()).exec();
+    let failed = Command::new(program).args(args).envs(stored.variables).stdin(stored.input).exec();
     Err(format!("cannot run {program}: {failed}"))
 }

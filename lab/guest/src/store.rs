@@ -10,11 +10,12 @@
 //! of them inherited would never be closed.
 
 use std::fs;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::net::{
@@ -60,13 +61,14 @@ impl FileStore {
         &self.socket
     }
 
-    /// The standard input of a service that is about to be started: it holds the files.
-    pub(crate) fn hand_over(&self) -> io::Result<UnixStream> {
+    /// The standard input of `enter`, for a service that is about to be started: it holds the files, and what
+    /// shall be the service's own standard input.
+    pub(crate) fn hand_over(&self, input: &str) -> io::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
         let files = self.held();
         let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
         let fds: Vec<BorrowedFd<'_>> = files.iter().map(|(_, file)| file.as_fd()).collect();
-        let text = format!("{}\n", names.join(":"));
+        let text = format!("{}\n{input}", names.join(":"));
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
@@ -102,9 +104,16 @@ impl FileStore {
     }
 }
 
-/// What [`FileStore::hand_over`] put into our standard input, as variables for the program that this process is
-/// about to become. The files stay open over that.
-pub(crate) fn take_over() -> io::Result<Vec<(&'static str, String)>> {
+/// What [`FileStore::hand_over`] put into our standard input.
+pub(crate) struct TakenOver {
+    /// Variables for the program that this process is about to become. The files stay open over that.
+    pub(crate) variables: Vec<(&'static str, String)>,
+    /// Its standard input.
+    pub(crate) input: Stdio,
+}
+
+/// Takes it over.
+pub(crate) fn take_over() -> io::Result<TakenOver> {
     let (text, files) = receive(io::stdin())?;
     let count = files.len();
     for (index, file) in files.into_iter().enumerate() {
@@ -114,15 +123,24 @@ pub(crate) fn take_over() -> io::Result<Vec<(&'static str, String)>> {
         }
         std::mem::forget(file);
     }
-    if count == 0 {
-        return Ok(Vec::new());
+    let (names, input) = text.split_once('\n').unwrap_or((&text, ""));
+    let mut variables = Vec::new();
+    if count > 0 {
+        variables.push(("LISTEN_FDS", count.to_string()));
+        variables.push(("LISTEN_FDNAMES", names.to_owned()));
+        variables.push(("LISTEN_PID", std::process::id().to_string()));
     }
-    let pid = std::process::id().to_string();
-    Ok(vec![
-        ("LISTEN_FDS", count.to_string()),
-        ("LISTEN_FDNAMES", text.trim_end().to_owned()),
-        ("LISTEN_PID", pid),
-    ])
+    Ok(TakenOver { variables, input: pipe_with(input)? })
+}
+
+/// Something to be read to its end; small, so that it fits the pipe.
+fn pipe_with(text: &str) -> io::Result<Stdio> {
+    if text.is_empty() {
+        return Ok(Stdio::null());
+    }
+    let (read, mut write) = io::pipe()?;
+    write.write_all(text.as_bytes())?;
+    Ok(read.into())
 }
 
 fn receive(socket: impl AsFd) -> io::Result<(String, Vec<OwnedFd>)> {
@@ -152,10 +170,10 @@ mod tests {
         store.take("READY=1", Vec::new());
         store.take("FDSTORE=1\nFDNAME=one", vec![theirs.try_clone().unwrap().into()]);
         store.take("FDSTORE=1\nFDNAME=two", vec![theirs.try_clone().unwrap().into()]);
-        let (text, files) = receive(store.hand_over().unwrap()).unwrap();
-        assert_eq!((text.as_str(), files.len()), ("one:two\n", 2));
+        let (text, files) = receive(store.hand_over("secret").unwrap()).unwrap();
+        assert_eq!((text.as_str(), files.len()), ("one:two\nsecret", 2));
         store.take("FDSTOREREMOVE=1\nFDNAME=one", Vec::new());
-        let (text, files) = receive(store.hand_over().unwrap()).unwrap();
-        assert_eq!((text.as_str(), files.len()), ("two\n", 1));
+        let (text, files) = receive(store.hand_over("secret").unwrap()).unwrap();
+        assert_eq!((text.as_str(), files.len()), ("two\nsecret", 1));
     }
 }

@@ -2,6 +2,7 @@
 
 mod bench_fleet;
 mod demo;
+mod demo_vm;
 mod tools;
 mod up;
 
@@ -25,6 +26,7 @@ pub struct Cli {
 enum Command {
     BenchFleet(bench_fleet::BenchFleet),
     Demo(demo::Demo),
+    DemoVm(demo_vm::DemoVm),
     Up(up::Up),
     Tools(tools::Tools),
 }
@@ -38,6 +40,7 @@ impl Cli {
         match self.command {
             Command::BenchFleet(bench) => bench.run().await,
             Command::Demo(demo) => demo.run().await,
+            Command::DemoVm(demo) => demo.run().await,
             Command::Up(up) => up.run().await,
             Command::Tools(tools) => tools.run(),
         }

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 pub use control::{Boot, Control};
 pub use guest::Guest;
-pub use hold::HoldReport;
+pub use hold::{Hold, HoldReport};
 pub use initrd::Initrd;
 pub use kernels::{Kernel, Kernels, Variant};
 pub use kit::{Kit, KitBundle};

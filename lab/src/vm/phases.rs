@@ -1,7 +1,7 @@
 //! A jump split into phases, by this machine's stamps of the guest's console lines.
 //!
 //! ```text
-//!  quiesce … quiesced … rest … Starting new kernel ══ Linux version … lab-init: up on … keeper: ready … granted … resumed
+//!  quiesce … quiesced … rest … Starting new kernel ══ Linux version … lab-init: up on … keeper: ready … reclaimed … resumed
 //!  └ quiesce ┘└ commit ┘└ shutdown ────────────┘└ jump ┘└ kernel boot ────────┘└ keeper start ┘└ grant ┘└ resume ┘
 //! ```
 //! A phase is told only when both of its lines were seen: nothing is made up.
@@ -21,8 +21,8 @@ const PHASES: [(&str, Text); 8] = [
     ("jump to first kernel line", Text::Part("Linux version ")),
     ("kernel boot", Text::Part(UP)),
     ("keeper start", Text::Part("liveupdate-keeper: ready")),
-    ("grant", Text::Part("liveupdate-hold: granted")),
-    ("resume", Text::Part("liveupdate-hold: resumed")),
+    ("grant", Text::Part(": reclaimed pages=")),
+    ("resume", Text::Part(": resumed counter=")),
 ];
 
 #[derive(Clone, Copy)]
@@ -96,8 +96,8 @@ mod tests {
             "[    0.0] Linux version 7.3.4-lu2",
             "lab-init: up on 7.3.4-lu2",
             "liveupdate-keeper: ready",
-            "liveupdate-hold: granted",
-            "liveupdate-hold: resumed",
+            "liveupdate-hold: vm-a: reclaimed pages=1 wrong=0 counter=3",
+            "liveupdate-hold: vm-a: resumed counter=3",
         ];
         let phases = of_last_jump(&lines(&all));
         assert!(phases.each.iter().all(|(_, took)| took.is_some()), "{phases:?}");
