@@ -34,16 +34,20 @@ pub enum Continuity {
 pub enum Acknowledgement {
     /// Preservation of VFIO devices over a kexec is experimental in every kernel there is.
     VfioPciLiveUpdate,
+    /// A crash of the next kernel cannot be dumped: a kernel that hands memory over has no room for a crash
+    /// kernel after its first live update.
+    NoKdump,
 }
 
 impl Acknowledgement {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::VfioPciLiveUpdate];
+    pub const ALL: [Self; 2] = [Self::VfioPciLiveUpdate, Self::NoKdump];
 
     /// As it is written in a spec.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::VfioPciLiveUpdate => "VfioPciLiveUpdate",
+            Self::NoKdump => "NoKdump",
         }
     }
 }

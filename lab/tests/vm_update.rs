@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use liveupdate_crds::update::{Bundle, Target};
-use liveupdate_crds::{LiveUpdate, LiveUpdatePolicySpec};
+use liveupdate_crds::{Acknowledgement, LiveUpdate, LiveUpdatePolicySpec};
 use liveupdate_lab::testbed::machines::{POOL, update};
 use liveupdate_lab::vm::{Kit, KitBundle, NodePlace, Product, Variant};
 use liveupdate_lab::{RunDir, Testbed, TestbedOptions};
@@ -16,13 +16,21 @@ const ENOUGH: Duration = Duration::from_secs(240);
 /// An update of all guests to a bundle that asks for nothing but the kernel.
 fn to(bundle: &KitBundle) -> LiveUpdate {
     let mut update = update("real", &bundle.release);
-    update.spec.acknowledge.clear();
+    update.spec.acknowledge = vec![Acknowledgement::NoKdump];
     update.spec.devices.clear();
     update.spec.target = Target {
         release: bundle.release.clone(),
         bundle: Bundle { name: bundle.name.clone(), digest: bundle.digest.clone() },
     };
     update
+}
+
+/// Guests have no room for a crash kernel after a live update.
+fn policy() -> LiveUpdatePolicySpec {
+    LiveUpdatePolicySpec {
+        allowed_acknowledgements: vec![Acknowledgement::NoKdump],
+        ..LiveUpdatePolicySpec::default()
+    }
 }
 
 fn place(index: u8) -> NodePlace {
@@ -36,7 +44,7 @@ async fn a_guest_that_holds_nothing_jumps_into_the_next_kernel() {
     let target = kit.bundle(Variant::Lu2).unwrap();
     let mut bed = Testbed::start(TestbedOptions::default(), Vec::new()).await.unwrap();
     bed.start_controller().await.unwrap();
-    bed.apply_policy(LiveUpdatePolicySpec::default()).await.unwrap();
+    bed.apply_policy(policy()).await.unwrap();
     let node = kit.node(&bed, place(0), &Product::default()).await.unwrap();
     let before = node.running().unwrap();
 

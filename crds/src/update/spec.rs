@@ -50,7 +50,7 @@ pub struct LiveUpdateSpec {
     pub target: Target,
     /// One token for each risk that is taken. `VfioPciLiveUpdate`: the preservation of VFIO devices over
     /// a kexec is experimental in every kernel there is; needed by each rule with `onUpdate: Preserve`.
-    /// The `LiveUpdatePolicy` says which tokens may be used.
+    /// `NoKdump`: a crash of the next kernel cannot be dumped; waives the gate `CrashDump`. The `LiveUpdatePolicy` says which tokens may be used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]
     pub acknowledge: Vec<Acknowledgement>,

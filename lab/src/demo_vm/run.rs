@@ -139,7 +139,7 @@ fn update(target: &KitBundle) -> String {
     format!(
         "apiVersion: liveupdate.dev/v1alpha1\nkind: LiveUpdate\nmetadata:\n  name: {UPDATE}\nspec:\n  \
          nodeSelector:\n    matchLabels:\n      {}: {}\n  target:\n    release: {release}\n    bundle:\n      \
-         name: {name}\n      digest: {digest}\n  strategy:\n    maxUnavailable: 1\n    steps:\n    \
+         name: {name}\n      digest: {digest}\n  acknowledge: [NoKdump]\n  strategy:\n    maxUnavailable: 1\n    steps:\n    \
          - {{name: canary, nodes: 1, bake: 2s}}\n    - {{name: rest, nodes: 100%}}\n",
         POOL.0, POOL.1
     )
