@@ -198,7 +198,7 @@ fn arguments(options: &GuestOptions, [serial, control, qmp]: &[PathBuf; 3]) -> V
     add(&["-kernel", &options.kernel.to_string_lossy(), "-initrd", &options.initrd.to_string_lossy()]);
     add(&["-append", &options.command_line()]);
     for (id, path) in [("serial", serial), ("control", control), ("qmp", qmp)] {
-        add(&["-chardev", &format!("socket,id={id},path={}", comma(path))]);
+        add(&["-chardev", &format!("socket,id={id},path={}{}", comma(path), log(id, path))]);
     }
     add(&["-serial", "chardev:serial", "-mon", "chardev=qmp,mode=control"]);
     add(&["-device", "virtio-serial-pci"]);
@@ -216,6 +216,11 @@ fn arguments(options: &GuestOptions, [serial, control, qmp]: &[PathBuf; 3]) -> V
     }
     args.extend(options.qemu.iter().cloned());
     args
+}
+
+/// The console is also kept in a file, for whoever looks on.
+fn log(id: &str, path: &Path) -> String {
+    if id == "serial" { format!(",logfile={}", comma(&path.with_extension("console"))) } else { String::new() }
 }
 
 /// QEMU's options end at a comma; two stand for one.
