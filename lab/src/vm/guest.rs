@@ -220,7 +220,11 @@ fn arguments(options: &GuestOptions, [serial, control, qmp]: &[PathBuf; 3]) -> V
 
 /// The console is also kept in a file, for whoever looks on.
 fn log(id: &str, path: &Path) -> String {
-    if id == "serial" { format!(",logfile={}", comma(&path.with_extension("console"))) } else { String::new() }
+    if id == "serial" {
+        format!(",logfile={}", comma(&path.with_extension("console")))
+    } else {
+        String::new()
+    }
 }
 
 /// QEMU's options end at a comma; two stand for one.

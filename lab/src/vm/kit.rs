@@ -1,7 +1,7 @@
 //! What the guests of one run are made of: kernels, an initrd with the product, bundles, a data disk for each.
 //!
 //! ```text
-//!  <folder>/initrd        liveupdate-lab-init, keeper, agent; also every bundle's
+//!  <folder>/initrd        liveupdate-lab-init, keeper, agent, reference holder; also every bundle's
 //!  <folder>/disk/…        what stands on each guest's data disk at first: /var/lib in the guest
 //!  <folder>/<node>.disk   that disk; outlives the jump
 //! ```
@@ -26,8 +26,11 @@ const DISK: &str = "/dev/vda";
 const BUNDLES: &str = "liveupdate/bundles";
 const SIGNER: &str = "etc/liveupdate/signers/lab.pub";
 /// Package and binary of what runs in every guest.
-const PROGRAMS: [(&str, &str); 2] =
-    [("liveupdate-keeper", "liveupdate-keeper"), ("liveupdate-agent", "liveupdate-agent")];
+const PROGRAMS: [(&str, &str); 3] = [
+    ("liveupdate-keeper", "liveupdate-keeper"),
+    ("liveupdate-agent", "liveupdate-agent"),
+    ("liveupdate-holder", "liveupdate-hold"),
+];
 
 /// See the module.
 #[derive(Debug)]

@@ -54,8 +54,8 @@ pub struct Product {
 
 impl Default for Product {
     fn default() -> Product {
-        // The lab signs nothing, and nothing in a guest has reason to take long to end.
-        let machine = ["--host=linux", "--unsigned-bundles", "--grace=2"].map(str::to_owned).into();
+        // Nothing in a guest has reason to take long to end.
+        let machine = ["--host=linux", "--grace=2"].map(str::to_owned).into();
         Product { beside: Vec::new(), machine, log: "warn".into() }
     }
 }
