@@ -16,7 +16,7 @@ use crate::linux::luo::{LuoError, SessionName, Token};
 use crate::{Custody, HostError, JumpIntent, Quiesced, Resumed};
 
 /// Of the session that carries the index; holders' sessions are called after it.
-pub(super) const OWN: &str = "liveupdate";
+pub const OWN: &str = "liveupdate";
 /// The index in it.
 pub(super) const INDEX: Token = Token(0);
 

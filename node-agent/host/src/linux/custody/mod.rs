@@ -24,6 +24,7 @@ mod state;
 mod store;
 mod talk;
 
+pub use leave::OWN as SESSION;
 pub use options::{Options, PUBLISHED, SOCKET};
 pub use store::FdStore;
 

@@ -12,6 +12,7 @@ use super::holder_gates;
 use crate::HostError;
 use crate::linux::boot_parameters::BootParameters;
 use crate::linux::clock::Clock;
+use crate::linux::custody;
 use crate::linux::fallback::Fallback;
 use crate::linux::gates::{self, Bundle, Formats, Ours, Room, Running, Wanted};
 use crate::linux::kernel::Kernel;
@@ -20,7 +21,7 @@ use crate::linux::kho::{self, Kho};
 use crate::linux::memory::Memory;
 use crate::linux::modules;
 use crate::linux::pci::PciDevices;
-use crate::linux::processes::Processes;
+use crate::linux::processes::{Held, Processes};
 use crate::linux::root::ReadError;
 use crate::linux::storage;
 
@@ -84,8 +85,7 @@ impl LinuxHost {
         };
         let release = target.map_or("", |target| target.release.as_str());
         let keeper = self.keeper_pid();
-        let sessions = self.session_names();
-        let sessions: Vec<&str> = sessions.iter().map(String::as_str).collect();
+        let sessions = our_sessions(sight.processes.as_ref().ok());
         Ok(vec![
             self.driver_gate(GateId::ExperimentalOptIn, sight),
             custody_safe(&self.root, self.read_keeper()),
@@ -192,9 +192,19 @@ impl LinuxHost {
             source,
         }
     }
+}
 
-    /// Names of our sessions: systemd keeps copies of their files.
-    fn session_names(&self) -> Vec<String> {
-        Vec::new()
-    }
+/// Names of our sessions among those that somebody holds: the service manager keeps copies of their files, and
+/// holders have what was granted to them.
+fn our_sessions(processes: Option<&Processes>) -> Vec<&str> {
+    let files = processes.into_iter().flat_map(|all| &all.holding).flat_map(|process| &process.files);
+    let names = files.filter_map(|(_, held)| match held {
+        Held::Session(name) => Some(name.as_str()),
+        _ => None,
+    });
+    let ours = |name: &&str| {
+        *name == custody::SESSION
+            || name.strip_prefix(custody::SESSION).is_some_and(|rest| rest.starts_with('.'))
+    };
+    names.filter(ours).collect()
 }
