@@ -62,7 +62,6 @@ fn invariant_11_with_systemd_the_kubelet_goes_first_then_containers_services_and
     assert_eq!(done, [&first[..], &services, &LAST].concat());
     assert!(machine.exists("proc/710") && machine.exists("proc/711"), "the agent's own pod is spared");
 
-    drop(keeper);
     // A keeper that was started again knows what to start.
     drop(keeper);
     machine.keeper().thaw().unwrap();
