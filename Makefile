@@ -2,9 +2,10 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 NODES ?= 1000
+FUZZ_SECONDS ?= 60
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup build demo demo-vm test fmt generate mutants bench-fleet deny
+.PHONY: help setup build demo demo-vm test fmt generate mutants bench-fleet deny fuzz
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +39,9 @@ mutants: ## Break the code in known ways and see that the tests notice each
 
 bench-fleet: ## Measure a rollout over NODES simulated nodes on the real control plane
 	@scripts/bench-fleet.sh $(NODES)
+
+fuzz: ## Look for inputs that break a reader of foreign bytes, FUZZ_SECONDS (60) for each (a short run is part of test)
+	@scripts/fuzz.sh $(FUZZ_SECONDS)
 
 deny: ## Check licenses, sources and bans of all dependencies (installs cargo-deny when missing)
 	@scripts/deny.sh

@@ -45,8 +45,11 @@ pub(crate) fn first_process() -> ExitCode {
 fn bring_up() -> Result<(), String> {
     for (kind, place) in MOUNTS {
         std::fs::create_dir_all(place).map_err(|error| format!("cannot create {place}: {error}"))?;
-        rustix::mount::mount(kind, place, kind, MountFlags::empty(), None::<&CStr>)
-            .map_err(|error| format!("cannot mount {kind} at {place}: {error}"))?;
+        match rustix::mount::mount(kind, place, kind, MountFlags::empty(), None::<&CStr>) {
+            // The shim has mounted it for its keeper.
+            Ok(()) | Err(rustix::io::Errno::BUSY) => {}
+            Err(error) => return Err(format!("cannot mount {kind} at {place}: {error}")),
+        }
     }
     let line = std::fs::read_to_string("/proc/cmdline").map_err(|error| format!("/proc/cmdline: {error}"))?;
     let parameter =

@@ -53,7 +53,10 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
 
 /// Bytes that differ by seed.
 pub(crate) fn bytes(seed: u8, length: usize) -> Vec<u8> {
-    (0..length).map(|at| u8::try_from(at % 251).unwrap() ^ seed).collect()
+    let pattern: Vec<u8> = (0..251).map(|byte| byte ^ seed).collect();
+    let mut bytes = pattern.repeat(length.div_ceil(pattern.len()));
+    bytes.truncate(length);
+    bytes
 }
 
 pub(crate) fn file(bytes: &[u8]) -> File {

@@ -1,8 +1,5 @@
 //! The CPU's invariant counter. It goes on over a kexec, so that it can measure one.
 
-// RDTSC has no safe form.
-#![allow(unsafe_code, reason = "reading the CPU's counter")]
-
 use std::time::{Duration, Instant};
 
 use liveupdate_node_core::GateResult;
@@ -10,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::store::Store;
 use crate::HostError;
-use crate::linux::clock::Clock;
+use crate::linux::clock::{Clock, ticks};
 use crate::linux::gates;
 use crate::linux::root::Root;
 
@@ -56,7 +53,7 @@ impl Counter {
 
     /// Its ticks now.
     pub(super) fn ticks(self) -> Option<u64> {
-        read()
+        ticks()
     }
 }
 
@@ -67,22 +64,11 @@ pub(super) fn nanoseconds(ticks: u64, khz: u64) -> u64 {
 }
 
 fn measure(over: Duration) -> Option<u64> {
-    let (from, began) = (read()?, Instant::now());
+    let (from, began) = (ticks()?, Instant::now());
     std::thread::sleep(over);
-    let (to, took) = (read()?, began.elapsed());
+    let (to, took) = (ticks()?, began.elapsed());
     let khz = u128::from(to.checked_sub(from)?) * 1_000_000 / took.as_nanos().max(1);
     u64::try_from(khz).ok().filter(|khz| *khz > 0)
-}
-
-#[cfg(target_arch = "x86_64")]
-fn read() -> Option<u64> {
-    // SAFETY: every x86_64 CPU has RDTSC, and Linux lets everybody use it unless a process asked it not to.
-    Some(unsafe { std::arch::x86_64::_rdtsc() })
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn read() -> Option<u64> {
-    None
 }
 
 #[cfg(test)]
