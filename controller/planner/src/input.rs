@@ -477,6 +477,6 @@ pub struct Proof {
     pub boot_id_before: String,
     /// Its release.
     pub release: String,
-    /// The nonce came back through the preserved index.
+    /// The nonce came back through the preserved index, or nothing was handed over that could carry it.
     pub nonce_returned: bool,
 }
