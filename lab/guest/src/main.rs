@@ -3,6 +3,7 @@
 mod boot;
 mod serve;
 mod services;
+mod spoil;
 mod store;
 
 use std::process::ExitCode;
@@ -19,7 +20,14 @@ fn main() -> ExitCode {
         ["serve"] => serve::serve().map_err(|error| format!("the lab is out of reach: {error}")),
         ["enter", group, oom_score, program, args @ ..] => services::enter(group, oom_score, program, args),
         ["probe", json] => run_probe(json),
-        _ => Err("this is the first process of a lab's guest; otherwise: probe JSON".into()),
+        ["put", path, text] => spoil::put(path, text),
+        ["get", path] => spoil::get(path),
+        ["kill", pid] => spoil::kill(pid),
+        ["open", path] => spoil::open(path),
+        ["session", name] => spoil::session(name),
+        ["write-on", path] => spoil::write_on(path),
+        ["memory"] => spoil::memory(),
+        _ => Err("this is the first process of a lab's guest; see its source for what else it can do".into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

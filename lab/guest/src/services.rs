@@ -22,6 +22,8 @@ use crate::store::{self, FileStore, MOST};
 
 /// As `RestartSec=` is by default.
 const AGAIN: Duration = Duration::from_millis(100);
+/// Where systemd has the links of what it starts.
+const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
 /// SIGTERM.
 const TERMINATED: i32 = 15;
 /// Killed processes of a busy machine are gone after this.
@@ -60,6 +62,7 @@ impl Services {
                 continue;
             }
             self.lock().insert(service.name.clone(), Entry { wanted: true, pid: None });
+            want(&service.name)?;
             let inner = Services(Arc::clone(&self.0));
             let name = format!("service-{}", service.name);
             std::thread::Builder::new().name(name).spawn(move || inner.keep(&service))?;
@@ -159,6 +162,16 @@ impl Services {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
         self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Shows, as systemd does, that the service is started with every kernel.
+fn want(name: &str) -> io::Result<()> {
+    std::fs::create_dir_all(WANTS)?;
+    let link = Path::new(WANTS).join(format!("{name}.service"));
+    match std::os::unix::fs::symlink(format!("../{name}.service"), link) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }
 

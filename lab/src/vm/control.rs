@@ -298,7 +298,7 @@ mod tests {
     }
 
     fn hello(release: &str) -> Vec<u8> {
-        let hello = Message::Hello { release: release.into(), boot_id: "b".into() };
+        let hello = Message::Hello { release: release.into(), boot_id: format!("boot of {release}") };
         [b"\n".to_vec(), serde_json::to_vec(&hello).unwrap(), b"\n".to_vec()].concat()
     }
 

@@ -45,13 +45,19 @@ pub fn ext4_of(path: &Path, size: u64, folder: &Path) -> Result<PathBuf> {
     Ok(path.to_owned())
 }
 
-/// Looks an ext4 disk over that no guest uses now, and changes nothing. What was found when it is not in order;
-/// a journal that has still to be replayed is in order.
+/// Replays the journal of an ext4 disk that no guest uses now, as mounting it would, and looks it over. What was
+/// found when it is not in order.
 ///
 /// # Errors
 /// When `e2fsck` cannot be run.
 pub fn check(path: &Path) -> Result<std::result::Result<(), String>> {
-    let (code, said) = run("e2fsck", &[OsStr::new("-fn"), path.as_os_str()])?;
+    const FSCK: &str = "e2fsck";
+    // Preening repairs what mounting would, and nothing else. 1: it did.
+    let (code, said) = run(FSCK, &[OsStr::new("-p"), path.as_os_str()])?;
+    if !matches!(code, Some(0 | 1)) {
+        return Ok(Err(said));
+    }
+    let (code, said) = run(FSCK, &[OsStr::new("-fn"), path.as_os_str()])?;
     Ok(if code == Some(0) { Ok(()) } else { Err(said) })
 }
 

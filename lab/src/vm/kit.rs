@@ -165,7 +165,22 @@ impl Kit {
     /// # Errors
     /// As [`VmNode::start`].
     pub async fn node(&self, bed: &Testbed, place: NodePlace, product: &Product) -> Result<VmNode> {
-        let options = self.guest(&place.name, Variant::Lu1)?;
+        self.node_with(bed, place, product, |_| {}).await
+    }
+
+    /// As [`Kit::node`], with something changed in how QEMU is started.
+    ///
+    /// # Errors
+    /// As [`VmNode::start`].
+    pub async fn node_with(
+        &self,
+        bed: &Testbed,
+        place: NodePlace,
+        product: &Product,
+        change: impl FnOnce(&mut GuestOptions),
+    ) -> Result<VmNode> {
+        let mut options = self.guest(&place.name, Variant::Lu1)?;
+        change(&mut options);
         VmNode::start(bed, place, options, product, &self.folder).await
     }
 }

@@ -161,6 +161,15 @@ impl VmNode {
         self.guest.control().output(program, args, PATIENCE).await
     }
 
+    /// Lets the machine sync and turn itself off, and waits until it is off. Its Node stays.
+    ///
+    /// # Errors
+    /// As [`Guest::wait`].
+    pub async fn power_off(mut self) -> Result<std::process::ExitStatus> {
+        self.guest.control().power_off().await?;
+        self.guest.wait(PATIENCE).await
+    }
+
     /// An error of this node with the end of its console.
     pub fn fail(&self, reason: impl Into<String>) -> Error {
         self.guest.serial().fail(reason)

@@ -1,7 +1,5 @@
 //! `liveupdate-init` runs first in a real kernel, says so, and leaves its place to the real init.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
-
 use liveupdate_host::bundle::shim::{Driver, Keeper, Shim, command_line};
 use liveupdate_lab::RunDir;
 use liveupdate_lab::vm::initrd::concatenate;

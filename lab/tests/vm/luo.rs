@@ -1,7 +1,5 @@
 //! A real kernel jumps into another one, and what the first held is whole in the second.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
-
 use liveupdate_lab::vm::initrd::concatenate;
 use liveupdate_lab::vm::options::command_line;
 use liveupdate_lab::vm::{Guest, GuestOptions, Initrd, Kernels, PATIENCE, Reset, Variant};

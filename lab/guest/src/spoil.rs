@@ -1,0 +1,86 @@
+//! What others do on a machine, for tests: settings, sessions and open files of somebody else, writing to the last
+//! moment.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use liveupdate_host::linux::luo::{DEVICE, Orchestrator, SessionName};
+
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Writes a file in place, without syncing anything: a kernel's setting, or data.
+pub(crate) fn put(path: &str, text: &str) -> Result<(), String> {
+    let open = OpenOptions::new().write(true).create(true).truncate(true).open(path);
+    open.and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|error| format!("cannot write {text:?} to {path}: {error}"))
+}
+
+/// Writes a file to standard output.
+pub(crate) fn get(path: &str) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("cannot read {path}: {error}");
+    let mut file = File::open(path).map_err(failed)?;
+    std::io::copy(&mut file, &mut std::io::stdout()).map(drop).map_err(failed)
+}
+
+/// Ends a process by force.
+pub(crate) fn kill(pid: &str) -> Result<(), String> {
+    let raw = pid.parse().ok().and_then(rustix::process::Pid::from_raw);
+    let raw = raw.ok_or_else(|| format!("{pid} is no process id"))?;
+    rustix::process::kill_process(raw, rustix::process::Signal::KILL)
+        .map_err(|error| format!("cannot kill {pid}: {error}"))
+}
+
+/// Holds a file open for good.
+pub(crate) fn open(path: &str) -> Result<(), String> {
+    let _file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|error| format!("cannot open {path}: {error}"))?;
+    stay(&format!("holds {path}"))
+}
+
+/// Holds a session of its own for good, as somebody else's orchestration would.
+pub(crate) fn session(name: &str) -> Result<(), String> {
+    let failed = |error: &dyn std::error::Error| super::chain(error);
+    let name = SessionName::new(name).map_err(|error| failed(&error))?;
+    let orchestrator = Orchestrator::open(Path::new(DEVICE)).map_err(|error| failed(&error))?;
+    let _session = orchestrator.create_session(&name).map_err(|error| failed(&error))?;
+    // Only the session is somebody else's: the device is free again.
+    drop(orchestrator);
+    stay("holds a session")
+}
+
+fn stay(what: &str) -> Result<(), String> {
+    println!("lab-init: {what}");
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Appends numbers, one a line, and never syncs. The last whole one is what a power cut at any moment may not take
+/// once somebody else has synced.
+pub(crate) fn write_on(path: &str) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("cannot write to {path}: {error}");
+    let mut file = File::create(path).map_err(failed)?;
+    for number in 0_u64.. {
+        writeln!(file, "{number}").map_err(failed)?;
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// What a leak would show in, as `name=value` words: memory in KiB, and entries of a few folders.
+pub(crate) fn memory() -> Result<(), String> {
+    let text = std::fs::read_to_string("/proc/meminfo").map_err(|error| format!("/proc/meminfo: {error}"))?;
+    for name in ["MemAvailable", "MemTotal", "CmaTotal", "Shmem"] {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let value = line.and_then(|rest| rest.split_whitespace().next()).unwrap_or("?");
+        print!("{name}={value} ");
+    }
+    let count = |folder: &str| std::fs::read_dir(folder).map_or(0, Iterator::count);
+    println!("Records={} Bundles={}", count("/var/lib/liveupdate"), count("/var/lib/liveupdate/bundles"));
+    Ok(())
+}

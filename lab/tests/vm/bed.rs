@@ -1,0 +1,173 @@
+//! A control plane with guests for one test.
+
+use std::time::Duration;
+
+use liveupdate_crds::update::{Bundle, Target};
+use liveupdate_crds::{Acknowledgement, LiveUpdate, LiveUpdatePolicySpec, NodeLiveUpdateStatus};
+use liveupdate_lab::testbed::machines::{POOL, update};
+use liveupdate_lab::vm::hold::{HoldEvent, events};
+use liveupdate_lab::vm::{Guest, GuestOptions, Hold, HoldReport, Kit, KitBundle, NodePlace, Product, VmNode};
+use liveupdate_lab::wait::{self, Answer};
+use liveupdate_lab::{RunDir, Testbed, TestbedOptions};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// What takes seconds on an idle machine takes minutes on a busy one.
+pub(crate) const ENOUGH: Duration = Duration::from_secs(300);
+/// QEMU's guests at once: more only slow each other down.
+static GUESTS: Semaphore = Semaphore::const_new(2);
+
+/// A turn for one more guest.
+pub(crate) async fn turn() -> SemaphorePermit<'static> {
+    GUESTS.acquire().await.unwrap()
+}
+
+/// One guest as a node, and all that it needs. Guests go before the control plane that they talk to.
+pub(crate) struct Bed {
+    pub(crate) node: VmNode,
+    pub(crate) hold: Hold,
+    pub(crate) bed: Testbed,
+    pub(crate) targets: Vec<KitBundle>,
+    _folder: RunDir,
+    _turn: SemaphorePermit<'static>,
+}
+
+/// What a test wants of its guest.
+pub(crate) struct Wanted {
+    pub(crate) product: Product,
+    pub(crate) hold: Hold,
+    /// None: no holder runs.
+    pub(crate) held: bool,
+    /// Changes how QEMU is started.
+    pub(crate) guest: fn(&mut GuestOptions),
+}
+
+impl Wanted {
+    /// A holder that does no wrong.
+    pub(crate) fn holder() -> Wanted {
+        Wanted { product: Product::default(), hold: Hold::new("vm-a"), held: true, guest: |_| {} }
+    }
+
+    /// A holder with a fault.
+    pub(crate) fn misbehaving(how: &str) -> Wanted {
+        let hold = Hold::new("vm-a").arg(&format!("--misbehave={how}"));
+        Wanted { hold, ..Wanted::holder() }
+    }
+
+    /// Nobody holds anything.
+    pub(crate) fn nobody() -> Wanted {
+        Wanted { held: false, ..Wanted::holder() }
+    }
+}
+
+impl Bed {
+    /// Starts it all; the bundles are those that `bundles` makes.
+    pub(crate) async fn start(wanted: Wanted, bundles: impl FnOnce(&Kit) -> Vec<KitBundle>) -> Bed {
+        let turn = turn().await;
+        let folder = RunDir::create().unwrap();
+        let kit = Kit::new(folder.path()).unwrap();
+        let targets = bundles(&kit);
+        let mut bed = Testbed::start(TestbedOptions::default(), Vec::new()).await.unwrap();
+        bed.start_controller().await.unwrap();
+        bed.apply_policy(policy()).await.unwrap();
+        let Wanted { mut product, hold, held, guest } = wanted;
+        if held {
+            product.beside.push(hold.service());
+        }
+        let node = kit.node_with(&bed, place(0), &product, guest).await.unwrap();
+        let bed = Bed { node, hold, bed, targets, _folder: folder, _turn: turn };
+        if held {
+            bed.await_line("verdict").await;
+        }
+        bed
+    }
+
+    pub(crate) fn guest(&self) -> &Guest {
+        self.node.guest()
+    }
+
+    /// Waits for a line of the holder, from the guest's start on.
+    pub(crate) async fn await_line(&self, what: &str) {
+        let text = format!("liveupdate-hold: {}: {what}", self.hold.name);
+        self.guest().serial().wait_for(&text, ENOUGH).await.unwrap();
+    }
+
+    /// What the holder said so far.
+    pub(crate) fn said(&self) -> Vec<HoldEvent> {
+        events(&self.guest().serial().lines(), &self.hold.name)
+    }
+
+    /// How often the holder said something.
+    pub(crate) fn said_times(&self, what: &str) -> usize {
+        self.said().iter().filter(|event| event.what == what).count()
+    }
+
+    /// Its last stop and return.
+    pub(crate) fn report(&self) -> HoldReport {
+        HoldReport::of(&self.said())
+    }
+
+    /// Waits until the node's record is as wanted.
+    pub(crate) async fn await_node(
+        &self,
+        what: &str,
+        wanted: impl Fn(&NodeLiveUpdateStatus) -> bool,
+    ) -> NodeLiveUpdateStatus {
+        let what = format!("NodeLiveUpdate/{}: {what}", self.node.name());
+        let found = wait::until(&what, ENOUGH, async || {
+            Ok(match self.bed.node_update(self.node.name()).await {
+                Ok(record) => match record.status {
+                    Some(status) if wanted(&status) => Answer::Yes(status),
+                    Some(status) => Answer::not_yet(format!(
+                        "{} {} {}: {}",
+                        status.kernel, status.state, status.reason, status.message
+                    )),
+                    None => Answer::not_yet("no status"),
+                },
+                Err(error) => Answer::not_yet(error),
+            })
+        });
+        match found.await {
+            Ok(status) => status,
+            Err(error) => panic!("{error}\n{}", self.guest().serial().transcript()),
+        }
+    }
+
+    /// Waits until an update has succeeded.
+    pub(crate) async fn await_success(&self, name: &str) {
+        if let Err(error) = self.bed.await_success(name, ENOUGH).await {
+            let record = self.bed.node_update(self.node.name()).await.ok().and_then(|record| record.status);
+            panic!("{error}\n{record:#?}\n{}", self.guest().serial().transcript());
+        }
+    }
+
+    /// The guest is as it was: the same boot, and the holder counts on.
+    pub(crate) async fn assert_undisturbed(&self) {
+        let boot = self.node.running().unwrap();
+        assert_eq!(boot.number, 1, "{}", self.guest().serial().transcript());
+    }
+}
+
+/// Node number `index`, counted from 0: `vm-01` is the first one's name.
+pub(crate) fn place(index: u8) -> NodePlace {
+    NodePlace::new(index, format!("vm-{:02}", index + 1)).label(POOL.0, POOL.1)
+}
+
+/// An update of all guests to a bundle that asks for nothing but the kernel.
+pub(crate) fn to(name: &str, bundle: &KitBundle) -> LiveUpdate {
+    let mut update = update(name, &bundle.release);
+    update.spec.acknowledge = vec![Acknowledgement::NoKdump];
+    update.spec.devices.clear();
+    update.spec.target = Target {
+        release: bundle.release.clone(),
+        bundle: Bundle { name: bundle.name.clone(), digest: bundle.digest.clone() },
+    };
+    update
+}
+
+/// Guests have no room for a crash kernel after a live update.
+pub(crate) fn policy() -> LiveUpdatePolicySpec {
+    LiveUpdatePolicySpec {
+        allowed_acknowledgements: vec![Acknowledgement::NoKdump],
+        ..LiveUpdatePolicySpec::default()
+    }
+}

@@ -1,0 +1,40 @@
+//! Holders that do wrong: what becomes of the node, and of them.
+
+use liveupdate_lab::vm::Variant;
+
+use crate::bed::{Bed, Wanted, to};
+
+async fn bed(how: &str) -> Bed {
+    let bed = Bed::start(Wanted::misbehaving(how), |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await;
+    bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
+    bed
+}
+
+#[tokio::test]
+async fn a_holder_that_votes_no_stops_the_jump_and_runs_on() {
+    let bed = bed("vote-no").await;
+    // Three tries, then somebody has to look.
+    let record = bed.await_node("blocked after three aborts", |status| status.state == "Blocked").await;
+    assert!(record.aborts >= 3, "{record:#?}");
+    bed.assert_undisturbed().await;
+    // It was made once: its memory was never given up.
+    assert_eq!(bed.said_times("made"), 1);
+}
+
+#[tokio::test]
+async fn a_holder_that_never_answers_aborts_the_attempt_for_all() {
+    let bed = bed("never-answer").await;
+    let record = bed.await_node("an abort", |status| status.aborts >= 1).await;
+    assert_ne!(record.state, "Updated", "{record:#?}");
+    bed.assert_undisturbed().await;
+}
+
+#[tokio::test]
+async fn a_holder_that_dies_when_it_should_stop_aborts_the_attempt() {
+    let bed = bed("die-in-quiesce").await;
+    let record = bed.await_node("an abort", |status| status.aborts >= 1).await;
+    assert_ne!(record.state, "Updated", "{record:#?}");
+    bed.assert_undisturbed().await;
+    // Started again by its service manager, it is a holder like any other.
+    assert!(bed.said_times("dies") >= 1, "{:?}", bed.said());
+}

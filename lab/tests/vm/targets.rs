@@ -1,0 +1,54 @@
+//! Targets that must not be jumped into: the node is blocked, says why, and nothing in it notices.
+
+use liveupdate_lab::vm::{Kit, KitBundle, Variant};
+
+use crate::bed::{Bed, ENOUGH, Wanted, to};
+
+/// A bundle with another variant's image under the release that it really has.
+fn variant(kit: &Kit, variant: Variant) -> KitBundle {
+    kit.bundle(variant).unwrap()
+}
+
+/// A bundle with a spoilt image.
+fn spoilt(kit: &Kit, name: &str, spoil: impl FnOnce(Vec<u8>) -> Vec<u8>) -> KitBundle {
+    let kernel = kit.kernels().kernel(Variant::Lu2).unwrap();
+    let image = std::fs::read(kernel.image()).unwrap();
+    kit.bundle_of(name, &kernel.release, &spoil(image)).unwrap()
+}
+
+fn bundles(kit: &Kit) -> Vec<KitBundle> {
+    let half = |image: Vec<u8>| image[..image.len() / 2].to_vec();
+    let changed = spoilt(kit, "changed", |image| image);
+    // After it was signed.
+    let image = kit.disk_folder().join("liveupdate/bundles/changed/image");
+    let mut bytes = std::fs::read(&image).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&image, bytes).unwrap();
+    vec![
+        variant(kit, Variant::NoLuo),
+        variant(kit, Variant::NoKho),
+        variant(kit, Variant::OtherAbi),
+        spoilt(kit, "truncated", half),
+        spoilt(kit, "no-kernel", |_| b"this is no kernel".repeat(4096)),
+        changed,
+    ]
+}
+
+#[tokio::test]
+async fn targets_that_cannot_take_over_are_refused_by_name_and_the_holder_never_stops() {
+    let bed = Bed::start(Wanted::holder(), bundles).await;
+    for target in &bed.targets {
+        let name = format!("to-{}", target.name.replace('.', "-"));
+        bed.bed.apply_update(&to(&name, target)).await.unwrap();
+        let record = bed
+            .await_node(&format!("a refusal of {}", target.name), |status| {
+                status.update_name == name && (status.state == "Blocked" || status.aborts >= 1)
+            })
+            .await;
+        println!("{}: {} {}: {}", target.name, record.state, record.reason, record.message);
+        bed.assert_undisturbed().await;
+        assert_eq!(bed.said_times("quiesced"), 0, "{}: {:?}", target.name, bed.said());
+        bed.bed.delete_update_and_wait(&name, ENOUGH).await.unwrap();
+    }
+}
