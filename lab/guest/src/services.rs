@@ -20,6 +20,8 @@ use rustix::process::{Pid, Signal};
 
 use crate::store::{self, FileStore, MOST};
 
+/// Where systemd has the links of what it starts.
+const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
 /// As `RestartSec=` is by default.
 const AGAIN: Duration = Duration::from_millis(100);
 /// Where systemd has the links of what it starts.
@@ -61,6 +63,7 @@ impl Services {
             if self.lock().contains_key(&service.name) {
                 continue;
             }
+            want(&service.name)?;
             self.lock().insert(service.name.clone(), Entry { wanted: true, pid: None });
             want(&service.name)?;
             let inner = Services(Arc::clone(&self.0));

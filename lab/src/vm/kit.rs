@@ -148,11 +148,13 @@ impl Kit {
         Ok(KitBundle { name: name.to_owned(), digest, release: release.to_owned() })
     }
 
-    /// How a guest of the kit is started; its data disk is made now.
+    /// How a guest of the kit is started; its data disk is made now. The bundle of its own kernel is on it: only
+    /// by its image is known which formats a running kernel writes.
     ///
     /// # Errors
     /// When the disk cannot be made.
     pub fn guest(&self, name: &str, variant: Variant) -> Result<GuestOptions> {
+        self.bundle(variant)?;
         let mut options = GuestOptions::new(name, &self.kernels.kernel(variant)?, &self.initrd);
         options.append.push(Kit::more_parameters());
         let data = self.folder.join(format!("{name}.disk"));

@@ -217,3 +217,49 @@ fn a_host_or_machine_that_is_not_there_is_a_clear_error() {
     let typo = error(&format!("simulated:{}", folder.0.display()));
     assert!(typo.contains("malformed") && typo.contains("unknown field `fault`"), "{typo}");
 }
+
+#[test]
+fn a_keeper_over_a_tree_of_a_real_machines_files_answers_and_stays_under_that_root() {
+    let folder = Folder::new("linux");
+    let root = folder.0.join("root");
+    for (path, text) in [
+        ("proc/sys/kernel/random/boot_id", "0b3c7a52-1f7e-4c57-9b0e-6a2f6d6f9c11\n"),
+        ("proc/sys/kernel/osrelease", "7.3.4-lu1\n"),
+        ("proc/self/mountinfo", "1 1 0:2 / / rw - rootfs rootfs rw\n"),
+        ("proc/self/oom_score_adj", "0"),
+        ("sys/kernel/kexec_loaded", "0\n"),
+    ] {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let child = Command::new(env!("CARGO_BIN_EXE_liveupdate-keeper"))
+        .arg(format!("--host=linux:{}", root.display()))
+        .arg(format!("--socket={}", folder.socket().display()))
+        .env_remove("NOTIFY_SOCKET")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut process = Process(child);
+    let mut ready = [0; 25];
+    process.0.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    assert!(matches!(folder.client().ask(&status()).unwrap().message, Some(reply::Message::Idle(_))));
+    assert_eq!(fs::read_to_string(root.join("proc/self/oom_score_adj")).unwrap(), "-1000");
+    let told = fs::read_to_string(root.join("run/liveupdate/keeper.json")).unwrap();
+    assert!(
+        told.contains(&format!("\"pid\":{}", process.0.id())) && told.contains("\"filesKept\":false"),
+        "{told}"
+    );
+    assert!(root.join("run/liveupdate/holders.sock").exists() && root.join("var/lib/liveupdate").is_dir());
+
+    // What was changed on the disk is said, and nothing is begun.
+    process.kill();
+    fs::write(root.join("var/lib/liveupdate/journal.record"), "garbage").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_liveupdate-keeper"))
+        .arg(format!("--host=linux:{}", root.display()))
+        .arg(format!("--socket={}", folder.socket().display()))
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("journal.record is malformed"), "{error}");
+}

@@ -75,9 +75,11 @@ impl JumpRecord {
         true
     }
 
-    /// It led to this boot.
-    pub(super) fn led_to(&self, boot_id: &str) -> bool {
-        !self.over && self.arrived.as_deref() == Some(boot_id)
+    /// It led to this boot. Also before the keeper has taken note of it: the agent may be up first.
+    pub(super) fn led_to(&self, boot_id: &str, by_kexec: Option<bool>) -> bool {
+        let mut seen = self.clone();
+        seen.note(boot_id, by_kexec);
+        !seen.over && seen.arrived.as_deref() == Some(boot_id)
     }
 }
 
@@ -110,17 +112,21 @@ mod tests {
     #[test]
     fn a_jump_leads_to_the_first_boot_after_it_and_to_no_other() {
         let mut jump = record();
-        assert!(!jump.note("one", Some(true)) && !jump.led_to("one"), "it has not left yet");
-        assert!(jump.note("two", Some(true)) && jump.led_to("two"));
-        assert!(!jump.note("three", Some(true)) && !jump.led_to("three"), "a later kexec was not ours");
+        assert!(!jump.note("one", Some(true)) && !jump.led_to("one", Some(true)), "it has not left yet");
+        assert!(jump.led_to("two", Some(true)) && !jump.led_to("two", Some(false)), "before it is noted");
+        assert!(jump.note("two", Some(true)) && jump.led_to("two", Some(true)));
+        assert!(
+            !jump.note("three", Some(true)) && !jump.led_to("three", Some(true)),
+            "a later kexec was not ours"
+        );
     }
 
     #[test]
     fn invariant_6_a_boot_that_was_no_kexec_was_not_jumped_to() {
         let mut jump = record();
         assert!(jump.note("two", Some(false)));
-        assert!(!jump.led_to("two"), "firmware started it: a power cut");
+        assert!(!jump.led_to("two", Some(false)), "firmware started it: a power cut");
         jump.note("three", Some(true));
-        assert!(!jump.led_to("three"));
+        assert!(!jump.led_to("three", Some(true)));
     }
 }

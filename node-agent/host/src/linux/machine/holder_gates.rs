@@ -1,6 +1,9 @@
 //! Gates of each holder: does it speak with us, in which way does it have its devices, can its memory go over
 //! and come back, and who starts its successor.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
 use liveupdate_node_core::GateResult;
 use liveupdate_node_core::gate::{Gate, GateId};
 
@@ -8,9 +11,12 @@ use super::devices::{self, Holders};
 use crate::linux::cgroup::{self, Owner};
 use crate::linux::custody::published::Published;
 use crate::linux::gates;
-use crate::linux::memory;
+use crate::linux::memory::{self, Shared};
 use crate::linux::processes::{Held, Process, Processes};
 use crate::linux::root::{ReadError, Root};
+
+/// The kernel's number of the file system that huge pages of the pool are in.
+const HUGETLBFS: rustix::fs::FsWord = 0x9584_58f6;
 
 /// All of them.
 pub(super) fn all(root: &Root, holders: &Holders, processes: Option<&Processes>) -> Vec<Gate> {
@@ -31,7 +37,7 @@ pub(super) fn all(root: &Root, holders: &Holders, processes: Option<&Processes>)
 
 fn aware(root: &Root, known: &Published, process: Option<&Process>) -> [Gate; 5] {
     let name = &known.name;
-    let shared = memory::shared(root, known.pid);
+    let shared = shared_memory(root, known.pid);
     let levels = cgroup::memory(root, &known.cgroup);
     let said = format!("process {} said Hello on the handover socket", known.pid);
     [
@@ -43,9 +49,41 @@ fn aware(root: &Root, known: &Published, process: Option<&Process>) -> [Gate; 5]
     ]
 }
 
-/// A group without the memory controller up to the root has no limit that could be reached.
+/// Where no group up to the root counts memory, none can run out of it.
 fn charge(name: &str, known: &Published, levels: Result<&[cgroup::Level], &ReadError>) -> Gate {
-    gates::memory_charge(name, levels, known.memory_bytes)
+    match levels {
+        Err(ReadError::Absent { path }) if path.ends_with("/memory.max") => {
+            let evidence = format!("{path}: no such file, nor above it: no memory.max up to the root");
+            gate(GateId::MemoryCharge, name, GateResult::Pass, evidence, "")
+        }
+        levels => gates::memory_charge(name, levels, known.memory_bytes),
+    }
+}
+
+/// What a process maps shared, and the memfds that it has open and does not map.
+fn shared_memory(root: &Root, pid: u32) -> Result<Vec<Shared>, ReadError> {
+    let mut found = memory::shared(root, pid)?;
+    let folder = format!("/proc/{pid}/fd");
+    for fd in root.names(&folder)? {
+        let path = format!("{folder}/{fd}");
+        // Closed meanwhile, or no memfd.
+        let Ok(target) = root.link(&path) else { continue };
+        let Some(name) = target.strip_prefix("/memfd:") else { continue };
+        let path = root.path(&path);
+        let (Ok(file), Ok(system)) = (fs::metadata(&path), rustix::fs::statfs(&path)) else { continue };
+        if found.iter().any(|known| known.memfd && known.inode == file.ino()) {
+            continue;
+        }
+        found.push(Shared {
+            name: format!("memfd:{}", name.strip_suffix(" (deleted)").unwrap_or(name)),
+            inode: file.ino(),
+            bytes: file.len(),
+            memfd: true,
+            unlinked: true,
+            hugetlb: system.f_type == HUGETLBFS,
+        });
+    }
+    Ok(found)
 }
 
 fn open_mode(name: &str, process: Option<&Process>) -> Gate {

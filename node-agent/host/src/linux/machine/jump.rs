@@ -95,7 +95,8 @@ impl LinuxHost {
     /// The jump that led to this boot.
     pub(super) fn arrived_by(&self) -> Result<Option<JumpRecord>, HostError> {
         let boot_id = self.read_boot_id()?;
-        Ok(boot::last(&self.store)?.filter(|record| record.led_to(&boot_id)))
+        let by_kexec = boot::by_kexec(&self.root);
+        Ok(boot::last(&self.store)?.filter(|record| record.led_to(&boot_id, by_kexec)))
     }
 
     /// Digest of the bundle that runs: of the jump that led here, if the kernel is that target's.

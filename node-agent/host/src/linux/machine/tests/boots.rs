@@ -24,6 +24,8 @@ fn invariant_6_the_first_kernel_after_the_jump_knows_where_it_came_from_and_whic
     let machine = Machine::new();
     let (before, target) = jumped(&machine);
     machine.boot("b", &target.release, 208);
+    // The agent may be asked before the keeper is up.
+    assert_eq!(machine.host(Role::Agent).bundle_digest().unwrap(), Some(target.digest.clone()));
     let keeper = machine.keeper();
     assert_eq!(keeper.boot_id_before().unwrap(), Some(before));
     assert_eq!(keeper.bundle_digest().unwrap(), Some(target.digest));
@@ -92,4 +94,48 @@ fn devices_are_named_with_who_holds_them_and_only_the_keeper_has_custody() {
     let one = agent.random().unwrap();
     assert!(one.len() == 32 && one != agent.random().unwrap());
     assert!(agent.monotonic().unwrap() <= agent.monotonic().unwrap());
+}
+
+#[test]
+fn an_aware_holder_of_memory_passes_by_what_is_read_of_its_process() {
+    use rustix::fs::MemfdFlags;
+    let machine = Machine::new();
+    let own = std::process::id();
+    let held = rustix::fs::memfd_create("guest ram", MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&held, 1 << 20).unwrap();
+    // A holder that has a memfd open and does not map it: the file itself is this process's.
+    machine.process(900, 1, "vmm", "/system.slice/vm-a.service", false);
+    machine.write("proc/900/smaps", "");
+    let root = machine.options().root;
+    let link = root.path("/proc/900/fd/7");
+    let file = format!("/proc/{own}/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held));
+    std::os::unix::fs::symlink(std::fs::read_link(file).unwrap(), link).unwrap();
+    std::fs::create_dir_all(root.path("/sys/fs/cgroup/system.slice/vm-a.service")).unwrap();
+    let wants = root.path("/etc/systemd/system/multi-user.target.wants");
+    std::fs::create_dir_all(&wants).unwrap();
+    std::os::unix::fs::symlink("../vm-a.service", wants.join("vm-a.service")).unwrap();
+    let known = crate::linux::custody::published::Published {
+        name: "vm-a".into(),
+        pid: 900,
+        cgroup: "/system.slice/vm-a.service".into(),
+        state: "Declared".into(),
+        devices: Vec::new(),
+        memory_bytes: 1 << 20,
+        minimum: None,
+        refuses: false,
+    };
+    let agent = machine.host(Role::Agent);
+    std::fs::create_dir_all(root.path("/run/liveupdate")).unwrap();
+    let published = root.path("/run/liveupdate/holders.json");
+    crate::linux::custody::published::write(&published, &agent.boot_id().unwrap(), vec![known]).unwrap();
+    let gates = agent.gates(None).unwrap();
+    let of = |id| gates.iter().find(|gate| gate.id == id && gate.subject == "vm-a").unwrap();
+    for id in [GateId::HolderAware, GateId::HolderOpenMode, GateId::HolderReturns, GateId::MemoryCharge] {
+        assert_eq!(of(id).result, GateResult::Pass, "{:#?}", of(id));
+    }
+    // The link of a fixture leads nowhere, so that nothing is known of the memory: unknown is no pass.
+    assert_eq!(of(GateId::MemoryPreservable).result, GateResult::Unknown);
+    std::fs::remove_file(wants.join("vm-a.service")).unwrap();
+    let gates = agent.gates(None).unwrap();
+    assert_eq!(gate::result(&gates, GateId::HolderReturns, "vm-a"), GateResult::Fail);
 }
