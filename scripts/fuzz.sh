@@ -21,7 +21,7 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 # Its own folder, also where another one is set: these flags fit nothing else.
 export CARGO_TARGET_DIR=$PWD/fuzz/target
 # Named, so that build scripts and macros are built without the flags.
-cargo build --quiet --locked --release --manifest-path fuzz/Cargo.toml --target "$triple" --bins
+cargo build --quiet --release --manifest-path fuzz/Cargo.toml --target "$triple" --bins
 for target in "${targets[@]}"; do
   found=fuzz/target/found/$target
   mkdir -p "$found" "fuzz/artifacts/$target"

@@ -21,11 +21,12 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
     Target { name: "handover", run: handover },
     Target { name: "image", run: image },
     Target { name: "journal", run: journal },
     Target { name: "manifest", run: manifest },
+    Target { name: "record", run: liveupdate_host::linux::machine::fuzz_record },
 ];
 
 /// Packets of the handover socket, one after the other on one connection: each begins with its length (two bytes,

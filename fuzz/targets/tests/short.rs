@@ -142,6 +142,11 @@ fn manifest() {
 }
 
 #[test]
+fn record() {
+    short("record");
+}
+
+#[test]
 fn every_target_has_a_fuzzer_and_every_fuzzer_a_test() {
     let mut fuzzers: Vec<String> = fs::read_dir(folder().join("fuzz_targets"))
         .unwrap()

@@ -41,6 +41,7 @@ use liveupdate_node_core::GateResult;
 use liveupdate_node_core::gate::{Gate, GateId};
 
 pub use calls::{Calls, Ending, Kernel, Said};
+pub use record::fuzz_one as fuzz_record;
 pub use shelter::shelter;
 
 use crate::linux::custody::published::{self, Published};
