@@ -1,7 +1,7 @@
 //! The handover socket with real files, and coming back to it.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -16,6 +16,9 @@ pub const SOCKET: &str = "/run/liveupdate/holders.sock";
 
 /// Between two tries, at first: a successor waits for its keeper, and every millisecond is blackout.
 const SHORT: Duration = Duration::from_millis(10);
+/// While nobody listens: trying costs next to nothing.
+const LISTENS: Duration = Duration::from_millis(50);
+/// When it is refused.
 const LONG: Duration = Duration::from_millis(500);
 
 /// A connection to the keeper.
@@ -29,6 +32,19 @@ impl Socket {
     /// No keeper listens there, or this process may not speak to it.
     pub fn connect(path: &Path) -> io::Result<Self> {
         Packets::connect(path).map(Self)
+    }
+}
+
+/// A connection that somebody else made.
+impl From<OwnedFd> for Socket {
+    fn from(connection: OwnedFd) -> Self {
+        Self(Packets::accepted(connection))
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -55,16 +71,21 @@ pub fn stay<G: Guest<File = OwnedFd>>(
 ) {
     let mut pause = SHORT;
     loop {
-        if let Ok(mut socket) = Socket::connect(path) {
-            let ended = run(handover, &mut socket);
-            if ended.is_ok() {
-                pause = SHORT;
+        let longest = match Socket::connect(path) {
+            Ok(mut socket) => {
+                let ended = run(handover, &mut socket);
+                if ended.is_ok() {
+                    pause = SHORT;
+                }
+                if !go_on(&ended) {
+                    return;
+                }
+                LONG
             }
-            if !go_on(&ended) {
-                return;
-            }
-        }
+            Err(_) => LISTENS,
+        };
+        pause = longest.min(pause);
         thread::sleep(pause);
-        pause = LONG.min(pause * 2);
+        pause *= 2;
     }
 }

@@ -62,7 +62,10 @@ fn a_file_is_declared_by_one_holder_that_really_has_it() {
 
     let null = std::fs::File::open("/dev/null").unwrap();
     b.declare(&[null.as_fd()]);
-    assert_eq!(b.refused(), "token 1: it is no memfd but /dev/null");
+    assert_eq!(
+        b.refused(),
+        "token 1: /dev/null is no memfd of ordinary pages, and the kernel can preserve nothing else"
+    );
     b.declare(&[memory(0).as_fd()]);
     assert_eq!(b.refused(), "token 1: it is empty");
     let device = Object { kind: ObjectKind::VfioDevice.into(), ..memfd(1) };
@@ -100,4 +103,14 @@ fn preserve_needs_an_answer(
     until("its end is seen", || keeper.holders().unwrap().is_empty());
     assert!(preserve(keeper).is_err());
     assert_eq!(machine.orchestrator.sessions(), 0);
+}
+
+#[test]
+fn a_holder_that_declares_what_another_process_has_is_refused() {
+    let machine = Machine::new();
+    let keeper = machine.keeper();
+    let mut liar = machine.hold("vm-a", "a", &["--misbehave", "declare-unheld"]);
+    liar.line("refused: token 1: you do not hold this file yourself");
+    assert_eq!(liar.ended(), Some(0));
+    assert!(keeper.holders().unwrap().is_empty());
 }

@@ -149,9 +149,6 @@ impl Guest for Hold {
             Ok(file) => file,
             Err(error) => self.die(&format!("ends: there is no memory: {error}")),
         };
-        if self.does(Misbehaviour::DeclareUnheld) {
-            self.lock().memory = None;
-        }
         self.tell(&format!("declares counter={}", self.lock().counter));
         let object = Object { kind: ObjectKind::Memfd.into(), token: TOKEN, label: "memory".into() };
         let declare = Declare {

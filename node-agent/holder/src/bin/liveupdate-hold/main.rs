@@ -6,6 +6,7 @@
 mod guest;
 mod memory;
 mod misbehaviour;
+mod unheld;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -78,6 +79,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    if std::env::var_os(unheld::CHILD).is_some() {
+        return Ok(unheld::declare_for(&arguments.name)?);
+    }
     let seed = match arguments.seed.as_deref() {
         Some("-") => {
             let mut line = String::new();
@@ -87,6 +91,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         Some(text) => seed(text)?,
         None => None,
     };
+    if arguments.misbehave == Some(Misbehaviour::DeclareUnheld) {
+        return Ok(unheld::declare(&arguments.name, &arguments.socket)?);
+    }
     let sessions = match arguments.sessions {
         SessionKind::Kernel => Sessions::Kernel,
         SessionKind::Folder => Sessions::Folder,
@@ -103,12 +110,17 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         sessions,
     });
     let mut handover = Handover::new(arguments.name.clone(), hold);
+    let mut last = String::new();
     stay(&arguments.socket, &mut handover, |ended| {
         let why = match ended {
             Ok(()) => "the keeper ended the connection".to_owned(),
             Err(error) => chain(error),
         };
-        tell(&arguments.name, &format!("disconnected: {why}"));
+        // Refused, it comes again and again: that is told once.
+        if why != last {
+            tell(&arguments.name, &format!("disconnected: {why}"));
+        }
+        last = why;
         true
     });
     Ok(())

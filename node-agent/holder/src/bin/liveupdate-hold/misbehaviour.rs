@@ -21,7 +21,7 @@ pub(crate) enum Misbehaviour {
     VoteNo,
     /// Refuses to be preserved.
     RefusePreserve,
-    /// Declares a file that it has given away.
+    /// Declares a file that it does not hold, tells what the keeper says, and ends.
     DeclareUnheld,
     /// Ends when it has its session, without taking anything out.
     DieWhenGranted,

@@ -161,18 +161,19 @@ impl<'a> Own<'a> {
     }
 }
 
-/// Size and inode of what LUO can preserve: a memfd of ordinary pages.
+/// Size and inode of what LUO can preserve: memory of ordinary pages that has no name in any folder. What came through a
+/// jump is that, too, but no longer called a memfd.
 fn memory(file: &OwnedFd) -> Result<(u64, Identity), String> {
-    let link =
-        fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(|error| error.to_string())?;
-    if !link.to_string_lossy().starts_with("/memfd:") {
-        return Err(format!("it is no memfd but {}", link.display()));
-    }
     let system = rustix::fs::fstatfs(file).map_err(|error| error.to_string())?;
-    if system.f_type != TMPFS_MAGIC {
-        return Err("it is a memfd of huge pages from the pool, which the kernel cannot preserve".into());
-    }
     let found = rustix::fs::fstat(file.as_fd()).map_err(|error| error.to_string())?;
+    let regular = rustix::fs::FileType::from_raw_mode(found.st_mode).is_file();
+    if !regular || system.f_type != TMPFS_MAGIC || found.st_nlink > 0 {
+        let link = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
+        let what = link.display();
+        return Err(format!(
+            "{what} is no memfd of ordinary pages, and the kernel can preserve nothing else"
+        ));
+    }
     match u64::try_from(found.st_size) {
         Ok(bytes) if bytes > 0 => Ok((bytes, Identity::Inode(found.st_dev, found.st_ino))),
         _ => Err("it is empty".into()),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  0      8        12       16           24        32
-//!  magic | version | length | generation | checksum | JSON of that length | zeros to the end of the slot
+//!  magic | version | length | generation | checksum | JSON of that length | whatever was there before
 //! ```
 //! Two slots of one fixed size, written in turn: whoever dies while writing one leaves the other.
 
@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 const MAGIC: [u8; 8] = *b"LUINDEX\0";
 const VERSION: u32 = 1;
-const HEADER: usize = 32;
+/// Bytes before the content.
+pub(super) const HEADER: usize = 32;
 
 /// Bytes of one slot: far more than the largest index that is allowed needs.
 pub const SLOT: usize = 1 << 20;
@@ -130,7 +131,7 @@ impl Entry {
 }
 
 impl Index {
-    /// A slot's bytes up to the end of the content; the rest of the slot is zero.
+    /// A slot's bytes up to the end of the content.
     ///
     /// # Errors
     /// [`IndexError::TooLarge`].
@@ -164,9 +165,9 @@ impl Index {
             return Err(IndexError::Version(version));
         }
         let length = usize::try_from(u32::from_le_bytes(word(12))).map_err(|_| IndexError::Torn)?;
-        let (content, padding) = rest.split_at_checked(length).ok_or(IndexError::Torn)?;
+        let content = rest.get(..length).ok_or(IndexError::Torn)?;
         let fits = checksum(&header[..24], content) == u64::from_le_bytes(long(24));
-        if !fits || padding.iter().any(|byte| *byte != 0) {
+        if !fits {
             return Err(IndexError::Torn);
         }
         let index: Self =
@@ -175,17 +176,22 @@ impl Index {
         Ok((u64::from_le_bytes(long(16)), index))
     }
 
-    /// The slot that counts: the newest that can be read.
+    /// Of two slots the one that counts: the newest that can be read.
     ///
     /// # Errors
     /// That of the first slot, when none can be read.
-    pub fn newest(slots: &[u8]) -> Result<(u64, Self), IndexError> {
-        let (first, second) = slots.split_at_checked(SLOT).ok_or(IndexError::NotThis)?;
+    pub fn newest(first: &[u8], second: &[u8]) -> Result<(u64, Self), IndexError> {
         match (Self::decode(first), Self::decode(second)) {
             (Ok(first), Ok(second)) => Ok(if first.0 >= second.0 { first } else { second }),
             (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one),
             (Err(error), Err(_)) => Err(error),
         }
+    }
+
+    /// How many bytes of a slot that begins so have to be read. A lie is found out by [`Index::decode`].
+    pub(super) fn length(header: &[u8; HEADER]) -> usize {
+        let length = u32::from_le_bytes([header[12], header[13], header[14], header[15]]);
+        usize::try_from(length).map_or(SLOT, |length| SLOT.min(HEADER.saturating_add(length)))
     }
 
     fn check(&self) -> Result<(), IndexError> {

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 
-use super::index::{Index, SLOT};
+use super::index::{HEADER, Index, SLOT};
 use crate::HostError;
 
 const WHOLE: usize = 2 * SLOT;
@@ -42,17 +42,23 @@ impl IndexFile {
         if size != WHOLE as u64 {
             return Err(malformed(format!("it has {size} bytes, not {WHOLE}")));
         }
-        let mut slots = vec![0; WHOLE];
-        file.read_exact_at(&mut slots, 0).map_err(|error| io("read", &error))?;
-        let (generation, index) = Index::newest(&slots).map_err(|error| malformed(error.to_string()))?;
+        let slot = |at: u64| {
+            let mut header = [0; HEADER];
+            file.read_exact_at(&mut header, at)?;
+            let mut slot = vec![0; Index::length(&header)];
+            file.read_exact_at(&mut slot, at).map(|()| slot)
+        };
+        let first = slot(0).map_err(|error| io("read", &error))?;
+        let second = slot(SLOT as u64).map_err(|error| io("read", &error))?;
+        let (generation, index) =
+            Index::newest(&first, &second).map_err(|error| malformed(error.to_string()))?;
         Ok((Self { file, generation }, index))
     }
 
     /// Writes the slot that does not count; then it does.
     pub(super) fn write(&mut self, index: &Index) -> Result<(), HostError> {
         let generation = self.generation + 1;
-        let mut slot = index.encode(generation).map_err(|error| io("write", &error))?;
-        slot.resize(SLOT, 0);
+        let slot = index.encode(generation).map_err(|error| io("write", &error))?;
         let at = if generation.is_multiple_of(2) { SLOT as u64 } else { 0 };
         self.file.write_all_at(&slot, at).map_err(|error| io("write", &error))?;
         self.generation = generation;

@@ -83,9 +83,14 @@ impl Shared {
     }
 }
 
-/// A line for the keeper's journal on the machine.
+/// A line for the machine's log; not again and again the same.
 pub(super) fn report(what: &str) {
-    eprintln!("liveupdate-keeper: custody: {what}");
+    static LAST: Mutex<String> = Mutex::new(String::new());
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if *last != what {
+        eprintln!("liveupdate-keeper: custody: {what}");
+        what.clone_into(&mut last);
+    }
 }
 
 /// Everything that changes.
