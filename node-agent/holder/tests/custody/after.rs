@@ -117,6 +117,18 @@ fn invariant_8_no_grant_into_a_group_without_room_and_custody_goes_on() {
 }
 
 #[test]
+fn a_group_that_nobody_accounts_for_has_no_limit_and_one_that_cannot_be_seen_gets_nothing() {
+    let machine = Machine::new();
+    let (keeper, _) = jumped(&machine);
+    let unseen = machine.hold_in("/elsewhere/vm-b.service", "vm-b", "", &[]);
+    let refused = unseen.line("control group cannot take the memory");
+    assert!(refused.contains("/sys/fs/cgroup/elsewhere/vm-b.service: no such file"), "{refused}");
+    machine.unlimited("/elsewhere/vm-b.service");
+    unseen.line("resumed");
+    resumed(&keeper, 1);
+}
+
+#[test]
 fn a_session_that_does_not_end_yet_is_tried_again() {
     let machine = Machine::new();
     let (keeper, _) = jumped(&machine);

@@ -92,6 +92,11 @@ impl Machine {
         fs::create_dir(&folder).unwrap();
     }
 
+    /// A group that exists, without the memory controller.
+    pub(crate) fn unlimited(&self, path: &str) {
+        fs::create_dir_all(self.folder.join(format!("root/sys/fs/cgroup{path}"))).unwrap();
+    }
+
     pub(crate) fn group(&self, path: &str, max: &str) {
         let folder = self.folder.join(format!("root/sys/fs/cgroup{path}"));
         fs::create_dir_all(&folder).unwrap();

@@ -100,11 +100,17 @@ fn mapping(line: &str) -> Option<Option<Shared>> {
     }
     let unlinked = path.ends_with(" (deleted)");
     let bare = path.strip_suffix(" (deleted)").unwrap_or(&path);
+    let name = match bare.strip_prefix("/memfd:") {
+        Some(name) => format!("memfd:{name}"),
+        // What came through a live update has no name any more, not even a memfd's.
+        None if bare == "/" && unlinked => "memfd:".to_owned(),
+        None => bare.to_owned(),
+    };
     Some(Some(Shared {
-        name: bare.strip_prefix("/memfd:").map_or_else(|| bare.to_owned(), |name| format!("memfd:{name}")),
+        memfd: name.starts_with("memfd:"),
+        name,
         inode,
         bytes: offset.saturating_add(end.saturating_sub(start)),
-        memfd: bare.starts_with("/memfd:"),
         unlinked,
         hugetlb: false,
     }))

@@ -112,6 +112,10 @@ fn process(root: &Root, pid: u32) -> Result<Option<Process>, ReadError> {
 }
 
 fn held(target: &str, address: impl FnOnce() -> Option<String>) -> Option<Held> {
+    // What came through a live update has no name any more, not even a memfd's.
+    if target == "/ (deleted)" {
+        return Some(Held::Memfd(String::new()));
+    }
     // A file whose node has gone is still the same file.
     let path = target.strip_suffix(" (deleted)").unwrap_or(target);
     if let Some(name) = path.strip_prefix("/dev/vfio/devices/") {

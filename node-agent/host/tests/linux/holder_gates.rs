@@ -18,6 +18,8 @@ fn memory_preservable_is_a_memfd_of_ordinary_pages() {
     let guest = Machine::guest();
     let gate = preservable(&guest, None);
     pass(&gate, "memfd:ram (512 MiB)");
+    let back = Machine::guest().edit(smaps, "/memfd:ram (deleted)", "/ (deleted)");
+    pass(&preservable(&back, None), "memfd: (512 MiB)");
     assert_eq!(gate.subject, "vm-a");
     fail(
         &preservable(&Machine::guest().edit(smaps, "ms sd \n7ffff0", "ms ht sd \n7ffff0"), None),

@@ -57,10 +57,7 @@ impl Arrived {
         record: &Path,
         boot_id: &str,
     ) -> Option<Self> {
-        let own = match kept.remove(OWN) {
-            Some(file) => orchestrator.kept(file).map(Some),
-            None => take(orchestrator, OWN),
-        };
+        let own = take(orchestrator, store, kept.remove(OWN), OWN);
         let (own, found) = match own {
             Ok(Some(own)) => {
                 let read = own.retrieve(INDEX).map_err(|error| chain(&error));
@@ -84,13 +81,8 @@ impl Arrived {
         let (file, index) = found?;
         let mut sessions = BTreeMap::new();
         for entry in &index.holders {
-            let session = match kept.remove(&entry.session) {
-                Some(file) => orchestrator.kept(file).map(Some),
-                None => take(orchestrator, &entry.session),
-            };
-            match session {
+            match take(orchestrator, store, kept.remove(&entry.session), &entry.session) {
                 Ok(Some(session)) => {
-                    keep(store, &entry.session, &*session);
                     sessions.insert(entry.name.clone(), Ok(session));
                 }
                 // Finished by the keeper before this one.
@@ -103,9 +95,6 @@ impl Arrived {
                     sessions.insert(entry.name.clone(), Err(chain(&error)));
                 }
             }
-        }
-        if let Some(own) = &own {
-            keep(store, OWN, &**own);
         }
         let mut arrived =
             Self { index, own, file, sessions, record: record.to_owned(), boot_id: boot_id.to_owned() };
@@ -173,10 +162,22 @@ impl Arrived {
     }
 }
 
-/// None: there is no such session, and no orchestrator in which there could be one.
-fn take(orchestrator: &dyn Orchestrate, name: &str) -> Result<Option<Box<dyn sessions::Arrived>>, LuoError> {
+/// A session that was kept for us, or else that the kernel has; from then on the service manager keeps it. None: there is
+/// no such session, and no orchestrator in which there could be one.
+fn take(
+    orchestrator: &dyn Orchestrate,
+    store: &FdStore,
+    kept: Option<OwnedFd>,
+    name: &str,
+) -> Result<Option<Box<dyn sessions::Arrived>>, LuoError> {
+    if let Some(file) = kept {
+        return orchestrator.kept(file).map(Some);
+    }
     match orchestrator.retrieve(&SessionName::new(name)?) {
-        Ok(session) => Ok(Some(session)),
+        Ok(session) => {
+            keep(store, name, &*session);
+            Ok(Some(session))
+        }
         // INVAL: it was taken already, by a keeper of this boot that is no more.
         Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::INVAL)) => Ok(None),
         Err(error) => Err(error),

@@ -15,6 +15,7 @@ use super::peer::Peer;
 use super::state::{Shared, State, report};
 use crate::linux::cgroup;
 use crate::linux::gates::memory_charge;
+use crate::linux::root::ReadError;
 use crate::{HostError, ReclaimedDevice, ReclaimedHolder};
 
 impl Shared {
@@ -63,11 +64,25 @@ impl Shared {
             return Ok(());
         }
         let levels = cgroup::memory(&self.options.root, &peer.cgroup);
+        if matches!(&levels, Err(ReadError::Absent { path }) if path.ends_with("/memory.max"))
+            && self.one_hierarchy(peer.pid)
+        {
+            // Nobody accounts for memory up to the root: there is no limit.
+            return Ok(());
+        }
         let gate = memory_charge(name, levels.as_deref(), bytes);
         if gate.result == GateResult::Pass {
             return Ok(());
         }
         Err(format!("your control group cannot take the memory: {}; {}", gate.evidence, gate.remedy))
+    }
+
+    /// No second hierarchy (cgroup v1) that could have a limit of its own.
+    fn one_hierarchy(&self, pid: u32) -> bool {
+        let groups = self.options.root.text(&format!("/proc/{pid}/cgroup"));
+        groups.is_ok_and(|groups| {
+            !groups.lines().any(|line| line.split(':').nth(1).is_some_and(|c| c.contains("memory")))
+        })
     }
 
     /// A successor goes on: only now may its session end.

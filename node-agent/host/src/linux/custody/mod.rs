@@ -20,6 +20,7 @@ mod peer;
 pub mod published;
 mod server;
 pub mod sessions;
+mod stand;
 mod state;
 mod store;
 mod talk;

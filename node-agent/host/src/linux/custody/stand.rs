@@ -1,0 +1,165 @@
+//! The short part before the jump: stopping, the last word, and letting go on.
+
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use liveupdate_node_core::custody::Phase;
+use liveupdate_node_core::holder::{Event, State as Handover};
+
+use super::leave::{not_preserved, part_names, wrong};
+use super::order;
+use super::state::{Leaving, Part, Shared, State};
+use crate::{HostError, JumpIntent, Quiesced, Resumed};
+
+/// For holders that were told to go on to say that they do.
+const RESUME: Duration = Duration::from_secs(5);
+
+impl Shared {
+    /// One answer for each holder, also for those that say nothing.
+    pub(super) fn quiesce(&self, attempt: &str, deadline: Duration) -> Result<Vec<Quiesced>, HostError> {
+        let _operation = self.operate();
+        let until = Instant::now() + deadline;
+        let mut state = self.lock();
+        let leaving = state.leaving.as_mut().filter(|leaving| leaving.index.attempt == attempt);
+        let leaving = leaving.ok_or_else(|| wrong("quiesce", format!("{attempt} has no custody here")))?;
+        leaving.deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        // Who depends on others stops before they do.
+        for name in order::by_dependency(&state).into_iter().rev() {
+            let part = state.leaving.iter().flat_map(|l| &l.parts).find(|part| part.name == name);
+            let Some((connection, None)) = part.map(|part| (part.connection, part.lost.clone())) else {
+                continue;
+            };
+            if state.handover(&name, connection) == Some(Handover::Preserved) {
+                state.step(&name, Event::Quiesce);
+            }
+        }
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let waiting: Vec<String> = state
+                .leaving
+                .iter()
+                .flat_map(|leaving| &leaving.parts)
+                .filter(|part| part.vote.is_none())
+                .map(|part| part.name.clone())
+                .collect();
+            if waiting.is_empty() {
+                break;
+            }
+            if left.is_zero() {
+                let parts = state.leaving.iter_mut().flat_map(|leaving| &mut leaving.parts);
+                for part in parts.filter(|part| part.vote.is_none()) {
+                    let why = format!("did not answer Quiesce within {} ms", deadline.as_millis());
+                    part.vote = Some(Err(why));
+                }
+                for name in waiting {
+                    state.step(&name, Event::Late);
+                }
+                break;
+            }
+            let woken = self.changed.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let answers = self.votes(&state);
+        if let Some(Leaving { index, file: Some(file), .. }) = state.leaving.as_mut() {
+            file.write(index)?;
+        }
+        self.publish(&state);
+        Ok(answers)
+    }
+
+    fn votes(&self, state: &State) -> Vec<Quiesced> {
+        let pairs = state.leaving.iter().flat_map(|leaving| leaving.parts.iter().zip(&leaving.index.holders));
+        let answer = pairs.map(|(part, entry)| Quiesced {
+            holder: part.name.clone(),
+            counter: self.nanoseconds(state, entry.quiesced),
+            vote: part.vote.clone().unwrap_or_else(|| Err("was not asked".into())),
+        });
+        answer.collect()
+    }
+
+    /// The last word before the jump.
+    pub(super) fn commit(&self, intent: &JumpIntent, ticks: Option<u64>) -> Result<(), HostError> {
+        let _operation = self.operate();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(leaving) = state.leaving.as_mut() else { return Ok(()) };
+        if leaving.index.attempt != intent.attempt {
+            return Err(wrong("commit", format!("attempt {} has custody", leaving.index.attempt)));
+        }
+        for part in &leaving.parts {
+            let connected = state.connected.get(&part.name).filter(|c| c.id == part.connection);
+            let stands = connected.is_some_and(|c| c.handover == Handover::Quiesced && c.peer.alive());
+            if !stands || part.vote != Some(Ok(())) {
+                let why = part.lost.clone().unwrap_or_else(|| "it does not stand still".into());
+                return Err(not_preserved(&part.name, why));
+            }
+        }
+        let Some(file) = leaving.file.as_mut() else {
+            return Err(wrong("commit", "custody is not complete"));
+        };
+        leaving.index.nonce = Some(intent.nonce.clone());
+        leaving.index.committed = ticks;
+        file.write(&leaving.index)?;
+        state.ledger.commit().map_err(|refusal| wrong("commit", refusal.to_string()))?;
+        for name in part_names(state) {
+            state.step(&name, Event::Commit);
+        }
+        Ok(())
+    }
+
+    /// The jump did not happen.
+    pub(super) fn refused(&self) -> Result<(), HostError> {
+        let _operation = self.operate();
+        let mut state = self.lock();
+        // It may have failed before it was committed.
+        if state.ledger.phase() == Phase::Committed {
+            state.ledger.refused().map_err(|refusal| wrong("going back", refusal.to_string()))?;
+        }
+        let Some(Leaving { index, file: Some(file), .. }) = state.leaving.as_mut() else { return Ok(()) };
+        (index.nonce, index.committed) = (None, None);
+        file.write(index)
+    }
+
+    /// Lets everybody go on; whom others depend on goes first.
+    pub(super) fn resume(&self, cause: &str) -> Vec<Resumed> {
+        let _operation = self.operate();
+        let until = Instant::now() + RESUME;
+        let mut state = self.lock();
+        for name in order::by_dependency(&state) {
+            let part = state.leaving.iter().flat_map(|l| &l.parts).find(|part| part.name == name);
+            let Some(connection) = part.map(|part| part.connection) else { continue };
+            let Some(handover) = state.handover(&name, connection) else { continue };
+            if !handover.may_stand_still() && !matches!(handover, Handover::Preserving | Handover::Preserved)
+            {
+                continue;
+            }
+            state.step(&name, Event::Undo(cause.to_owned()));
+            loop {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() || state.handover(&name, connection) != Some(Handover::Resuming) {
+                    break;
+                }
+                let woken = self.changed.wait_timeout(state, left);
+                state = woken.unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+        self.publish(&state);
+        let parts = state.leaving.iter().flat_map(|leaving| &leaving.parts);
+        parts.map(|part| self.went_on(&state, part)).collect()
+    }
+
+    fn went_on(&self, state: &State, part: &Part) -> Resumed {
+        let result = match state.handover(&part.name, part.connection) {
+            Some(handover) if handover.may_stand_still() => Err("did not say Resumed".to_owned()),
+            Some(_) => Ok(()),
+            None => Err(part.lost.clone().unwrap_or_else(|| "it went away".into())),
+        };
+        Resumed {
+            holder: part.name.clone(),
+            counter: self.nanoseconds(state, part.resumed),
+            // On the kernel that they were held on nothing is known of devices but that they are there.
+            devices: Vec::new(),
+            result,
+        }
+    }
+}
