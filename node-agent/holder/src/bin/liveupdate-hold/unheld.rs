@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use liveupdate_holder::frame::{Sequence, VERSION};
+use liveupdate_holder::frame::{FrameError, Sequence, VERSION};
 use liveupdate_holder::messages::envelope::Message;
 use liveupdate_holder::messages::{Declare, Hello, Object, ObjectKind};
 use liveupdate_holder::{Packet, Socket, Transport};
@@ -17,8 +17,8 @@ use crate::tell;
 /// Set for the child, whose standard input the connection is.
 pub(crate) const CHILD: &str = "LIVEUPDATE_HOLD_DECLARES";
 
-fn other(error: impl ToString) -> io::Error {
-    io::Error::other(error.to_string())
+fn other(error: FrameError) -> io::Error {
+    io::Error::other(error)
 }
 
 fn hello(name: &str, sequence: &mut Sequence) -> io::Result<Vec<u8>> {
@@ -45,7 +45,7 @@ pub(crate) fn declare(name: &str, path: &Path) -> io::Result<()> {
 }
 
 fn answer(name: &str, socket: &mut Socket, sequence: &mut Sequence) -> io::Result<()> {
-    let packet = socket.receive()?.ok_or_else(|| other("the keeper ended the connection"))?;
+    let packet = socket.receive()?.ok_or_else(|| io::Error::other("the keeper ended the connection"))?;
     let (_, message) = sequence.decode(&packet.bytes, packet.files.len()).map_err(other)?;
     match message {
         Message::Refused(refused) => tell(name, &format!("refused: {}", refused.reason)),
