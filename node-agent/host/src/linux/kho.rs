@@ -142,14 +142,34 @@ pub fn root_compatible(tree: &[u8]) -> Option<String> {
             NOP => at += 4,
             PROPERTY => {
                 let length = index(word(at + 4)?)?;
-                let name = text(strings.checked_add(index(word(at + 8)?)?)?)?;
-                if name == "compatible" {
-                    return text(at + 12).map(str::to_owned);
+                let name = text(strings.checked_add(index(word(at + 8)?)?)?);
+                let value = text(at + 12);
+                // The kernel shows as much as the tree had when it was made: what was added since has pushed
+                // the names, which come last, out of sight.
+                let cut_off = name.is_none() && value.is_some_and(|value| value.starts_with("kho-v"));
+                if name == Some("compatible") || cut_off {
+                    return value.map(str::to_owned);
                 }
                 at = at.checked_add(12)?.checked_add(length.checked_next_multiple_of(4)?)?;
             }
             // Its first child: properties come before.
             _ => return None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::root_compatible;
+
+    #[test]
+    fn the_format_is_found_also_in_a_tree_whose_end_is_not_shown() {
+        let path =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/luo-guest/sys/kernel/debug/kho/out/fdt");
+        let tree = std::fs::read(path).unwrap();
+        for length in [tree.len(), 0xe4, 0xb0, 0x70] {
+            assert_eq!(root_compatible(&tree[..length]).as_deref(), Some("kho-v4"), "{length}");
+        }
+        assert_eq!(root_compatible(&tree[..0x60]), None);
     }
 }
