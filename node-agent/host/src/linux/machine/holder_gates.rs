@@ -68,7 +68,12 @@ fn shared_memory(root: &Root, pid: u32) -> Result<Vec<Shared>, ReadError> {
         let path = format!("{folder}/{fd}");
         // Closed meanwhile, or no memfd.
         let Ok(target) = root.link(&path) else { continue };
-        let Some(name) = target.strip_prefix("/memfd:") else { continue };
+        let name = match target.strip_prefix("/memfd:") {
+            Some(name) => name,
+            // What came through a live update has no name any more, not even a memfd's.
+            None if target == "/ (deleted)" => "",
+            None => continue,
+        };
         let path = root.path(&path);
         let (Ok(file), Ok(system)) = (fs::metadata(&path), rustix::fs::statfs(&path)) else { continue };
         if found.iter().any(|known| known.memfd && known.inode == file.ino()) {
