@@ -24,8 +24,6 @@ use crate::store::{self, FileStore, MOST};
 const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
 /// As `RestartSec=` is by default.
 const AGAIN: Duration = Duration::from_millis(100);
-/// Where systemd has the links of what it starts.
-const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
 /// SIGTERM.
 const TERMINATED: i32 = 15;
 /// Killed processes of a busy machine are gone after this.
