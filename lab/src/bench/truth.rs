@@ -1,8 +1,8 @@
 //! Whether each node's reason in the API is what the planner says, sampled once a second.
 //!
 //! A class is written once it has lasted two seconds, and the report and the list are not read in the same
-//! instant. So a node counts as wrong only when the API says something that the planner has not said of it in
-//! any of the last samples of [`WINDOW`].
+//! instant. So a list is judged when the next report is there too, and a node counts as wrong only when the API
+//! says something that the planner has not said of it in any of the last samples of [`WINDOW`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,8 +18,9 @@ use tokio::time::{Instant, interval};
 
 use crate::{Error, Result};
 
-/// The debounce of two seconds, one second between two samples, and one for the write itself.
-const WINDOW: usize = 5;
+/// The debounce of two seconds, one second between two samples, one for the write itself, and the report that
+/// is read after the list.
+const WINDOW: usize = 6;
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +59,7 @@ pub(super) async fn watch(
 ) -> Result<Truth> {
     let mut truth = Truth::default();
     let mut said: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut listed: Vec<NodeLiveUpdate> = Vec::new();
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -65,24 +67,30 @@ pub(super) async fn watch(
             _ = ticks.tick() => {}
             _ = &mut stop => return Ok(truth),
         }
-        let report = report(&admin).await?;
-        for (name, node) in report.nodes {
+        for (name, node) in report(&admin).await?.nodes {
             let of_node = said.entry(name).or_default();
             of_node.push(node.reason);
             if of_node.len() > WINDOW {
                 of_node.remove(0);
             }
         }
+        truth.judge(&listed, &said);
         let list = records.list(&ListParams::default()).await.map_err(Error::api("list NodeLiveUpdates"))?;
-        truth.samples += 1;
-        for record in list {
-            let (Some(name), Some(status)) = (record.metadata.name, record.status) else { continue };
-            let Some(said) = said.get(&name).filter(|said| said.len() == WINDOW) else { continue };
-            truth.compared += 1;
+        listed = list.items;
+    }
+}
+
+impl Truth {
+    fn judge(&mut self, listed: &[NodeLiveUpdate], said: &BTreeMap<String, Vec<String>>) {
+        self.samples += usize::from(!listed.is_empty());
+        for record in listed {
+            let (Some(name), Some(status)) = (&record.metadata.name, &record.status) else { continue };
+            let Some(said) = said.get(name).filter(|said| said.len() == WINDOW) else { continue };
+            self.compared += 1;
             if !said.contains(&status.reason) {
-                truth.wrong += 1;
+                self.wrong += 1;
                 let first = || format!("{name} says {}, the planner said {}", status.reason, said.join(", "));
-                truth.first_wrong.get_or_insert_with(first);
+                self.first_wrong.get_or_insert_with(first);
             }
         }
     }
