@@ -167,8 +167,8 @@ fn what_is_wrong_at_the_start_is_said_once_and_ends_it() {
     let told = run("/nonexistent", &world);
     assert_eq!(told.matches("/nonexistent/ca.crt").count(), 1, "{told}");
     assert!(told.contains("No such file"), "{told}");
-    let told = run("/nonexistent", "linux");
-    assert!(told.contains("simulated:FOLDER"), "{told}");
+    let told = run("/nonexistent", "windows");
+    assert!(told.contains("want linux, linux:ROOT or simulated:DIR"), "{told}");
     let told = run("/nonexistent", "simulated:/nonexistent");
     assert!(told.contains("/nonexistent"), "{told}");
 }
