@@ -92,8 +92,13 @@ impl Scanner {
         if self.collected.is_none() && self.packed_config.is_none() {
             self.look_for_config(&window);
         }
-        if self.banner.is_none() {
-            self.banner = self.finders.banner.find_iter(&window).find_map(|at| banner(&window[at..]));
+        if !self.banner.as_deref().is_some_and(is_numbered) {
+            let mut all = self.finders.banner.find_iter(&window).filter_map(|at| banner(&window[at..]));
+            let first = self.banner.take().or_else(|| all.next());
+            self.banner = first.map(|first| {
+                let numbered = if is_numbered(&first) { None } else { all.find(|other| is_numbered(other)) };
+                numbered.unwrap_or(first)
+            });
         }
         for at in self.finders.versioned.find_iter(&window) {
             if let Some(name) = compatible(&window, at) {
@@ -157,6 +162,13 @@ fn banner(from: &[u8]) -> Option<String> {
     // Shown to people: nothing in it may steer a terminal.
     let fit = !text.chars().any(char::is_control) && release.contains(' ');
     (fit && release.starts_with(|first: char| first.is_ascii_digit())).then(|| text.to_owned())
+}
+
+/// Whether the build has a number (`#1 SMP …`). The kernel holds its banner twice: it is compiled once before
+/// the number is known (`# SMP …`), and what a running kernel says is the other one.
+fn is_numbered(banner: &str) -> bool {
+    let version = banner.split_once(" #").map_or("", |(_, version)| version);
+    version.starts_with(|first: char| first.is_ascii_digit())
 }
 
 /// The whole string `name-vN` around the `-v` at `at`: it ends with a zero, and before it stands nothing that

@@ -225,6 +225,22 @@ fn a_configuration_reads_as_people_know_it() {
     assert_eq!(config.line("CONFIG_KEXEC"), "# CONFIG_KEXEC is not set");
 }
 
+/// As each kernel has it: compiled before the number of the build was known, and again with it.
+#[test]
+fn the_banner_is_that_of_the_running_kernel_with_the_number_of_the_build() {
+    let early = b"Linux version 7.3.4-lu1 (lab@lab) (gcc 12.2.0) # SMP\n\0";
+    let whole = "Linux version 7.3.4-lu1 (lab@lab) (gcc 12.2.0) #1 SMP";
+    for far in [0, 3 << 20] {
+        let mut plain = [early.as_slice(), &vec![0; far]].concat();
+        plain.extend_from_slice(&kernel(None, &STRINGS));
+        let image = read(&bzimage(RELEASE, &payload(Compression::Gzip, &plain)));
+        assert_eq!(image.banner.as_deref(), Some(whole), "{far} bytes apart");
+    }
+    let plain = [kernel(None, &STRINGS).as_slice(), early].concat();
+    let image = read(&bzimage(RELEASE, &payload(Compression::Gzip, &plain)));
+    assert_eq!(image.banner.as_deref(), Some(whole));
+}
+
 #[test]
 fn nothing_that_could_steer_a_terminal_is_passed_on() {
     let mut plain = kernel(None, &STRINGS);
