@@ -1,5 +1,6 @@
 //! Gates: one question about support each, what they permit, and which are required (DESIGN section 5).
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -213,6 +214,26 @@ impl fmt::Display for Shortfall {
         }
         write!(f, " {}", if self.result == GateResult::Fail { "fails" } else { "is unknown" })
     }
+}
+
+/// A sentence about the first shortfall, with evidence and remedy where they were given.
+pub fn explain(shortfalls: &[Shortfall], gates: &[Gate]) -> Option<String> {
+    let first = shortfalls.first()?;
+    let mut text = format!("gate {first}");
+    if let Some(gate) =
+        gates.iter().find(|g| g.id == first.id && g.subject == first.subject && g.result != GateResult::Pass)
+    {
+        for part in [&gate.evidence, &gate.remedy] {
+            if !part.is_empty() {
+                text.push_str(": ");
+                text.push_str(part);
+            }
+        }
+    }
+    if shortfalls.len() > 1 {
+        text.push_str(&format!("; {} more do not pass", shortfalls.len() - 1));
+    }
+    Some(text)
 }
 
 /// Required gates that concern the node and the target and do not pass.

@@ -9,7 +9,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::Continuity;
-use crate::gate::{self, Gate, Shortfall};
+use crate::gate::{self, Gate};
 use crate::node::{BlockReason, Plan, ScopedDevice};
 
 /// The acknowledgement without which no device is preserved.
@@ -199,9 +199,17 @@ impl Verdict {
 /// Judges a node. Devices keep their order; the first that blocks names the node's reason.
 pub fn judge(devices: &[Device], holders: &[Holder], gates: &[Gate], demands: &Demands) -> Verdict {
     let judged: Vec<_> = devices.iter().map(|device| judge_device(device, holders, gates, demands)).collect();
-    let continuity = judged.iter().filter(|v| v.fate == Fate::Preserved).filter_map(|v| v.minimum).max();
+    let alone = |name: &str| !devices.iter().any(|device| device.holder == name);
+    let aware = holders.iter().filter(|holder| holder.aware && alone(&holder.name));
+    let alone: BTreeSet<String> = aware.map(|holder| holder.name.clone()).collect();
+    let preserved = judged.iter().filter(|v| v.fate == Fate::Preserved).filter_map(|v| v.minimum).max();
+    // Memory alone asks for what the least of devices asks for; an attempt sees it the same way.
+    let continuity = preserved.or_else(|| (!alone.is_empty()).then_some(Continuity::Reinitialised));
     let acknowledged: Vec<&str> = demands.acknowledged.iter().map(String::as_str).collect();
-    let shortfalls = gate::node_shortfalls(gates, continuity, &acknowledged);
+    let mut shortfalls = gate::node_shortfalls(gates, continuity, &acknowledged);
+    for holder in &alone {
+        shortfalls.extend(gate::holder_shortfalls(gates, holder));
+    }
     let blocked = holders
         .iter()
         .find(|holder| holder.refuses)
@@ -210,12 +218,10 @@ pub fn judge(devices: &[Device], holders: &[Holder], gates: &[Gate], demands: &D
         })
         .or_else(|| device_block(&judged))
         .or_else(|| {
-            let first = explain(&shortfalls, gates)?;
+            let first = gate::explain(&shortfalls, gates)?;
             Some((BlockReason::GateNotPassed, first))
         });
-    let alone = |name: &str| !devices.iter().any(|device| device.holder == name);
-    let aware = holders.iter().filter(|holder| holder.aware && alone(&holder.name));
-    Verdict { blocked, devices: judged, holders: aware.map(|holder| holder.name.clone()).collect() }
+    Verdict { blocked, devices: judged, holders: alone }
 }
 
 fn device_block(judged: &[DeviceVerdict]) -> Option<(BlockReason, String)> {
@@ -229,24 +235,6 @@ fn device_block(judged: &[DeviceVerdict]) -> Option<(BlockReason, String)> {
         0 => Some((reason, message)),
         more => Some((reason, format!("{message}; {more} more block too"))),
     }
-}
-
-/// A sentence about the first shortfall, with evidence and remedy where they were given.
-fn explain(shortfalls: &[Shortfall], gates: &[Gate]) -> Option<String> {
-    let first = shortfalls.first()?;
-    let mut text = format!("gate {first}");
-    if let Some(gate) = gates.iter().find(|g| g.id == first.id && g.subject == first.subject) {
-        for part in [&gate.evidence, &gate.remedy] {
-            if !part.is_empty() {
-                text.push_str(": ");
-                text.push_str(part);
-            }
-        }
-    }
-    if shortfalls.len() > 1 {
-        text.push_str(&format!("; {} more do not pass", shortfalls.len() - 1));
-    }
-    Some(text)
 }
 
 /// The strictest demand and whose it is; among equals the team's, whose rule it is, then the platform's.
@@ -320,7 +308,7 @@ fn judge_device(device: &Device, holders: &[Holder], gates: &[Gate], demands: &D
     }
     let mut short = gate::node_shortfalls(gates, Some(minimum), &acknowledged);
     short.extend(gate::device_shortfalls(gates, address, holder, minimum));
-    let why = explain(&short, gates).unwrap_or_default();
+    let why = gate::explain(&short, gates).unwrap_or_default();
     let could = ceiling.map_or("nothing", Continuity::as_str);
     let base = format!(
         "{address}: {} is asked for by the {}, {could} is possible: {why}",

@@ -232,3 +232,23 @@ fn a_holder_without_devices_can_refuse_too() {
     let (_, message) = judge(&[], &[holder], &gates, &Demands::default()).blocked.unwrap();
     assert_eq!(message, "the owner of db refuses any update");
 }
+
+/// What the receipt would ask for is asked for before anything begins.
+#[test]
+fn invariant_2_a_node_that_holds_memory_alone_needs_what_preserving_needs() {
+    let vm = Holder { name: "vm".into(), aware: true, minimum: None, refuses: false };
+    let demands = Demands::default();
+    let all = passing(&[], &["vm"]);
+    assert_eq!(judge(&[], std::slice::from_ref(&vm), &all, &demands).blocked, None);
+    let needed = gate::required(Some(Continuity::Reinitialised)).filter(|id| id.scope() != Scope::Device);
+    for id in needed {
+        let mut gates = all.clone();
+        for gate in gates.iter_mut().filter(|gate| gate.id == id) {
+            gate.result = GateResult::Unknown;
+        }
+        let blocked = judge(&[], std::slice::from_ref(&vm), &gates, &demands).blocked;
+        let (reason, message) = blocked.unwrap_or_else(|| panic!("{id} does not matter"));
+        assert_eq!(reason, BlockReason::GateNotPassed, "{id}");
+        assert!(message.contains(id.as_str()), "{id}: {message}");
+    }
+}

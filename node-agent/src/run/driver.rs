@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use liveupdate_node_core::Monotonic;
+use liveupdate_node_core::gate;
 use liveupdate_node_core::node as core;
 use liveupdate_proto::common::v1::{AttemptReport, NodeState, Subject};
 use liveupdate_proto::controller::v1::KnockCause;
@@ -229,7 +230,14 @@ async fn receipt(
             attempt.tell_receipt(receipt.clone(), told);
             Ok(receipt)
         }
-        Err(why) => Err(Stop::Undo(format!("read again before the jump: {why}"))),
+        Err(why) => {
+            let told = match &why {
+                core::NoReceipt::Gates(short) => gate::explain(short, &gates),
+                core::NoReceipt::OtherBoot { .. } => None,
+            };
+            let told = told.unwrap_or_else(|| why.to_string());
+            Err(Stop::Undo(format!("read again before the jump: {told}")))
+        }
     }
 }
 
@@ -359,7 +367,7 @@ async fn concluded(node: &Arc<Node>, attempt: &Attempt, report: AttemptReport, b
 }
 
 async fn undo(node: &Arc<Node>, attempt: &Attempt, why: String) -> End {
-    tracing::info!(node = node.name, attempt = attempt.id, why, "the attempt is undone");
+    tracing::warn!(node = node.name, attempt = attempt.id, why, "the attempt is undone");
     let boot_id = node.on_host(|node| node.host.boot_id()).await.unwrap_or_default();
     let mut tries = 0;
     loop {
