@@ -1,7 +1,7 @@
 //! A jump split into phases, by this machine's stamps of the guest's console lines.
 //!
 //! ```text
-//!  quiesce … quiesced … rest … Starting new kernel ══ Linux version … lab-init: up on … keeper: ready … reclaimed … resumed
+//!  quiesce … quiesced … rest … Starting new kernel ══ Linux version … lab-init: up on … custody … reclaimed … resumed
 //!  └ quiesce ┘└ commit ┘└ shutdown ────────────┘└ jump ┘└ kernel boot ────────┘└ keeper start ┘└ grant ┘└ resume ┘
 //! ```
 //! A phase is told only when both of its lines were seen: nothing is made up.
@@ -20,7 +20,7 @@ const PHASES: [(&str, Text); 8] = [
     ("shutdown", Text::Part("kexec_core: Starting new kernel")),
     ("jump to first kernel line", Text::Part("Linux version ")),
     ("kernel boot", Text::Part(UP)),
-    ("keeper start", Text::Part("liveupdate-keeper: ready")),
+    ("keeper start", Text::End("] custody")),
     ("grant", Text::Part(": reclaimed pages=")),
     ("resume", Text::Part(": resumed counter=")),
 ];
@@ -95,7 +95,7 @@ mod tests {
             "[    9.2] kexec_core: Starting new kernel",
             "[    0.0] Linux version 7.3.4-lu2",
             "lab-init: up on 7.3.4-lu2",
-            "liveupdate-keeper: ready",
+            "liveupdate: [    4.000001] custody",
             "liveupdate-hold: vm-a: reclaimed pages=1 wrong=0 counter=3",
             "liveupdate-hold: vm-a: resumed counter=3",
         ];

@@ -34,7 +34,7 @@ mod tests;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use liveupdate_node_core::GateResult;
@@ -120,6 +120,8 @@ pub struct LinuxHost {
     counter: Option<Counter>,
     custody: Option<Custodian>,
     own_pid: u32,
+    /// The phase that was told last.
+    told: Mutex<String>,
 }
 
 impl LinuxHost {
@@ -140,8 +142,19 @@ impl LinuxHost {
         let store = Store::open(root.path(&options.state))?;
         let images = Arc::new(Images::default());
         let bundles = bundle::Bundles::new(&root, &options.bundles, &options.signers, Arc::clone(&images));
-        let (counter, custody, own_pid) = (None, None, std::process::id());
-        let mut host = Self { options, root, role, calls, store, bundles, images, counter, custody, own_pid };
+        let mut host = Self {
+            options,
+            root,
+            role,
+            calls,
+            store,
+            bundles,
+            images,
+            counter: None,
+            custody: None,
+            own_pid: std::process::id(),
+            told: Mutex::default(),
+        };
         if role == Role::Keeper {
             // First of all: what a keeper left at rest that died in a jump would let nothing be written.
             host.note_boot()?;
@@ -177,6 +190,8 @@ impl LinuxHost {
             boot_id,
             counter_khz: self.counter.map(Counter::khz),
         };
+        // From here on holders are heard: what a jump carried is given back from now.
+        self.phase("custody");
         self.custody = Some(Custodian::start(options)?);
         Ok(())
     }
@@ -224,8 +239,14 @@ impl LinuxHost {
         }
     }
 
-    /// Tells that something begins, with the clock of this boot: blackouts are split by these lines.
+    /// Tells that something begins, with the clock of this boot: blackouts are split by these lines. What is
+    /// tried again and again is told once.
     fn phase(&self, name: &str) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told == name {
+            return;
+        }
+        name.clone_into(&mut told);
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         eprintln!("liveupdate: [{:5}.{:06}] {name}", now.tv_sec, now.tv_nsec / 1000);
     }
