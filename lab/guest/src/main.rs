@@ -25,6 +25,8 @@ fn main() -> ExitCode {
         ["kill", pid] => spoil::kill(pid),
         ["open", path] => spoil::open(path),
         ["session", name] => spoil::session(name),
+        ["load", kernel, initrd] => spoil::load(kernel, initrd),
+        ["unload"] => spoil::unload(),
         ["write-on", path] => spoil::write_on(path),
         ["memory"] => spoil::memory(),
         _ => Err("this is the first process of a lab's guest; see its source for what else it can do".into()),

@@ -3,9 +3,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
+use liveupdate_host::linux::kexec::{self, CommandLine};
 use liveupdate_host::linux::luo::{DEVICE, Orchestrator, SessionName};
 
 const PAUSE: Duration = Duration::from_millis(1);
@@ -51,6 +53,19 @@ pub(crate) fn session(name: &str) -> Result<(), String> {
     // Only the session is somebody else's: the device is free again.
     drop(orchestrator);
     stay("holds a session")
+}
+
+/// Loads a kernel, as somebody would who knows nothing of live updates.
+pub(crate) fn load(kernel: &str, initrd: &str) -> Result<(), String> {
+    let open = |path: &str| File::open(path).map_err(|error| format!("cannot open {path}: {error}"));
+    let (kernel, initrd) = (open(kernel)?, open(initrd)?);
+    let line = CommandLine::new("console=ttyS0").map_err(|error| super::chain(&error))?;
+    kexec::load(&kernel, Some(initrd.as_fd()), &line).map_err(|error| super::chain(&error))
+}
+
+/// Unloads what is loaded.
+pub(crate) fn unload() -> Result<(), String> {
+    kexec::unload().map_err(|error| super::chain(&error))
 }
 
 fn stay(what: &str) -> Result<(), String> {

@@ -113,9 +113,17 @@ impl Kit {
     /// # Errors
     /// When it cannot be written.
     pub fn bundle_of(&self, name: &str, release: &str, image: &[u8]) -> Result<KitBundle> {
+        let initrd = fs::read(&self.initrd).map_err(Error::file("read", &self.initrd))?;
+        self.bundle_with(name, release, image, &initrd)
+    }
+
+    /// As [`Kit::bundle_of`], with these bytes for an initrd, whatever they are.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn bundle_with(&self, name: &str, release: &str, image: &[u8], initrd: &[u8]) -> Result<KitBundle> {
         let folder = self.disk_folder().join(BUNDLES).join(name);
         create(&folder)?;
-        let initrd = fs::read(&self.initrd).map_err(Error::file("read", &self.initrd))?;
         let file = |bytes: &[u8]| File { size: bytes.len() as u64, digest: Digest::of(bytes) };
         let manifest = Manifest {
             version: VERSION,
@@ -123,7 +131,7 @@ impl Kit {
             architecture: std::env::consts::ARCH.to_owned(),
             command_line: Kit::command_line(),
             image: file(image),
-            initrd: Some(file(&initrd)),
+            initrd: Some(file(initrd)),
             modules: None,
             shim: None,
             formats: Formats::default(),
@@ -137,7 +145,7 @@ impl Kit {
         let signed = signatures.to_bytes().map_err(unusable)?;
         for (file, bytes) in [
             (Part::Image.file(), image),
-            (Part::Initrd.file(), &initrd),
+            (Part::Initrd.file(), initrd),
             (MANIFEST, &bytes),
             (SIGNATURES, &signed),
         ] {

@@ -1,6 +1,6 @@
 //! What others do on a machine before and during an update.
 
-use liveupdate_lab::vm::{PATIENCE, Variant, disk};
+use liveupdate_lab::vm::{Kernels, Kit, PATIENCE, Reset, Variant, disk};
 use liveupdate_lab_guest::Order;
 
 use crate::bed::{Bed, ENOUGH, Wanted, to};
@@ -11,28 +11,56 @@ async fn bed(wanted: Wanted) -> Bed {
     Bed::start(wanted, |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await
 }
 
+/// Its kernel also has the old call, with which anybody could load an image that loses what is preserved.
 #[tokio::test]
-async fn kexec_forbidden_by_its_sysctl_blocks_the_node() {
-    let bed = bed(Wanted::holder()).await;
+async fn kexec_forbidden_by_its_sysctl_or_offered_by_the_old_call_blocks_the_node() {
+    let wanted = Wanted {
+        guest: |options| {
+            options.kernel = Kernels::find().unwrap().kernel(Variant::OldKexec).unwrap().image();
+        },
+        ..Wanted::holder()
+    };
+    let bed = bed(wanted).await;
     bed.node.output(INIT, &["put", "/proc/sys/kernel/kexec_load_disabled", "1"]).await.unwrap();
     bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
     let record = bed.await_node("a block", |status| status.state == "Blocked").await;
-    assert!(record.message.contains("KexecAllowed"), "{record:#?}");
+    for found in ["KexecAllowed", "kexec_load_disabled: 1", "CONFIG_KEXEC=y"] {
+        assert!(record.message.contains(found), "{found}: {record:#?}");
+    }
     bed.assert_undisturbed().await;
     assert_eq!(bed.said_times("quiesced"), 0);
 }
 
 #[tokio::test]
-async fn somebody_elses_session_blocks_the_node_until_it_is_gone() {
+async fn somebody_elses_session_device_and_kernel_block_the_node_until_they_are_gone() {
     let bed = bed(Wanted::holder()).await;
-    let pid = bed.guest().control().start(INIT, &["session", "not-ours"], PATIENCE).await.unwrap();
+    let control = bed.guest().control();
+    let mut others = vec![control.start(INIT, &["session", "not-ours"], PATIENCE).await.unwrap()];
     bed.guest().serial().wait_for("lab-init: holds a session", ENOUGH).await.unwrap();
+    others.push(control.start(INIT, &["open", "/dev/liveupdate"], PATIENCE).await.unwrap());
+    bed.guest().serial().wait_for("lab-init: holds /dev/liveupdate", ENOUGH).await.unwrap();
+    let folder = format!("/var/lib/liveupdate/bundles/{}", bed.targets[0].name);
+    let (image, initrd) = (format!("{folder}/image"), format!("{folder}/initrd"));
+    bed.node.output(INIT, &["load", &image, &initrd]).await.unwrap();
+
     bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
     let record = bed.await_node("a block", |status| status.state == "Blocked").await;
-    assert!(record.message.contains("ForeignSessions"), "{record:#?}");
+    let evidence = |id: &str| {
+        let gate = record.gates.iter().find(|gate| gate.id == id && gate.result == "Fail");
+        gate.and_then(|gate| gate.evidence.clone()).unwrap_or_else(|| panic!("{id}: {record:#?}"))
+    };
+    assert!(evidence("KexecAllowed").contains("the keeper did not load it"), "{record:#?}");
+    for found in ["not-ours", "/dev/liveupdate open"] {
+        assert!(evidence("ForeignSessions").contains(found), "{record:#?}");
+    }
+    assert!(record.message.contains("KexecAllowed"), "{record:#?}");
     bed.assert_undisturbed().await;
     assert_eq!(bed.said_times("quiesced"), 0);
-    bed.node.output(INIT, &["kill", &pid.to_string()]).await.unwrap();
+
+    for other in others {
+        bed.node.output(INIT, &["kill", &other.to_string()]).await.unwrap();
+    }
+    bed.node.output(INIT, &["unload"]).await.unwrap();
     bed.await_success("real").await;
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
 }
@@ -85,12 +113,45 @@ async fn invariant_6_a_keeper_killed_while_it_has_custody_undoes_the_attempt_and
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
 }
 
+/// While it drives the attempt, when the node is settled, and when all is the keeper's.
 #[tokio::test]
-async fn invariant_6_an_agent_killed_while_guests_run_costs_an_attempt_at_most() {
-    let bed = bed(Wanted::holder()).await;
+async fn invariant_6_an_agent_killed_at_any_step_costs_an_attempt_at_most_and_no_holder_notices() {
+    let bundles = |kit: &Kit| vec![kit.bundle(Variant::Lu2).unwrap(), kit.bundle(Variant::Lu1).unwrap()];
+    let bed = Bed::start(Wanted::holder(), bundles).await;
+    for (number, step) in ["] preserve", "] settled", "] quiesced"].into_iter().enumerate() {
+        let (name, target) = (format!("real-{number}"), &bed.targets[number % 2]);
+        let mark = bed.guest().serial().mark();
+        bed.bed.apply_update(&to(&name, target)).await.unwrap();
+        bed.guest().serial().wait_for_after(mark, step, ENOUGH).await.unwrap();
+        // Past Quiesce the jump may be faster than the order.
+        let _ = bed.node.order("liveupdate-agent", Order::Kill).await;
+        bed.await_success(&name).await;
+        assert_eq!(bed.node.running().unwrap().number, number + 2, "after {step}");
+        assert!(bed.report().unbroken(bed.hold.seed), "after {step}: {:?}", bed.report());
+        bed.bed.delete_update_and_wait(&name, ENOUGH).await.unwrap();
+    }
+    assert_eq!(bed.said_times("made"), 1);
+}
+
+#[tokio::test]
+async fn a_next_kernel_that_panics_makes_room_for_the_old_one_and_the_node_says_that_it_failed() {
+    let wanted = Wanted { guest: |options| options.reset = Reset::BootsAgain, ..Wanted::holder() };
+    let bundles = |kit: &Kit| {
+        let kernel = kit.kernels().kernel(Variant::Lu2).unwrap();
+        let image = std::fs::read(kernel.image()).unwrap();
+        // Without a first process there is nothing to run.
+        vec![kit.bundle_with("panics", &kernel.release, &image, b"no archive").unwrap()]
+    };
+    let bed = Bed::start(wanted, bundles).await;
+    let before = bed.node.running().unwrap();
     bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
-    bed.await_line("preserved").await;
-    bed.node.order("liveupdate-agent", Order::Kill).await.unwrap();
-    bed.await_success("real").await;
-    assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
+    let record = bed.await_node("a failure", |status| status.state == "Failed").await;
+    assert_eq!(record.reason, "WrongKernel", "{record:#?}");
+    assert!(record.message.contains(&before.release), "{record:#?}");
+    bed.guest().serial().wait_for("Kernel panic - not syncing", ENOUGH).await.unwrap();
+    let after = bed.node.running().unwrap();
+    assert_eq!((after.release, record.kernel), (before.release.clone(), before.release));
+    assert_ne!(after.boot_id, before.boot_id);
+    // What it held is gone with the kernel that should have given it back: said, and made anew.
+    assert_eq!(bed.said_times("made"), 2, "{:?}", bed.said());
 }

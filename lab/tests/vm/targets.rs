@@ -18,6 +18,11 @@ fn spoilt(kit: &Kit, name: &str, spoil: impl FnOnce(Vec<u8>) -> Vec<u8>) -> KitB
 
 fn bundles(kit: &Kit) -> Vec<KitBundle> {
     let half = |image: Vec<u8>| image[..image.len() / 2].to_vec();
+    // The header's word for it: 64 bits (XLF_KERNEL_64) no more.
+    let other = |mut image: Vec<u8>| {
+        image[0x236] &= !1;
+        image
+    };
     let changed = spoilt(kit, "changed", |image| image);
     // After it was signed.
     let image = kit.disk_folder().join("liveupdate/bundles/changed/image");
@@ -30,6 +35,7 @@ fn bundles(kit: &Kit) -> Vec<KitBundle> {
         variant(kit, Variant::NoKho),
         variant(kit, Variant::OtherAbi),
         spoilt(kit, "truncated", half),
+        spoilt(kit, "other-architecture", other),
         spoilt(kit, "no-kernel", |_| b"this is no kernel".repeat(4096)),
         changed,
     ]
