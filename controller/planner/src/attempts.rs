@@ -30,6 +30,9 @@ use crate::todo::Todo;
 /// A permission's length: far more than the commit takes, and within the lease.
 pub(crate) const PERMISSION: Duration = Duration::from_secs(30);
 
+/// A kubelet renews its node's Lease every ten seconds; so long every return takes.
+const HEARTBEAT: Duration = Duration::from_secs(12);
+
 /// What an attempt is measured by.
 struct Terms<'a> {
     update: &'a Text,
@@ -188,7 +191,7 @@ fn known_attempt<'a>(
                 return;
             }
             if let Some(missing) = proof::missing(proof, node) {
-                return verify(entry, node, missing, since.after(terms.verify), todo);
+                return verify(entry, node, missing, (*since, terms.verify), todo);
             }
             let over = matches!((blackout, terms.blackout_budget), (Some(b), Some(budget)) if *b > budget);
             if over {
@@ -276,14 +279,23 @@ fn proven(entry: &mut Entry<'_>, node: &Node, proof: &Proof, terms: &Terms<'_>, 
     }
 }
 
-fn verify(entry: &mut Entry<'_>, node: &Node, missing: Missing, until: crate::Time, todo: &mut Todo) {
-    if todo.due(until) {
+fn verify(
+    entry: &mut Entry<'_>,
+    node: &Node,
+    missing: Missing,
+    (since, limit): (crate::Time, Duration),
+    todo: &mut Todo,
+) {
+    if todo.due(since.after(limit)) {
         return end(entry, node, failed(Reason::VerifyFailed), missing.message(), todo);
     }
     if missing == Missing::Lease {
         todo.act(Action::ReadLease { node: node.name.clone() });
     }
-    say(entry, Reason::Verifying, missing.message());
+    // What every return takes is no news.
+    let expected = !todo.due(since.after(HEARTBEAT));
+    let reason = if expected { Reason::InProgress } else { Reason::Verifying };
+    say(entry, reason, missing.message());
 }
 
 fn failed(reason: Reason) -> NodeEnd {

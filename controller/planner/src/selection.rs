@@ -23,31 +23,83 @@ impl Selector {
     }
 }
 
-/// Whether the update wants the node: its labels are selected, and it was there when the update was made
-/// or those that join take part.
-pub(crate) fn wants(update: &Update, spec: &Spec, node: &Node) -> bool {
-    (spec.include_joining || node.created <= update.created) && spec.selector.matches(&node.labels)
+/// Whether the node was there when the update was made, or those that join take part.
+fn takes_part(update: &Update, spec: &Spec, node: &Node) -> bool {
+    spec.include_joining || node.created <= update.created
 }
 
-/// Positions of the nodes that the update wants, in plan order: by the values of the ordering labels,
-/// those without the label last, then by name.
-pub(crate) fn select(update: &Update, spec: &Spec, fleet: &Fleet<'_>) -> Vec<usize> {
-    let mut selected: Vec<usize> =
-        fleet.iter().filter(|(_, node)| wants(update, spec, node)).map(|(index, _)| index).collect();
-    let keys = &spec.strategy.order;
-    if !keys.is_empty() {
-        // All values looked up once and beside one another.
-        let value = |(index, key): (usize, &String)| {
-            fleet.at(index).labels.get(key).map_or((true, ""), |value| (false, value.as_str()))
-        };
-        let values: Vec<(bool, &str)> =
-            selected.iter().flat_map(|&index| keys.iter().map(move |key| (index, key))).map(value).collect();
-        let of = |place: usize| &values[place * keys.len()..(place + 1) * keys.len()];
-        let mut places: Vec<usize> = (0..selected.len()).collect();
-        places.sort_by(|&a, &b| of(a).cmp(of(b)));
-        selected = places.into_iter().map(|place| selected[place]).collect();
+/// Label sets that are looked for again by where they are; a power of two.
+const RECENT: usize = 64;
+
+/// The sets of labels of a fleet. Whoever shares one set among many nodes has it read once.
+struct LabelSets<'a> {
+    selector: &'a Selector,
+    keys: &'a [String],
+    /// Whether each is selected.
+    selected: Vec<bool>,
+    /// The values of the ordering labels of each, all beside one another.
+    values: Vec<(bool, &'a str)>,
+    recent: [Option<(*const Labels, usize)>; RECENT],
+}
+
+type Labels = BTreeMap<String, String>;
+
+impl<'a> LabelSets<'a> {
+    fn new(spec: &'a Spec) -> Self {
+        let keys = &spec.strategy.order;
+        Self {
+            selector: &spec.selector,
+            keys,
+            selected: Vec::new(),
+            values: Vec::new(),
+            recent: [None; RECENT],
+        }
     }
-    selected
+
+    fn number(&mut self, labels: &'a Labels) -> usize {
+        let at = core::ptr::from_ref(labels);
+        // Neighbours on the heap differ in these bits.
+        let slot = (at.addr() >> 5) % RECENT;
+        if let Some((_, number)) = self.recent[slot].filter(|(known, _)| *known == at) {
+            return number;
+        }
+        let number = self.selected.len();
+        self.selected.push(self.selector.matches(labels));
+        let value = |key| labels.get(key).map_or((true, ""), |value| (false, value.as_str()));
+        self.values.extend(self.keys.iter().map(value));
+        self.recent[slot] = Some((at, number));
+        number
+    }
+
+    /// The place of each set among all in plan order; sets of the same values share one.
+    fn ranks(&self) -> Vec<usize> {
+        let of = |set: usize| &self.values[set * self.keys.len()..(set + 1) * self.keys.len()];
+        let mut sets: Vec<usize> = (0..self.selected.len()).collect();
+        sets.sort_by(|&a, &b| of(a).cmp(of(b)));
+        let mut ranks = alloc::vec![0; sets.len()];
+        for pair in sets.windows(2) {
+            ranks[pair[1]] = ranks[pair[0]] + usize::from(of(pair[0]) != of(pair[1]));
+        }
+        ranks
+    }
+}
+
+/// Positions of the nodes that the update wants (its labels are selected, and it was there in time), in plan
+/// order: by the values of the ordering labels, those without the label last, then by name.
+pub(crate) fn select(update: &Update, spec: &Spec, fleet: &Fleet<'_>) -> Vec<usize> {
+    let mut sets = LabelSets::new(spec);
+    let mut selected: Vec<(usize, usize)> = Vec::new();
+    for (index, node) in fleet.iter().filter(|(_, node)| takes_part(update, spec, node)) {
+        let set = sets.number(&node.labels);
+        if sets.selected[set] {
+            selected.push((set, index));
+        }
+    }
+    if !sets.keys.is_empty() {
+        let ranks = sets.ranks();
+        selected.sort_by_key(|(set, _)| ranks[*set]);
+    }
+    selected.into_iter().map(|(_, index)| index).collect()
 }
 
 #[cfg(test)]

@@ -49,8 +49,11 @@ pub fn simulate(
 ) -> Result<String, String> {
     let asked = manifest::read(text)?;
     let fleet = fleet::Fleet::draw(&asked, nodes, seed);
-    let good = run::run(&asked, &fleet, run::Kernel::Good);
-    let bad = run::run(&asked, &fleet, run::Kernel::Bad);
+    let (good, bad) = std::thread::scope(|scope| {
+        let bad = scope.spawn(|| run::run(&asked, &fleet, run::Kernel::Bad));
+        (run::run(&asked, &fleet, run::Kernel::Good), bad.join())
+    });
+    let bad = bad.map_err(|_| "the run with a bad kernel broke off".to_owned())?;
     let report = report::Report::new(&asked, &fleet, seed, &good, &bad);
     match format {
         SimulateOutput::Table => Ok(report.text(canvas)),
