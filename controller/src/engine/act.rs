@@ -229,7 +229,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         });
     }
 
-    fn read_lease(&mut self, node: &str, now: Duration) {
+    pub(super) fn read_lease(&mut self, node: &str, now: Duration) {
         let key = (node.to_owned(), Kind::NodeLease);
         let serial = self.serial;
         let Some((found, side)) = self.world.node(node) else { return };

@@ -15,6 +15,8 @@ use crate::world::Asked;
 
 /// Pauses after a write that failed.
 const WRITE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// Pauses after a write that cannot go well before the watch shows a newer version, which ends the pause.
+const STALE_RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(30));
 /// Pauses after a call that an agent refused.
 const CALL_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -161,7 +163,8 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             ClusterError::Refused { .. } => tracing::error!(%error, "trying again later"),
             ClusterError::Unavailable { .. } => tracing::warn!(%error, "trying again"),
         }
-        self.work.failed(key, version, now, WRITE_RETRY);
+        let stale = matches!(error, ClusterError::Conflict { .. });
+        self.work.failed(key, version, now, if stale { STALE_RETRY } else { WRITE_RETRY });
         None
     }
 
@@ -169,7 +172,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
     fn after_mark(&mut self, key: &Key, version: &str) {
         let seen = self.world.node(&key.0).is_some_and(|(_, side)| side.version != version);
         if !seen {
-            self.work.failed(key, version, self.clock.monotonic(), WRITE_RETRY);
+            self.work.failed(key, version, self.clock.monotonic(), STALE_RETRY);
         }
     }
 

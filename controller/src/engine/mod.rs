@@ -41,9 +41,9 @@ const BATCH: Duration = Duration::from_millis(20);
 /// A pass that took long is followed by a pause of so many times its length, so that planning takes a tenth
 /// of a processor at most, however large the fleet is.
 const REST: u32 = 9;
-/// Shortest time between two writes of one update's record: ends and admissions of a quarter of a second
-/// share one write.
-const RECORDS: Duration = Duration::from_millis(250);
+/// Shortest time between two writes of one update's record: ends and admissions of half a second share one
+/// write.
+const RECORDS: Duration = Duration::from_millis(500);
 
 /// An agent that asks to be looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,7 +168,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         tokio::select! {
             biased;
             change = observed.next() => match change {
-                Some(change) => self.world.observe(change),
+                Some(change) => self.observe(change),
                 None => return false,
             },
             (key, done) = self.work.next() => self.fold(&key, done),
@@ -181,6 +181,15 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             () = clock.sleep(pause) => {}
         }
         true
+    }
+
+    /// The Lease of a node that came back is looked at at once: only what is renewed after that counts, and a
+    /// kubelet that has just started renews it now and then not for a while.
+    fn observe(&mut self, change: crate::cluster::Observed) {
+        self.world.observe(change);
+        for node in self.world.take_returned() {
+            self.read_lease(&node, self.clock.monotonic());
+        }
     }
 
     fn due(&self, now: Duration) -> bool {

@@ -5,11 +5,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use liveupdate_planner::{NodeClass, NodeEnd, NodeReport, Report};
+use liveupdate_proto::common::v1::NodeState;
 
 use super::fold::Done;
 use super::work::Kind;
 use super::{Engine, Knock};
 use crate::agents::Agents;
+use crate::agents::facts::state_word;
 use crate::clock::Clock;
 use crate::cluster::{Cluster, NodeStatusDigest};
 use crate::convert::{node_status, record, update_status};
@@ -17,10 +19,10 @@ use crate::world::NodeSide;
 
 /// A class or reason must last so long before it is written.
 const LASTING: Duration = Duration::from_secs(2);
-/// Writes of nodes' statuses that one pass begins, so that the starts of others are not behind them.
+/// Objects that one pass makes, so that the starts of others are not behind them.
 const PER_PASS: usize = 100;
 /// Shortest time between two writes of an update's status that nothing waits for.
-const STATUS: Duration = Duration::from_secs(1);
+const STATUS: Duration = Duration::from_secs(2);
 
 /// What a write of a node's status is for.
 #[derive(Clone, Copy)]
@@ -59,15 +61,16 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             .flat_map(|update| &update.record.in_flight)
             .map(|entry| entry.node.as_str())
             .collect();
-        let (mut writes, mut makes, mut next) = (Vec::new(), Vec::new(), None::<Duration>);
+        let (mut finals, mut writes, mut makes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut next = None::<Duration>;
         let mut classes = Vec::new();
         for (position, (node, side)) in self.world.nodes().enumerate() {
             let Some(wanted) = report.nodes.beside(position, &node.name) else { continue };
-            let seen = (wanted.class, wanted.reason);
+            let seen = (wanted.class, wanted.reason, preparing(wanted, side));
             let since = match side.class {
-                Some((class, reason, since)) if (class, reason) == seen => since,
+                Some((known, since)) if known == seen => since,
                 _ => {
-                    classes.push((node.name.clone(), (wanted.class, wanted.reason, now)));
+                    classes.push((node.name.clone(), (seen, now)));
                     now
                 }
             };
@@ -86,14 +89,16 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             let first = object.status.node_uid.is_empty();
             let update = wanted.update.as_deref().and_then(|name| self.world.update(name));
             let uid = update.map_or("", |side| side.object.uid.as_str());
-            let same = says(&object.status, wanted, uid) && !(idle(wanted) && stale(object, node, side));
+            let further = seen.2.is_some_and(|state| state_word(state) != object.status.state);
+            let same =
+                says(&object.status, wanted, uid) && !further && !(idle(wanted) && stale(object, node, side));
             if held || (same && !first) {
                 continue;
             }
             let over = matches!(wanted.end, Some(NodeEnd::Updated { .. } | NodeEnd::Failed { .. }));
             let due = if first || over { now } else { since + LASTING };
             if due <= now {
-                writes.push(node.name.clone());
+                if over { &mut finals } else { &mut writes }.push(node.name.clone());
             } else {
                 next = Some(next.map_or(due, |at| at.min(due)));
             }
@@ -106,8 +111,9 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         for (name, uid, left) in makes.into_iter().take(PER_PASS) {
             self.make(name.to_string(), uid, left);
         }
-        for name in writes.into_iter().take(PER_PASS) {
-            if self.work.room(Kind::NodeUpdate) == 0 {
+        // From the back: those in front start next, and then their status says something else.
+        for name in finals.into_iter().chain(writes.into_iter().rev()) {
+            if self.work.room_to_tell() == 0 {
                 // A place that gets free brings the next pass.
                 break;
             }
@@ -166,6 +172,15 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             end_of,
         };
         let status = node_status::status(context, report);
+        tracing::debug!(
+            node,
+            from = object.status.state,
+            because = object.status.reason,
+            to = status.state,
+            why = status.reason,
+            message = report.message.as_ref(),
+            "writes the node's status"
+        );
         let newly_blocked = report.class == NodeClass::Blocked && object.status.state != "Blocked";
         let notes = match write {
             Write::Claim { update, attempt } => vec![Self::started(found, update, attempt)],
@@ -177,10 +192,14 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             side.facts_changed = false;
         }
         let (cluster, name) = (Rc::clone(&self.cluster), node.to_owned());
-        self.work.begin(key, async move {
+        let writing = async move {
             let result = Box::new(cluster.write_node_status(&name, &version, &status).await);
             Done::NodeUpdate { version, result, notes }
-        });
+        };
+        match write {
+            Write::State => self.work.tell(key, writing),
+            Write::End(_) | Write::Claim { .. } => self.work.begin(key, writing),
+        }
     }
 
     /// Writes the statuses of updates that say something new, each at most once a second.
@@ -286,6 +305,14 @@ fn ends(status: &NodeStatusDigest) -> bool {
 
 fn idle(report: &NodeReport) -> bool {
     matches!(report.class, NodeClass::Idle | NodeClass::Waiting | NodeClass::Blocked)
+}
+
+/// The state of an attempt that prepares, as its node said it: what holds up a node before the jump is seen. After
+/// it the reason tells.
+fn preparing(report: &NodeReport, side: &NodeSide) -> Option<NodeState> {
+    use NodeState::{Preserving, Quarantined, Quiescing, Settling, Thawing};
+    let state = side.facts.state.filter(|_| report.class == NodeClass::InFlight)?;
+    matches!(state, Preserving | Settling | Quiescing | Thawing | Quarantined).then_some(state)
 }
 
 /// Kernel, gates or devices are others than those that were written.

@@ -40,23 +40,27 @@ pub enum Kind {
 pub type Key = (String, Kind);
 
 /// Lanes, with how many operations each lets go on at a time.
-const LANES: [usize; 5] = [
-    // Writes that let a node start or end.
-    32,         // Writes that only tell, and Events.
-    8,          // Questions to agents.
-    64,         // Runs: bounded by what is in flight.
-    usize::MAX, // Short calls about attempts.
-    64,
+const LANES: [usize; 6] = [
+    32,         // Writes that let a node start or end.
+    24,         // Writes that only tell: they hold up no start and no end, and are held up by none.
+    8,          // Events.
+    64,         // Questions to agents.
+    usize::MAX, // Runs: bounded by what is in flight.
+    64,         // Short calls about attempts.
 ];
+/// The lane of writes that only tell.
+const TELLING: usize = 1;
+/// Writes that only tell and wait for a place in their lane.
+const TELLING_WAIT: usize = 64;
 
 impl Kind {
     const fn lane(self) -> usize {
         match self {
             Self::UpdateStatus | Self::Finalizer | Self::NodeMark | Self::NodeUpdate => 0,
-            Self::Event => 1,
-            Self::Inspect | Self::Preflight => 2,
-            Self::Run => 3,
-            Self::Abort | Self::Outcome | Self::Confirm | Self::NodeLease => 4,
+            Self::Event => 2,
+            Self::Inspect | Self::Preflight => 3,
+            Self::Run => 4,
+            Self::Abort | Self::Outcome | Self::Confirm | Self::NodeLease => 5,
         }
     }
 }
@@ -72,9 +76,9 @@ struct Retry {
 
 /// Operations under way, and those that wait for a place in their lane.
 pub struct Work<T> {
-    running: FuturesUnordered<LocalBoxFuture<'static, (Key, T)>>,
+    running: FuturesUnordered<LocalBoxFuture<'static, (Key, usize, T)>>,
     places: [usize; LANES.len()],
-    waiting: [VecDeque<LocalBoxFuture<'static, (Key, T)>>; LANES.len()],
+    waiting: [VecDeque<LocalBoxFuture<'static, (Key, usize, T)>>; LANES.len()],
     outstanding: HashMap<Key, ()>,
     retries: HashMap<Key, Retry>,
 }
@@ -114,15 +118,33 @@ impl<T: 'static> Work<T> {
 
     /// How many more of a kind would begin at once.
     pub fn room(&self, kind: Kind) -> usize {
-        let lane = kind.lane();
-        LANES[lane].saturating_sub(self.places[lane] + self.waiting[lane].len())
+        self.room_in(kind.lane(), 0)
+    }
+
+    /// How many more writes that only tell may be begun. Some may wait for a place, so that the lane is not idle
+    /// until the next pass.
+    pub fn room_to_tell(&self) -> usize {
+        self.room_in(TELLING, TELLING_WAIT)
+    }
+
+    fn room_in(&self, lane: usize, wait: usize) -> usize {
+        (LANES[lane] + wait).saturating_sub(self.places[lane] + self.waiting[lane].len())
     }
 
     /// Begins it, now or when its lane has a place.
     pub fn begin(&mut self, key: Key, future: impl Future<Output = T> + 'static) {
         let lane = key.1.lane();
+        self.begin_in(lane, key, future);
+    }
+
+    /// Begins a write that only tells, whatever its kind.
+    pub fn tell(&mut self, key: Key, future: impl Future<Output = T> + 'static) {
+        self.begin_in(TELLING, key, future);
+    }
+
+    fn begin_in(&mut self, lane: usize, key: Key, future: impl Future<Output = T> + 'static) {
         self.outstanding.insert(key.clone(), ());
-        let task = future.map(move |done| (key, done)).boxed_local();
+        let task = future.map(move |done| (key, lane, done)).boxed_local();
         if self.places[lane] < LANES[lane] {
             self.places[lane] += 1;
             self.running.push(task);
@@ -134,9 +156,8 @@ impl<T: 'static> Work<T> {
     /// The next one that is done; waits for ever when nothing is under way.
     pub async fn next(&mut self) -> (Key, T) {
         match self.running.next().await {
-            Some((key, done)) => {
+            Some((key, lane, done)) => {
                 self.outstanding.remove(&key);
-                let lane = key.1.lane();
                 match self.waiting[lane].pop_front() {
                     Some(task) => self.running.push(task),
                     None => self.places[lane] -= 1,
@@ -218,6 +239,19 @@ mod tests {
         }
         assert_eq!(done, 100);
         assert_eq!(work.room(Kind::Preflight), 64);
+    }
+
+    #[test]
+    fn what_only_tells_holds_up_nothing() {
+        let mut work = Work::default();
+        for i in 0..100 {
+            work.tell(key(&i.to_string(), Kind::NodeUpdate), std::future::pending::<()>());
+        }
+        assert_eq!(work.room_to_tell(), 0);
+        let end = key("end", Kind::NodeUpdate);
+        work.begin(end.clone(), std::future::ready(()));
+        assert_eq!(work.next().now_or_never().unwrap().0, end);
+        assert!(work.busy(&key("99", Kind::NodeUpdate)));
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub struct World {
     /// Of each kind: what is in the list that is being read, and whether one was complete.
     lists: [List; 4],
     agent_port: u16,
+    returned: Vec<String>,
     version: u64,
 }
 
@@ -75,6 +76,7 @@ impl World {
             policy_problem: None,
             lists: Default::default(),
             agent_port,
+            returned: Vec::new(),
             version: 0,
         }
     }
@@ -82,6 +84,11 @@ impl World {
     /// All four kinds were listed: what is absent does not exist.
     pub fn complete(&self) -> bool {
         self.lists.iter().all(|list| list.complete)
+    }
+
+    /// Nodes with an attempt in flight whose kubelet wrote another boot since this was asked last.
+    pub fn take_returned(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.returned)
     }
 
     /// Goes up with every change.
@@ -246,6 +253,11 @@ impl World {
         node.ready = object.ready;
         node.release = object.release;
         if node.boot_id != object.boot_id {
+            let flies = |update: &Update| update.record.in_flight.iter().any(|e| e.node == node.name);
+            if self.snapshot.updates.iter().any(flies) {
+                side.lease_due = std::time::Duration::ZERO;
+                self.returned.push(object.name.clone());
+            }
             node.boot_id = match &node.agent {
                 // The very text that the agent's word is kept in: comparing the two reads no letters.
                 Agent::Answered(facts) if facts.boot_id == object.boot_id => facts.boot_id.clone(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use liveupdate_planner::{NodeClass, Reason};
+use liveupdate_proto::common::v1::NodeState;
 use liveupdate_proto::node::v1::Permission;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -18,6 +19,9 @@ pub struct Session {
     /// Where permissions go.
     pub permits: UnboundedSender<Permission>,
 }
+
+/// What can be seen of a node in its status: how it stands, why, and the state that it prepares in.
+pub type Seen = (NodeClass, Reason, Option<NodeState>);
 
 /// Beside a node of the snapshot. All times are by the monotonic clock.
 #[derive(Debug, Default)]
@@ -50,8 +54,8 @@ pub struct NodeSide {
     pub lease_due: Duration,
     /// Version of its Lease when its return was seen, with the boot that it is about.
     pub lease_base: Option<(String, String)>,
-    /// What the report says of it, and since when; written once it has lasted.
-    pub class: Option<(NodeClass, Reason, Duration)>,
+    /// What there is to be seen of it, and since when; written once it has lasted.
+    pub class: Option<(Seen, Duration)>,
     /// Gates or devices differ from what was written last.
     pub facts_changed: bool,
 }

@@ -12,6 +12,7 @@ mod truth;
 use std::time::{Duration, Instant};
 
 use kube::api::{Api, Patch, PatchParams, PostParams};
+use liveupdate_agent::Limits;
 use liveupdate_crds::{LiveUpdate, LiveUpdatePolicy, NodeLiveUpdate};
 
 use crate::testbed::{Testbed, TestbedOptions};
@@ -32,7 +33,9 @@ pub async fn run(nodes: u16) -> Result<()> {
     let options = TestbedOptions {
         plane: Options { audit: Audit::Users(vec![user]), ..Options::default() },
         heartbeat: fleet::HEARTBEAT,
-        controller_log: "warn".into(),
+        controller_log: std::env::var("BENCHLOG").unwrap_or_else(|_| "warn".into()),
+        // As in production, but for the knocks: nodes that take no time knock at once.
+        limits: Limits { knock_spread: Duration::from_millis(20), ..Limits::default() },
         ..TestbedOptions::default()
     };
     let mut bed = Testbed::start(options, fleet::nodes(nodes)).await?;
@@ -48,9 +51,13 @@ pub async fn run(nodes: u16) -> Result<()> {
 
     say("waiting until every node is known ...".to_owned());
     let wanted = usize::from(nodes);
-    wait::until("a NodeLiveUpdate of every node", ENOUGH, async || {
-        let known = records.list_metadata(&kube::api::ListParams::default()).await;
-        let known = known.map_err(Error::api("list NodeLiveUpdates"))?.items.len();
+    wait::until("a NodeLiveUpdate of every node that says what its agent found", ENOUGH, async || {
+        let known = records.list(&kube::api::ListParams::default()).await;
+        let known = known.map_err(Error::api("list NodeLiveUpdates"))?.items;
+        // With its devices: from here on nothing is written but for the rollout's sake.
+        let told = |record: &NodeLiveUpdate| record.status.as_ref().is_some_and(|s| !s.devices.is_empty());
+        let known = known.iter().filter(|record| told(record)).count();
+        tokio::time::sleep(Duration::from_secs(1)).await;
         Ok(if known >= wanted { Answer::Yes(()) } else { Answer::not_yet(format!("{known} of {wanted}")) })
     })
     .await?;

@@ -340,6 +340,10 @@ async fn tick(keeper: Arc<Keeper>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        // A thousand keepers at rest would otherwise take half a processor to find that out on other threads.
+        if keeper.at_rest() {
+            continue;
+        }
         let keeper = Arc::clone(&keeper);
         // It may have to wait for the machine.
         if tokio::task::spawn_blocking(move || keeper.tick()).await.is_err() {

@@ -200,6 +200,16 @@ impl Keeper {
         Ok(())
     }
 
+    /// Whether time has no effect: nothing is under way, and nobody may still come for what came through.
+    pub fn at_rest(&self) -> bool {
+        let state = self.lock();
+        match &state.journal.node {
+            Node::Idle => true,
+            Node::Ended(_) => !state.journal.notes.open,
+            Node::Before(_) | Node::Thawing(_) | Node::After(_) => false,
+        }
+    }
+
     /// Lets time have its effect: deadlines, and what is still to be undone or given back. Does nothing while
     /// a request is being carried out.
     pub fn tick(&self) {
