@@ -19,7 +19,7 @@ use alloc::boxed::Box;
 use alloc::string::ToString;
 use core::time::Duration;
 
-use crate::eligibility::{aborts, is_hindered, is_on_target};
+use crate::eligibility::{aborts, is_hindered, is_on_target, last_failure};
 use crate::input::{Agent, AgentFacts, AttemptState, Mark, Node, NodeEnd, Proof, Spec, Text};
 use crate::output::{Action, NodeClass, Reason};
 use crate::proof::{self, Missing};
@@ -32,6 +32,9 @@ pub(crate) const PERMISSION: Duration = Duration::from_secs(30);
 
 /// A kubelet renews its node's Lease every ten seconds; so long every return takes.
 const HEARTBEAT: Duration = Duration::from_secs(12);
+
+/// What is said of an attempt that its node has undone; the node's own words may follow.
+pub(crate) const UNDONE: &str = "undone before the jump";
 
 /// What an attempt is measured by.
 struct Terms<'a> {
@@ -76,7 +79,10 @@ pub(crate) fn advance<'a>(run: &mut Run<'a>, fleet: &crate::fleet::Fleet<'a>, to
         let terms = Terms::new(run, entry);
         entry.standing =
             Standing::new(NodeClass::InFlight, Reason::InProgress, Text::fixed("the attempt is under way"));
-        entry.standing.aborts = if entry.current { aborts(run, node) } else { 0 };
+        if entry.current {
+            entry.standing.aborts = aborts(run, node);
+            entry.standing.last_failure = last_failure(run, node);
+        }
         step(entry, node, &terms, todo);
     }
     run.entries = entries;
@@ -206,15 +212,25 @@ fn known_attempt<'a>(
             };
             end(entry, node, updated, "runs the target and was verified", todo);
         }
-        AttemptState::Aborted { reason } => {
+        AttemptState::Aborted { reason, why } => {
             // What we undid ourselves does not count against the node.
-            let reason = terms.undo.unwrap_or_else(|| {
-                entry.standing.aborts += 1;
-                *reason
-            });
-            end(entry, node, NodeEnd::Aborted { reason }, "undone before the jump", todo);
+            if let Some(reason) = terms.undo {
+                return end(entry, node, NodeEnd::Aborted { reason }, reason.meaning(), todo);
+            }
+            entry.standing.aborts += 1;
+            let message = match why.as_str() {
+                "" => Text::fixed(UNDONE),
+                why => alloc::format!("{UNDONE}: {why}").into(),
+            };
+            end(entry, node, NodeEnd::Aborted { reason: *reason }, message, todo);
         }
-        AttemptState::Failed { reason } => end(entry, node, failed(*reason), reason.meaning(), todo),
+        AttemptState::Failed { reason, why } => {
+            let message = match why.as_str() {
+                "" => Text::fixed(reason.meaning()),
+                why => alloc::format!("{}: {why}", reason.meaning().trim_end_matches('.')).into(),
+            };
+            end(entry, node, failed(*reason), message, todo);
+        }
     }
 }
 
@@ -333,6 +349,8 @@ fn end(entry: &mut Entry<'_>, node: &Node, end: NodeEnd, message: impl Into<Text
     entry.standing.class = class;
     entry.standing.reason = reason;
     entry.standing.message = message.into();
+    entry.standing.last_failure =
+        if class == NodeClass::Updated { Text::default() } else { entry.standing.message.clone() };
     entry.standing.end = Some(End::Found(Box::new(end)));
     todo.act(Action::RecordEnd { node: node.name.clone(), attempt: entry.flight.attempt.clone() });
 }

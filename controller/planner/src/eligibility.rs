@@ -2,8 +2,10 @@
 
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
 use core::time::Duration;
 
+use crate::attempts::UNDONE;
 use crate::input::{
     Agent, AgentFacts, AttemptState, Devices, Node, NodeEnd, NodeRecord, OnBlocked, Spec, Text, Verdict,
 };
@@ -31,6 +33,14 @@ pub(crate) fn aborts(run: &Run<'_>, node: &Node) -> u32 {
     }
 }
 
+/// Why the last attempt of the present revision came to a bad end that nobody has forgiven; empty when none did.
+pub(crate) fn last_failure(run: &Run<'_>, node: &Node) -> Text {
+    match own_record(run, node) {
+        Some(record) if !verbs::is_forgiven(run, node) => record.last_failure.clone(),
+        _ => Text::default(),
+    }
+}
+
 /// How the node stands.
 pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: &mut Todo) -> Standing<'a> {
     let skipped = run.record.skipped.contains(node.name.as_str());
@@ -49,9 +59,12 @@ pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: 
             Text::fixed("taken out of the run by the verb skip"),
         )
     } else if aborts >= MAX_ABORTS {
+        let last = last_failure(run, node);
+        let last = last.strip_prefix(UNDONE).unwrap_or(&last).trim_start_matches(": ");
+        let last = if last.is_empty() { String::new() } else { format!("; the last time: {last}") };
         blocked(
             Reason::AbortedRepeatedly,
-            format!("undone {aborts} times before the jump; retry it when it is mended"),
+            format!("undone {aborts} times before the jump; retry it when it is mended{last}"),
         )
     } else {
         unsettled(run, spec, node, todo)
@@ -60,6 +73,7 @@ pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: 
         standing.class = NodeClass::Skipped;
     }
     standing.aborts = aborts;
+    standing.last_failure = last_failure(run, node);
     standing
 }
 

@@ -99,16 +99,18 @@ pub(crate) fn of_record(record: &NodeRecord) -> Option<Standing<'_>> {
             Reason::Updated,
             Text::fixed("runs the target and was verified"),
         ),
-        NodeEnd::Failed { reason } => {
-            Standing::new(NodeClass::Failed, *reason, Text::fixed(reason.meaning()))
-        }
-        NodeEnd::Aborted { reason } => {
-            Standing::new(NodeClass::Waiting, *reason, Text::fixed(reason.meaning()))
-        }
+        NodeEnd::Failed { reason } => Standing::new(NodeClass::Failed, *reason, told(*reason, record)),
+        NodeEnd::Aborted { reason } => Standing::new(NodeClass::Waiting, *reason, told(*reason, record)),
     };
     standing.end = Some(End::Recorded(end));
     standing.aborts = record.aborts;
+    standing.last_failure = record.last_failure.clone();
     Some(standing)
+}
+
+/// What was said of a bad end when it was written.
+fn told(reason: Reason, record: &NodeRecord) -> Text {
+    if record.last_failure.is_empty() { Text::fixed(reason.meaning()) } else { record.last_failure.clone() }
 }
 
 /// Whether the node carries our mark for a failure that still counts: it stays tainted until it is Ready

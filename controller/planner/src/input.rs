@@ -323,6 +323,8 @@ pub struct NodeRecord {
     pub end: Option<NodeEnd>,
     /// Attempts of this revision that were undone.
     pub aborts: u32,
+    /// Why the last attempt of this revision was undone or failed, in a sentence; empty when none was.
+    pub last_failure: Text,
     /// From `status`: the state is `Skipped`, for this reason. Kept after the run, when gates are no longer
     /// read.
     pub skipped: Option<Reason>,
@@ -460,11 +462,15 @@ pub enum AttemptState {
     Aborted {
         /// Why.
         reason: Reason,
+        /// The node's sentence about it; empty when it said none.
+        why: Text,
     },
     /// A bad end on the node.
     Failed {
         /// Why.
         reason: Reason,
+        /// The node's sentence about it; empty when it said none.
+        why: Text,
     },
 }
 

@@ -243,6 +243,8 @@ pub struct NodeReport {
     pub attempt: Option<Text>,
     /// Attempts undone.
     pub aborts: u32,
+    /// Why the last attempt was undone or failed; kept until one succeeds or it is forgiven.
+    pub last_failure: Text,
     /// How it ended, once it has.
     pub end: Option<NodeEnd>,
 }

@@ -99,6 +99,7 @@ fn is_on_record(run: &Run<'_>, node: &Node, standing: &Standing<'_>) -> bool {
     record.update_uid == run.update.uid
         && record.revision == run.record.revision
         && record.aborts == standing.aborts
+        && record.last_failure == standing.last_failure
         && record.end.as_ref() == standing.end.as_deref()
         && record.skipped == skipped
         && (standing.reason != Reason::AlreadyOnTarget || record.attempt.is_empty())
@@ -113,6 +114,7 @@ fn of_standing(run: &Run<'_>, node: &Node, standing: &Standing<'_>, message: Tex
         revision: run.record.revision.clone(),
         attempt: last_attempt(node).filter(|_| standing.reason != Reason::AlreadyOnTarget),
         aborts: standing.aborts,
+        last_failure: standing.last_failure.clone(),
         end: standing.end.as_deref().copied(),
     }
 }
@@ -132,6 +134,7 @@ fn unowned(runs: &[Run<'_>], owner: Option<usize>, node: &Node) -> Option<NodeRe
             revision: record.revision.clone(),
             attempt: last_attempt(node),
             aborts: record.aborts,
+            last_failure: record.last_failure.clone(),
             end: record.end,
         });
     }
@@ -148,6 +151,7 @@ fn unowned(runs: &[Run<'_>], owner: Option<usize>, node: &Node) -> Option<NodeRe
         revision: Text::default(),
         attempt: last_attempt(node),
         aborts: 0,
+        last_failure: Text::default(),
         end: None,
     })
 }

@@ -71,11 +71,13 @@ pub(crate) struct Standing<'a> {
     pub(crate) ask: bool,
     pub(crate) end: Option<End<'a>>,
     pub(crate) aborts: u32,
+    pub(crate) last_failure: Text,
 }
 
 impl Standing<'_> {
     pub(crate) fn new(class: NodeClass, reason: Reason, message: Text) -> Self {
-        Self { class, reason, message, startable: false, ask: false, end: None, aborts: 0 }
+        let last_failure = Text::default();
+        Self { class, reason, message, startable: false, ask: false, end: None, aborts: 0, last_failure }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use liveupdate_crds::Continuity;
 use liveupdate_crds::node::{DeviceStatus, GateStatus};
-use liveupdate_planner::{AttemptState, Devices, Outcome, Proof, Reason, Time};
+use liveupdate_planner::{AttemptState, Devices, Outcome, Proof, Reason, Text, Time};
 use liveupdate_proto::common::v1::{self as common, AttemptReport, Gate, GateResult, NodeState};
 use liveupdate_proto::node::v1::{Device, DeviceVerdict, Fate, Voice};
 
@@ -35,6 +35,9 @@ pub struct NodeFacts {
 const STATUS_LIST: usize = 64;
 /// Longest evidence in a status; `Inspect` has the rest.
 const EVIDENCE: usize = 200;
+
+/// Longest sentence of a node about its attempt's end.
+const WHY: usize = 600;
 
 /// A reason by its word.
 pub fn reason(word: &str) -> Option<Reason> {
@@ -236,6 +239,7 @@ pub fn attempt_state(report: &AttemptReport, permitted: bool, seen: Time) -> Res
             nonce_returned: proof.nonce_returned,
         })
     };
+    let said = || Text::copy(cut(&report.message, WHY));
     Ok(match report.state() {
         NodeState::Unspecified => return Err("it says no state of the attempt".to_owned()),
         NodeState::Idle
@@ -272,13 +276,15 @@ pub fn attempt_state(report: &AttemptReport, permitted: bool, seen: Time) -> Res
             }
         }
         NodeState::Blocked | NodeState::Aborted => {
-            AttemptState::Aborted { reason: reason(&report.reason).unwrap_or(Reason::AttemptAborted) }
+            let reason = reason(&report.reason).unwrap_or(Reason::AttemptAborted);
+            AttemptState::Aborted { reason, why: said() }
         }
         NodeState::Failed => AttemptState::Failed {
             reason: reason(&report.reason)
                 .ok_or_else(|| format!("it failed for the unknown reason {:?}", cut(&report.reason, 64)))?,
+            why: said(),
         },
-        NodeState::Quarantined => AttemptState::Failed { reason: Reason::Quarantined },
+        NodeState::Quarantined => AttemptState::Failed { reason: Reason::Quarantined, why: said() },
     })
 }
 

@@ -101,6 +101,7 @@ pub struct NodeStatusDigest {
     pub revision: String,
     pub attempt: String,
     pub aborts: u32,
+    pub last_failure: String,
     pub verified_at: Option<Time>,
     pub blackout_ms: Option<u64>,
     pub simulated: bool,

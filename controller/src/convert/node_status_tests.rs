@@ -34,6 +34,7 @@ fn report(class: NodeClass, reason: Reason, end: Option<NodeEnd>) -> NodeReport 
         revision: "7f3c9a21".into(),
         attempt: Some("7f3c9a21-ua-1".into()),
         aborts: 1,
+        last_failure: if class == NodeClass::Updated { "" } else { "undone before the jump: a gate" }.into(),
         end,
     }
 }
@@ -78,6 +79,7 @@ fn read(status: &NodeLiveUpdateStatus) -> NodeUpdateObject {
         revision: status.revision.clone(),
         attempt: status.attempt.clone(),
         aborts: u32::try_from(status.aborts).unwrap(),
+        last_failure: status.last_failure.clone(),
         verified_at: status.verified_at.as_ref().map(crate::convert::time),
         blackout_ms: status.blackout_ms.map(|ms| u64::try_from(ms).unwrap()),
         simulated: status.blackout.contains("simulated"),
@@ -106,6 +108,7 @@ fn invariant_6_every_end_comes_back_as_it_was_written() {
         let record = record::node(&read(&write(&report, Some("7f3c9a21-ua-1"))), "ua").unwrap();
         assert_eq!(record.end, Some(end));
         assert_eq!((record.attempt.as_str(), record.aborts), ("7f3c9a21-ua-1", 1));
+        assert_eq!(record.last_failure, report.last_failure);
         assert_eq!((record.update_uid.as_str(), record.revision.as_str()), ("lu", "7f3c9a21"));
     }
 }

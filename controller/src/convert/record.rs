@@ -64,6 +64,7 @@ pub fn node(object: &NodeUpdateObject, node_uid: &str) -> Option<NodeRecord> {
         attempt: Text::copy(&status.attempt),
         end: end(object),
         aborts: status.aborts,
+        last_failure: Text::copy(&status.last_failure),
         skipped: (status.state == SKIPPED).then(|| facts::reason(&status.reason).unwrap_or(Reason::Skipped)),
     })
 }

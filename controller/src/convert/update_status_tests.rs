@@ -63,6 +63,7 @@ fn node(class: NodeClass, reason: Reason) -> NodeReport {
         revision: "7f3c9a21".into(),
         attempt: None,
         aborts: 0,
+        last_failure: "".into(),
         end: None,
     }
 }

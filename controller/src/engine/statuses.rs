@@ -385,6 +385,7 @@ mod tests {
                 revision: "r".into(),
                 attempt: Some("r-u-1".into()),
                 aborts: 0,
+                last_failure: "".into(),
                 end: None,
             };
             let mut status = NodeStatusDigest {

@@ -20,6 +20,7 @@ fn busy() -> Metrics {
         revision: "r".into(),
         attempt: Some("r-u-1".into()),
         aborts: 0,
+        last_failure: "".into(),
         end: None,
     };
     let before = Report { nodes: [("n1", node.clone())].into_iter().collect(), ..Report::default() };

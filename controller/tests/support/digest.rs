@@ -21,6 +21,7 @@ pub fn digest(status: &NodeLiveUpdateStatus) -> NodeStatusDigest {
         revision: status.revision.clone(),
         attempt: status.attempt.clone(),
         aborts: u32::try_from(status.aborts).unwrap(),
+        last_failure: status.last_failure.clone(),
         verified_at: status
             .verified_at
             .as_ref()

@@ -52,6 +52,11 @@ pub struct NodeLiveUpdateStatus {
     pub claimed_attempt: String,
     /// How many attempts were aborted and undone for this revision.
     pub aborts: i32,
+    /// Why the last attempt of this revision was undone or failed; gone when one succeeded or the verb retry
+    /// forgave it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub last_failure: String,
     /// When the node was seen updated and verified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified_at: Option<Time>,

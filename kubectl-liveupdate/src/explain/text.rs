@@ -112,7 +112,12 @@ fn standing(known: &Known, status: &NodeLiveUpdateStatus) -> Tree {
     if status.aborts > 0 {
         let text =
             format!("{} undone before the jump (three are tried)", units::count(status.aborts, "attempt"));
-        line.push(Tree::new(text, Tone::Wait));
+        let mut undone = Tree::new(text, Tone::Wait);
+        // Where the message tells it too, once is enough.
+        if !status.last_failure.is_empty() && !status.message.contains(&status.last_failure) {
+            undone.push(Tree::new("the last one", Tone::Faint).and(&status.last_failure, Tone::Plain));
+        }
+        line.push(undone);
     }
     let update = Some(status.update_name.as_str()).filter(|name| !name.is_empty());
     let advice = advice::advice_for(&status.reason, update, Some(&known.name));

@@ -78,6 +78,10 @@ fn a_holder_that_votes_no_has_its_node_undone_three_times_and_blocked() {
         pool.roll(|_| {}).await;
         let record = pool.stands(1, "Blocked", "AbortedRepeatedly").await;
         assert_eq!(record.aborts, 3);
+        // In the node's own words, in its record and in what is told.
+        assert!(record.last_failure.contains(HOLDER), "{record:?}");
+        assert!(record.message.contains("; the last time: "), "{record:?}");
+        says(&bed.kubectl("get events -A").await, &[record.last_failure.as_str()]);
         says(&bed.kubectl("get nlu votes-1").await, &["votes-1 7.3.4-lu1 Blocked AbortedRepeatedly"]);
         says(&bed.kubectl("describe lu votes").await, &["undone 3 times before the jump; retry it"]);
         assert_eq!(pool.node(1).world().running().unwrap(), boot, "the same boot");
@@ -85,5 +89,7 @@ fn a_holder_that_votes_no_has_its_node_undone_three_times_and_blocked() {
         pool.node(1).world().change(|world| world.faults.clear()).unwrap();
         bed.plugin(&["retry", "votes", "votes-1"]).await;
         bed.success("votes").await;
+        let record = pool.stands(1, "Updated", "Updated").await;
+        assert_eq!((record.aborts, record.last_failure.as_str()), (0, ""), "{record:?}");
     });
 }

@@ -170,7 +170,8 @@ impl World {
             && known.attempt == attempt
             && known.state.is_before_jump()
         {
-            known.state = AttemptState::Aborted { reason: Reason::AttemptAborted };
+            known.state =
+                AttemptState::Aborted { reason: Reason::AttemptAborted, why: "it was told to".into() };
             machine.due = None;
         }
         self.hear(name);
@@ -217,6 +218,7 @@ fn write_status(updates: &[Update], node: &mut Node, said: &NodeReport, end: boo
         && uid.is_none_or(|uid| old.update_uid == *uid)
         && old.revision == said.revision
         && old.aborts == said.aborts
+        && old.last_failure == said.last_failure
         && old.end == said.end
         && old.skipped == skipped;
     let not_yet = said.end.is_some() && !same_attempt && !end;
@@ -230,6 +232,7 @@ fn write_status(updates: &[Update], node: &mut Node, said: &NodeReport, end: boo
         attempt: said.attempt.clone().unwrap_or_default(),
         end: said.end,
         aborts: said.aborts,
+        last_failure: said.last_failure.clone(),
         skipped,
     };
     true

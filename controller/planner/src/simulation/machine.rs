@@ -191,7 +191,7 @@ impl Machine {
         let fault = self.behaviour.fault;
         let Some(attempt) = &mut self.attempt else { return };
         if let Some(Fault::Fails(reason)) = fault {
-            attempt.state = AttemptState::Failed { reason };
+            attempt.state = AttemptState::Failed { reason, why: Text::default() };
             return;
         }
         attempt.state = AttemptState::Jumping { since: now };
@@ -207,7 +207,8 @@ impl Machine {
         let Some(attempt) = &mut self.attempt else { return true };
         match attempt.state {
             AttemptState::Preparing if self.behaviour.fault == Some(Fault::Aborts) => {
-                attempt.state = AttemptState::Aborted { reason: Reason::AttemptAborted };
+                attempt.state =
+                    AttemptState::Aborted { reason: Reason::AttemptAborted, why: "a holder voted no".into() };
             }
             AttemptState::Preparing => {
                 let receipt = format!("receipt of {}", attempt.attempt);
