@@ -43,3 +43,14 @@ async fn a_holder_that_dies_when_it_should_stop_aborts_the_attempt_and_counts_as
     // Started again by its service manager, it is a holder like any other.
     assert!(bed.said_times("dies") >= 1, "{:?}", bed.said());
 }
+
+#[tokio::test]
+async fn a_holder_that_answers_late_stops_the_jump_and_runs_on() {
+    let bed = bed("answer-late").await;
+    let record = bed.await_node("blocked after three aborts", |status| status.state == "Blocked").await;
+    assert_eq!((record.aborts, record.reason.as_str()), (3, "AbortedRepeatedly"), "{record:#?}");
+    assert!(record.message.contains(&bed.hold.name), "{record:#?}");
+    bed.assert_undisturbed().await;
+    // Each time it stood still for a moment, and went on where it had stopped.
+    assert_eq!((bed.said_times("made"), bed.said_times("resumed")), (1, 3), "{:?}", bed.said());
+}
