@@ -15,7 +15,7 @@ mod agent;
 mod side;
 
 pub use agent::Asked;
-pub use side::{NodeSide, Session};
+pub use side::{NodeSide, Seen, Session};
 
 /// The policy's name.
 const POLICY: &str = "default";
