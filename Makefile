@@ -5,7 +5,7 @@ NODES ?= 1000
 FUZZ_SECONDS ?= 60
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup build demo demo-vm test fmt generate mutants bench-fleet deny fuzz
+.PHONY: help setup build demo demo-vm test test-vm fmt generate mutants bench-fleet deny fuzz
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ demo-vm: ## Show three QEMU guests with real kernels being live-updated (the fir
 
 test: ## Run everything: format, lints, documentation, unit, property, golden and integration tests
 	@scripts/test.sh
+
+test-vm: ## Run the tests on real kernels in QEMU guests (no part of test yet; about an hour on two cores)
+	@scripts/test-vm.sh
 
 fmt: ## Format the code
 	@cargo fmt --all
