@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use liveupdate_proto::causes::chain;
 use liveupdate_proto::tls::Credentials;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,7 +22,7 @@ use crate::admin::{self, Shared};
 use crate::agents::grpc::Grpc;
 use crate::clock::SystemClock;
 use crate::cluster::Cluster;
-use crate::cluster::kubernetes::{Kubernetes, chain};
+use crate::cluster::kubernetes::Kubernetes;
 use crate::engine::Engine;
 use crate::knock::{self, Door};
 use crate::lease::{Elector, LeaseLost, Term, Timing};

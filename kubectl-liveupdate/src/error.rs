@@ -140,21 +140,4 @@ impl Error {
             | Self::Io(_) => 1,
         }
     }
-
-    /// The whole chain on one line, each link once.
-    #[must_use]
-    pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            let cause_text = cause.to_string();
-            // Some libraries repeat their source in their own text.
-            if !text.contains(&cause_text) {
-                text.push_str(": ");
-                text.push_str(&cause_text);
-            }
-            source = cause.source();
-        }
-        text
-    }
 }

@@ -18,6 +18,7 @@ pub mod status;
 pub mod verbs;
 pub mod version;
 
+use liveupdate_proto::causes::chain;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -41,7 +42,7 @@ pub fn main() -> ExitCode {
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("Error: {}", error.chain());
+            eprintln!("Error: {}", chain(&error));
             ExitCode::from(error.exit_code())
         }
     }

@@ -6,6 +6,7 @@
     reason = "helpers of tests; clippy.toml covers only the tests themselves"
 )]
 
+use liveupdate_proto::causes::chain;
 use std::sync::{Arc, Mutex};
 
 use http::{Request, Response, StatusCode};
@@ -322,7 +323,7 @@ async fn what_is_not_there_is_told_apart_from_what_is_not_installed() {
     let missing =
         verbs::run(client(&shared), "other", &Verb::Abort, VerbOptions::default()).await.unwrap_err();
     assert_eq!(
-        missing.chain(),
+        chain(&missing),
         "liveupdate \"other\" not found: see `kubectl liveupdate status` for those there are"
     );
     let bare = tower::service_fn(|_: Request<Body>| async {

@@ -186,15 +186,3 @@ impl Error {
         move |source| Error::Api { action, source: Box::new(source) }
     }
 }
-
-/// The whole chain of an error, outermost first, for a person to read.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
-}

@@ -1,5 +1,6 @@
 //! Manifests on a cluster: server-side apply, kinds first, and waiting until they are served.
 
+use liveupdate_proto::causes::chain;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -118,7 +119,7 @@ async fn apply(client: &Client, document: Document) -> Result<()> {
     }
     let kind = kind_of(&types).map_err(|reason| document.refuse(reason))?;
     let (resource, capabilities) =
-        pinned_kind(client, &kind).await.map_err(|error| document.refuse(crate::error::chain(&error)))?;
+        pinned_kind(client, &kind).await.map_err(|error| document.refuse(chain(&error)))?;
     let api: Api<DynamicObject> = match (capabilities.scope, document.object.namespace()) {
         (Scope::Cluster, _) => Api::all_with(client.clone(), &resource),
         (Scope::Namespaced, Some(namespace)) => Api::namespaced_with(client.clone(), &namespace, &resource),
@@ -127,7 +128,7 @@ async fn apply(client: &Client, document: Document) -> Result<()> {
     let params = PatchParams::apply(FIELD_MANAGER).force();
     match api.patch(&name, &params, &Patch::Apply(&document.object)).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(document.refuse(crate::error::chain(&error))),
+        Err(error) => Err(document.refuse(chain(&error))),
     }
 }
 

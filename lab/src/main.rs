@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use liveupdate_lab::commands::Cli;
-use liveupdate_lab::error::chain;
+use liveupdate_proto::causes::chain;
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]

@@ -22,7 +22,7 @@ use tonic::{Code, Request, Status, Streaming};
 
 use super::check::cut;
 use super::{AgentError, Agents, Messages, Peer, Result};
-use crate::cluster::kubernetes::chain;
+use liveupdate_proto::causes::chain;
 
 /// An unused connection is kept for the next call of the same attempt, no longer.
 const IDLE: Duration = Duration::from_secs(5);

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use liveupdate_crds::NodeLiveUpdate;
+use liveupdate_proto::causes::chain;
 
 use crate::cli::{ExplainArgs, Output};
 use crate::client;
@@ -35,7 +36,7 @@ pub async fn run(client: Client, args: &ExplainArgs, terminal: Terminal) -> Resu
         Ok(node) => node,
         // Who may read our objects need not be allowed to read nodes.
         Err(error) if record.is_some() => {
-            eprintln!("Warning: {}", error.chain());
+            eprintln!("Warning: {}", chain(&error));
             None
         }
         Err(error) => return Err(error),

@@ -6,6 +6,7 @@ mod services;
 mod spoil;
 mod store;
 
+use liveupdate_proto::causes::chain;
 use std::process::ExitCode;
 
 use liveupdate_lab_guest::probe::{self, Probe};
@@ -45,15 +46,4 @@ fn run_probe(json: &str) -> Result<(), String> {
     let report = probe::run(&probe).map_err(|error| chain(&error))?;
     println!("{}", serde_json::to_string(&report).map_err(|error| error.to_string())?);
     Ok(())
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }

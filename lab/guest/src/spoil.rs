@@ -1,6 +1,7 @@
 //! What others do on a machine, for tests: settings, sessions and open files of somebody else, writing to the last
 //! moment.
 
+use liveupdate_proto::causes::chain;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -46,7 +47,7 @@ pub(crate) fn open(path: &str) -> Result<(), String> {
 
 /// Holds a session of its own for good, as somebody else's orchestration would.
 pub(crate) fn session(name: &str) -> Result<(), String> {
-    let failed = |error: &dyn std::error::Error| super::chain(error);
+    let failed = |error: &dyn std::error::Error| chain(error);
     let name = SessionName::new(name).map_err(|error| failed(&error))?;
     let orchestrator = Orchestrator::open(Path::new(DEVICE)).map_err(|error| failed(&error))?;
     let _session = orchestrator.create_session(&name).map_err(|error| failed(&error))?;
@@ -59,13 +60,13 @@ pub(crate) fn session(name: &str) -> Result<(), String> {
 pub(crate) fn load(kernel: &str, initrd: &str) -> Result<(), String> {
     let open = |path: &str| File::open(path).map_err(|error| format!("cannot open {path}: {error}"));
     let (kernel, initrd) = (open(kernel)?, open(initrd)?);
-    let line = CommandLine::new("console=ttyS0").map_err(|error| super::chain(&error))?;
-    kexec::load(&kernel, Some(initrd.as_fd()), &line).map_err(|error| super::chain(&error))
+    let line = CommandLine::new("console=ttyS0").map_err(|error| chain(&error))?;
+    kexec::load(&kernel, Some(initrd.as_fd()), &line).map_err(|error| chain(&error))
 }
 
 /// Unloads what is loaded.
 pub(crate) fn unload() -> Result<(), String> {
-    kexec::unload().map_err(|error| super::chain(&error))
+    kexec::unload().map_err(|error| chain(&error))
 }
 
 fn stay(what: &str) -> Result<(), String> {

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Api, Client};
 
-use crate::error::chain;
 use crate::process::{Process, log_tail};
 use crate::wait::{self, Answer};
 use crate::{Error, Result};
+use liveupdate_proto::causes::chain;
 
 /// Polls a health path of a component.
 pub(super) async fn serves(

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::summary::{self, Seen};
 use crate::demo::Shell;
-use crate::error::chain;
 use crate::testbed::machines::POOL;
 use crate::testbed::{Testbed, TestbedOptions};
 use crate::vm::hold::{Hold, HoldReport, events};
 use crate::vm::{Boot, Kit, KitBundle, NodePlace, PATIENCE, Product, Variant, VmNode, phases};
 use crate::wait::{self, Answer};
 use crate::{Error, Result, RunDir, binaries};
+use liveupdate_proto::causes::chain;
 
 const GUESTS: u8 = 3;
 const UPDATE: &str = "demo-vm";

@@ -22,8 +22,8 @@ use super::kubelet::Kubelet;
 use super::settings::Settings;
 use super::write_agent_certificate;
 use crate::certs::{FleetCertificates, Validity};
-use crate::error::chain;
 use crate::{Error, Result};
+use liveupdate_proto::causes::chain;
 
 /// After what did not start is tried again.
 const AGAIN: Duration = Duration::from_millis(200);

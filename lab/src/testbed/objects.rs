@@ -1,5 +1,6 @@
 //! The product's objects as a test writes, reads and awaits them.
 
+use liveupdate_proto::causes::chain;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
@@ -180,7 +181,7 @@ impl Testbed {
                     }
                 }
                 (Err(error), _) => Answer::not_yet(error),
-                (_, Err(error)) => Answer::not_yet(crate::error::chain(&error)),
+                (_, Err(error)) => Answer::not_yet(chain(&error)),
             })
         })
         .await

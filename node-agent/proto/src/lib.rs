@@ -50,6 +50,7 @@ pub mod handover {
     }
 }
 
+pub mod causes;
 pub mod convert;
 pub mod frame;
 #[cfg(feature = "packets")]

@@ -6,6 +6,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use liveupdate_crds::{Epoch, FIELD_MANAGER, LiveUpdateStatus, NodeLiveUpdateStatus};
+use liveupdate_proto::causes::chain;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -264,21 +265,6 @@ fn fail(error: kube::Error, verb: &str, what: &str) -> ClusterError {
         },
         other => ClusterError::Unavailable { what: format!("{verb} {what}"), message: chain(&other) },
     }
-}
-
-/// An error with its causes, each said once.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

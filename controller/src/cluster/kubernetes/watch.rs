@@ -1,5 +1,6 @@
 //! Watches of the four kinds. Each goes on for ever: what breaks is begun again with a list.
 
+use liveupdate_proto::causes::chain;
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream, LocalBoxStream, Stream, StreamExt};
@@ -75,7 +76,7 @@ impl<P: Kept> Watch<P> {
         }
         let pause = LONGEST_PAUSE.min(Duration::from_millis(100) * 2u32.saturating_pow(self.failures.min(8)));
         self.failures += 1;
-        tracing::warn!(kind = P::KIND, error = %super::chain(error), "the watch broke; it begins again");
+        tracing::warn!(kind = P::KIND, error = %chain(error), "the watch broke; it begins again");
         tokio::time::sleep(pause).await;
     }
 }

@@ -1,5 +1,6 @@
 //! What is wrong with a bundle, or with the folder that it lies in.
 
+use liveupdate_proto::causes::chain;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -136,17 +137,6 @@ impl BundleError {
         let path = path.to_owned();
         move |source| Self::Io { doing, path, source }
     }
-
-    /// The whole chain in one line.
-    fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        text
-    }
 }
 
 impl From<BundleError> for HostError {
@@ -161,9 +151,9 @@ impl From<BundleError> for HostError {
                 Self::Io { what: format!("{doing} {}", path.display()), why: source.to_string() }
             }
             BundleError::NoRoom { .. } | BundleError::Busy { .. } => {
-                Self::Io { what: "stage the bundle".into(), why: error.chain() }
+                Self::Io { what: "stage the bundle".into(), why: chain(&error) }
             }
-            _ => Self::Malformed { what: "the bundle".into(), why: error.chain() },
+            _ => Self::Malformed { what: "the bundle".into(), why: chain(&error) },
         }
     }
 }

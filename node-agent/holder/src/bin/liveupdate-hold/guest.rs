@@ -1,5 +1,6 @@
 //! What the reference holder does when the keeper asks.
 
+use liveupdate_proto::causes::chain;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -129,8 +130,8 @@ impl Hold {
     fn take_out(&self, session: OwnedFd, token: u64) -> Result<OwnedFd, String> {
         match self.settings.sessions {
             Sessions::Kernel => {
-                let session = IncomingSession::from_file(session).map_err(|error| crate::chain(&error))?;
-                session.retrieve(Token(token)).map_err(|error| crate::chain(&error))
+                let session = IncomingSession::from_file(session).map_err(|error| chain(&error))?;
+                session.retrieve(Token(token)).map_err(|error| chain(&error))
             }
             Sessions::Folder => {
                 let flags = OFlags::RDWR | OFlags::CLOEXEC;

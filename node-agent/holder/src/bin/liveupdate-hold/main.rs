@@ -8,6 +8,7 @@ mod memory;
 mod misbehaviour;
 mod unheld;
 
+use liveupdate_proto::causes::chain;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -152,16 +153,6 @@ fn bytes(text: &str) -> Result<u64, String> {
     };
     let number: u64 = digits.parse().map_err(|_| wrong())?;
     number.checked_shl(shift).filter(|bytes| bytes >> shift == number && *bytes > 0).ok_or_else(wrong)
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! ```
 //! Sessions are taken at once, all of them: a session that nobody takes is lost at the next jump.
 
+use liveupdate_proto::causes::chain;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -202,14 +203,4 @@ pub(super) fn forget(store: &FdStore, name: &str) {
     if let Err(error) = store.remove(name) {
         report(&format!("session {name} stays in the service manager's fd store: {error}"));
     }
-}
-
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }

@@ -4,11 +4,12 @@ use liveupdate_node_core::GateResult;
 use liveupdate_node_core::custody::Phase;
 use liveupdate_node_core::holder::{Effect, Event, State as Handover};
 use liveupdate_node_core::outcome::Facts;
+use liveupdate_proto::causes::chain;
 use liveupdate_proto::common::v1::DeviceFacts;
 use liveupdate_proto::handover::v1::envelope::Message;
 use liveupdate_proto::handover::v1::{DeviceGrant, Done, Grant, Object, ObjectKind};
 
-use super::arrived::{chain, forget};
+use super::arrived::forget;
 use super::index::{Claim, Entry, Kind};
 use super::leave::wrong;
 use super::peer::Peer;
