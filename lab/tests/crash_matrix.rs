@@ -141,7 +141,8 @@ impl Matrix {
                     struck = sprung.wait(2 * LONG) => Some(struck.unwrap()),
                     () = rested => None,
                 };
-                if struck.is_some() {
+                // A write of that number may still come when the update is deleted; it is none of the run.
+                if struck.is_some() || !self.proxy.disarm() {
                     self.bed.restart_controller(0).unwrap();
                     self.bed.await_success(&name, LONG).await.unwrap();
                     self.bed.await_rest(&name, LONG).await.unwrap();

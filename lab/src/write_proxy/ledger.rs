@@ -177,6 +177,10 @@ impl Ledger {
         self.state().trap = Some(Trap { choice, hook, sprung });
     }
 
+    pub(super) fn disarm(&self) -> bool {
+        self.state().trap.take().is_some()
+    }
+
     pub(super) fn reset(&self) {
         let mut state = self.state();
         state.writes.clear();

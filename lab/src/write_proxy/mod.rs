@@ -106,6 +106,11 @@ impl WriteProxy {
         self.ledger.writes()
     }
 
+    /// Takes the trap away. False when there is none: it has sprung.
+    pub fn disarm(&self) -> bool {
+        self.ledger.disarm()
+    }
+
     /// Forgets all writes and begins to count anew; a trap that has not sprung stays.
     pub fn reset(&self) {
         self.ledger.reset();
