@@ -185,7 +185,16 @@ impl Matrix {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn invariant_6_a_controller_killed_at_any_write_brings_the_run_to_the_same_end() {
+async fn invariant_6_a_controller_killed_before_any_write_brings_the_run_to_the_same_end() {
+    killed_at_each_write(Moment::Before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn invariant_6_a_controller_killed_after_any_write_brings_the_run_to_the_same_end() {
+    killed_at_each_write(Moment::After).await;
+}
+
+async fn killed_at_each_write(moment: Moment) {
     let mut matrix = Matrix::start().await;
     let Case { end: whole, writes, .. } = matrix.run(None).await;
     let writes: Vec<_> = writes.iter().filter(|write| write.class == WriteClass::Object).collect();
@@ -198,23 +207,21 @@ async fn invariant_6_a_controller_killed_at_any_write_brings_the_run_to_the_same
 
     let (mut wrong, mut struck, begun) = (Vec::new(), 0, Instant::now());
     for number in 1..=writes.len() {
-        for moment in [Moment::Before, Moment::After] {
-            let place = Place { class: WriteClass::Object, number, moment };
-            let started = Instant::now();
-            let Case { struck: write, end, .. } = matrix.run(Some(place)).await;
-            let at = write.as_ref().map_or_else(|| format!("write {number} did not come"), Write::to_string);
-            println!("{moment:?} {at}: {:.1} s", started.elapsed().as_secs_f32());
-            struck += usize::from(write.is_some());
-            if end != whole {
-                wrong.push(format!("killed {moment:?} {at}:\n  it ended as {end:?}\n  instead of {whole:?}"));
-            }
-            for violation in matrix.observer.violations(LONG).await.unwrap() {
-                wrong.push(format!("killed {moment:?} {at}: {violation}"));
-            }
+        let place = Place { class: WriteClass::Object, number, moment };
+        let started = Instant::now();
+        let Case { struck: write, end, .. } = matrix.run(Some(place)).await;
+        let at = write.as_ref().map_or_else(|| format!("write {number} did not come"), Write::to_string);
+        println!("{moment:?} {at}: {:.1} s", started.elapsed().as_secs_f32());
+        struck += usize::from(write.is_some());
+        if end != whole {
+            wrong.push(format!("killed {moment:?} {at}:\n  it ended as {end:?}\n  instead of {whole:?}"));
+        }
+        for violation in matrix.observer.violations(LONG).await.unwrap() {
+            wrong.push(format!("killed {moment:?} {at}: {violation}"));
         }
     }
     println!("{struck} deaths in {:.0} s", begun.elapsed().as_secs_f32());
     assert!(wrong.is_empty(), "{} things went wrong:\n{}", wrong.len(), wrong.join("\n"));
     // Writes that happen together share one, so that a run may have a few less than the first one.
-    assert!(struck + 6 >= 2 * writes.len(), "only {struck} deaths over {} writes", writes.len());
+    assert!(struck + 3 >= writes.len(), "only {struck} deaths over {} writes", writes.len());
 }
