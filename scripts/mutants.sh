@@ -77,8 +77,13 @@ rm -rf "$fresh"
 mkdir -p "$fresh" "$tree"
 git archive HEAD | tar -x -C "$fresh"
 git diff --quiet HEAD -- || say "mutants: what is not committed takes no part"
-(cd "$tree" && find . -type f) | while IFS= read -r file; do
-  [ -e "$fresh/$file" ] || rm -f "$tree/$file"
+# Links are copied as such: fixtures of /sys are full of them, and many lead nowhere.
+(cd "$tree" && find . -type f -o -type l) | while IFS= read -r file; do
+  [ -e "$fresh/$file" ] || [ -L "$fresh/$file" ] || rm -f "$tree/$file"
+done
+(cd "$fresh" && find . -type l) | while IFS= read -r file; do
+  mkdir -p "$tree/$(dirname "$file")"
+  cp -P --remove-destination "$fresh/$file" "$tree/$file"
 done
 (cd "$fresh" && find . -type f) | while IFS= read -r file; do
   cmp -s "$fresh/$file" "$tree/$file" && continue
