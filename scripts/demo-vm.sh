@@ -1,11 +1,7 @@
 #!/usr/bin/env bash
-# The demo with real kernels, with all of its set-up: on a fresh machine it builds kernels and the control plane
-# first, for many minutes, and says so.
+# The demo with real kernels, with all of its set-up.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-scripts/setup.sh
-scripts/setup-kernels.sh
-lab/tools/build.sh >/dev/null
-lab/kernels/build.sh >/dev/null
+scripts/setup-vm.sh
 cargo build --workspace --bins --locked
 exec target/debug/liveupdate-lab demo-vm

@@ -1,10 +1,7 @@
 #!/usr/bin/env bash
-# The tests on real kernels in QEMU guests, with all of their set-up; on a fresh machine it builds the kernels
-# first. Words are filters of the tests' names: scripts/test-vm.sh update::
+# The tests on real kernels in QEMU guests, with all of their set-up. Words are filters of the tests' names:
+# scripts/test-vm.sh update::
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-scripts/setup.sh
-scripts/setup-kernels.sh
-lab/tools/build.sh >/dev/null
-lab/kernels/build.sh >/dev/null
+scripts/setup-vm.sh
 exec cargo test --package liveupdate-lab --features vm --locked --test vm -- --test-threads=1 "$@"

@@ -18,10 +18,10 @@ pub mod status;
 pub mod verbs;
 pub mod version;
 
-use liveupdate_proto::causes::chain;
 use std::process::ExitCode;
 
 use clap::Parser;
+use liveupdate_proto::causes::chain;
 
 use cli::{Cli, Command};
 use error::Error;

@@ -6,7 +6,6 @@
     reason = "helpers of tests; clippy.toml covers only the tests themselves"
 )]
 
-use liveupdate_proto::causes::chain;
 use std::sync::{Arc, Mutex};
 
 use http::{Request, Response, StatusCode};
@@ -16,6 +15,7 @@ use kubectl_liveupdate::cli::{DryRun, VerbOptions};
 use kubectl_liveupdate::error::Error;
 use kubectl_liveupdate::verbs::{self, Request as Verb};
 use liveupdate_crds::verbs as encoding;
+use liveupdate_proto::causes::chain;
 use serde_json::{Value, json};
 
 /// What the fake API server keeps.

@@ -1,6 +1,5 @@
 //! Manifests on a cluster: server-side apply, kinds first, and waiting until they are served.
 
-use liveupdate_proto::causes::chain;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::{GroupVersionKind, TypeMeta};
 use kube::discovery::{Scope, pinned_kind};
 use kube::{Api, Client, ResourceExt};
+use liveupdate_proto::causes::chain;
 
 use crate::wait::{self, Answer};
 use crate::{Error, Result};

@@ -19,7 +19,7 @@ use alloc::boxed::Box;
 use alloc::string::ToString;
 use core::time::Duration;
 
-use crate::eligibility::{aborts, is_hindered, is_on_target, last_failure};
+use crate::eligibility::{is_hindered, is_on_target, unforgiven};
 use crate::input::{Agent, AgentFacts, AttemptState, Mark, Node, NodeEnd, Proof, Spec, Text};
 use crate::output::{Action, NodeClass, Reason};
 use crate::proof::{self, Missing};
@@ -80,8 +80,7 @@ pub(crate) fn advance<'a>(run: &mut Run<'a>, fleet: &crate::fleet::Fleet<'a>, to
         entry.standing =
             Standing::new(NodeClass::InFlight, Reason::InProgress, Text::fixed("the attempt is under way"));
         if entry.current {
-            entry.standing.aborts = aborts(run, node);
-            entry.standing.last_failure = last_failure(run, node);
+            entry.standing.remember(unforgiven(run, node));
         }
         step(entry, node, &terms, todo);
     }
@@ -218,18 +217,10 @@ fn known_attempt<'a>(
                 return end(entry, node, NodeEnd::Aborted { reason }, reason.meaning(), todo);
             }
             entry.standing.aborts += 1;
-            let message = match why.as_str() {
-                "" => Text::fixed(UNDONE),
-                why => alloc::format!("{UNDONE}: {why}").into(),
-            };
-            end(entry, node, NodeEnd::Aborted { reason: *reason }, message, todo);
+            end(entry, node, NodeEnd::Aborted { reason: *reason }, because(UNDONE, why), todo);
         }
         AttemptState::Failed { reason, why } => {
-            let message = match why.as_str() {
-                "" => Text::fixed(reason.meaning()),
-                why => alloc::format!("{}: {why}", reason.meaning().trim_end_matches('.')).into(),
-            };
-            end(entry, node, failed(*reason), message, todo);
+            end(entry, node, failed(*reason), because(reason.meaning(), why), todo);
         }
     }
 }
@@ -329,6 +320,14 @@ fn overdue_or_ask(entry: &mut Entry<'_>, node: &Node, until: crate::Time, reason
 
 fn ask(entry: &Entry<'_>, node: &Node, todo: &mut Todo) {
     todo.act(Action::AskOutcome { node: node.name.clone(), attempt: entry.flight.attempt.clone() });
+}
+
+/// What happened, with the node's own words where it has any.
+fn because(what: &'static str, why: &str) -> Text {
+    match why {
+        "" => Text::fixed(what),
+        why => alloc::format!("{}: {why}", what.trim_end_matches('.')).into(),
+    }
 }
 
 /// Reason and message, unless the attempt has come to its end in this pass.

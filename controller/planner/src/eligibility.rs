@@ -25,33 +25,29 @@ pub(crate) fn own_record<'n>(run: &Run<'_>, node: &'n Node) -> Option<&'n NodeRe
     node.record.as_ref().filter(|record| record.update_uid == *uid && record.revision == run.record.revision)
 }
 
-/// Attempts of the present revision that were undone, and that nobody has forgiven.
-pub(crate) fn aborts(run: &Run<'_>, node: &Node) -> u32 {
-    match own_record(run, node) {
-        Some(record) if !verbs::is_forgiven(run, node) => record.aborts,
-        _ => 0,
-    }
-}
-
-/// Why the last attempt of the present revision came to a bad end that nobody has forgiven; empty when none did.
-pub(crate) fn last_failure(run: &Run<'_>, node: &Node) -> Text {
-    match own_record(run, node) {
-        Some(record) if !verbs::is_forgiven(run, node) => record.last_failure.clone(),
-        _ => Text::default(),
-    }
+/// The same, unless the bad end that it speaks of was forgiven.
+pub(crate) fn unforgiven<'n>(run: &Run<'_>, node: &'n Node) -> Option<&'n NodeRecord> {
+    own_record(run, node).filter(|_| !verbs::is_forgiven(run, node))
 }
 
 /// How the node stands.
 pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: &mut Todo) -> Standing<'a> {
     let skipped = run.record.skipped.contains(node.name.as_str());
     let record = own_record(run, node);
-    if let Some(mut standing) = record.and_then(|record| settled(run, node, record, skipped)) {
+    let counted = unforgiven(run, node);
+    let settled = match record.and_then(|record| record.end.as_ref()) {
+        Some(NodeEnd::Updated { .. }) => record,
+        // A failure that was skipped is skipped; what was updated stays updated.
+        Some(NodeEnd::Failed { .. }) if !skipped => counted,
+        _ => None,
+    };
+    if let Some(mut standing) = settled.and_then(endings::of_record) {
         // Its devices count for `cover`, and after a restart nobody knows them.
         let covers = spec.strategy.steps.iter().any(|step| step.cover_device_model);
         standing.ask = covers && matches!(node.agent, Agent::Unasked);
         return standing;
     }
-    let aborts = aborts(run, node);
+    let aborts = counted.map_or(0, |record| record.aborts);
     let mut standing = if skipped {
         Standing::new(
             NodeClass::Skipped,
@@ -59,8 +55,8 @@ pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: 
             Text::fixed("taken out of the run by the verb skip"),
         )
     } else if aborts >= MAX_ABORTS {
-        let last = last_failure(run, node);
-        let last = last.strip_prefix(UNDONE).unwrap_or(&last).trim_start_matches(": ");
+        let last = counted.map_or("", |record| record.last_failure.as_str());
+        let last = last.strip_prefix(UNDONE).unwrap_or(last).trim_start_matches(": ");
         let last = if last.is_empty() { String::new() } else { format!("; the last time: {last}") };
         blocked(
             Reason::AbortedRepeatedly,
@@ -72,21 +68,8 @@ pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: 
     if standing.class == NodeClass::Blocked && spec.strategy.on_blocked == OnBlocked::Skip {
         standing.class = NodeClass::Skipped;
     }
-    standing.aborts = aborts;
-    standing.last_failure = last_failure(run, node);
+    standing.remember(counted);
     standing
-}
-
-/// By an end on record that is not forgiven. A failure that was skipped is skipped; what was updated stays
-/// updated.
-fn settled<'a>(run: &Run<'a>, node: &'a Node, record: &'a NodeRecord, skipped: bool) -> Option<Standing<'a>> {
-    match record.end {
-        Some(NodeEnd::Updated { .. }) => endings::of_record(record),
-        Some(NodeEnd::Failed { .. }) if !skipped && !verbs::is_forgiven(run, node) => {
-            endings::of_record(record)
-        }
-        _ => None,
-    }
 }
 
 fn unsettled<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: &mut Todo) -> Standing<'a> {

@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::input::{InFlight, NodeEnd, OnBlocked, Policy, Spec, Text, Update, UpdateRecord};
+use crate::input::{InFlight, NodeEnd, NodeRecord, OnBlocked, Policy, Spec, Text, Update, UpdateRecord};
 use crate::output::{Bound, NodeClass, Reason};
 use crate::revision;
 use crate::steps::Progress;
@@ -78,6 +78,14 @@ impl Standing<'_> {
     pub(crate) fn new(class: NodeClass, reason: Reason, message: Text) -> Self {
         let last_failure = Text::default();
         Self { class, reason, message, startable: false, ask: false, end: None, aborts: 0, last_failure }
+    }
+
+    /// Takes over what is on record of earlier attempts.
+    pub(crate) fn remember(&mut self, record: Option<&NodeRecord>) {
+        if let Some(record) = record {
+            self.aborts = record.aborts;
+            self.last_failure = record.last_failure.clone();
+        }
     }
 }
 

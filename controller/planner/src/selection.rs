@@ -28,7 +28,7 @@ fn takes_part(update: &Update, spec: &Spec, node: &Node) -> bool {
     spec.include_joining || node.created <= update.created
 }
 
-/// Label sets that are looked for again by where they are; a power of two.
+/// Label sets that are looked for again by where they are.
 const RECENT: usize = 64;
 
 /// The sets of labels of a fleet. Whoever shares one set among many nodes has it read once.

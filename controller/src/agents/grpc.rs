@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::stream::StreamExt;
 use liveupdate_proto::MAX_MESSAGE_BYTES;
+use liveupdate_proto::causes::chain;
 use liveupdate_proto::node::v1::node_client::NodeClient;
 use liveupdate_proto::node::v1::{
     AbortReply, AbortRequest, ConfirmRequest, InspectReply, InspectRequest, OutcomeReply, OutcomeRequest,
@@ -22,7 +23,6 @@ use tonic::{Code, Request, Status, Streaming};
 
 use super::check::cut;
 use super::{AgentError, Agents, Messages, Peer, Result};
-use liveupdate_proto::causes::chain;
 
 /// An unused connection is kept for the next call of the same attempt, no longer.
 const IDLE: Duration = Duration::from_secs(5);

@@ -11,8 +11,8 @@ use super::{int, wire_epoch, wire_time};
 use crate::agents::check::cut;
 use crate::agents::facts::{NodeFacts, state_word};
 
-/// Longest sentence about a bad end.
-const LAST_FAILURE: usize = 1024;
+/// Longest sentence that a status holds.
+const SENTENCE: usize = 1024;
 /// States that a status holds at most.
 const STEPS: usize = 32;
 
@@ -73,7 +73,7 @@ pub fn reason(report: &NodeReport, end_of: Option<&str>) -> Reason {
 
 /// The sentence about the reason that stands in the status.
 pub fn message(report: &NodeReport) -> &str {
-    cut(&report.message, 1024)
+    cut(&report.message, SENTENCE)
 }
 
 /// What is needed beside the report.
@@ -137,7 +137,7 @@ pub fn status(context: Context<'_>, report: &NodeReport) -> NodeLiveUpdateStatus
         attempt: attempt.to_owned(),
         claimed_attempt: context.claimed.to_owned(),
         aborts: int(report.aborts),
-        last_failure: cut(&report.last_failure, LAST_FAILURE).to_owned(),
+        last_failure: cut(&report.last_failure, SENTENCE).to_owned(),
         verified_at,
         gates: facts.gates.as_ref().clone(),
         device_summary: device_summary(&devices),

@@ -149,9 +149,12 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             }
             Err(error) => error,
         };
-        match &error {
+        let pause = match &error {
             // The watch is behind; it brings the newer version.
-            ClusterError::Conflict { .. } => tracing::debug!(%error, "observing it again"),
+            ClusterError::Conflict { .. } => {
+                tracing::debug!(%error, "observing it again");
+                STALE_RETRY
+            }
             ClusterError::NotFound { .. } => {
                 match key.1 {
                     Kind::UpdateStatus | Kind::Finalizer => self.world.drop_update(&key.0),
@@ -159,12 +162,18 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
                     _ => {}
                 }
                 tracing::info!(%error, "skipped");
+                WRITE_RETRY
             }
-            ClusterError::Refused { .. } => tracing::error!(%error, "trying again later"),
-            ClusterError::Unavailable { .. } => tracing::warn!(%error, "trying again"),
-        }
-        let stale = matches!(error, ClusterError::Conflict { .. });
-        self.work.failed(key, version, now, if stale { STALE_RETRY } else { WRITE_RETRY });
+            ClusterError::Refused { .. } => {
+                tracing::error!(%error, "trying again later");
+                WRITE_RETRY
+            }
+            ClusterError::Unavailable { .. } => {
+                tracing::warn!(%error, "trying again");
+                WRITE_RETRY
+            }
+        };
+        self.work.failed(key, version, now, pause);
         None
     }
 

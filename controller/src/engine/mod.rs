@@ -22,7 +22,7 @@ use crate::agents::Agents;
 use crate::clock::Clock;
 use crate::cluster::{Cluster, ClusterError};
 use crate::lease::Term;
-use crate::world::World;
+use crate::world::{World, flies};
 
 mod act;
 pub mod calls;
@@ -253,7 +253,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
 
     /// An agent asks to be looked at. It is believed no more than that.
     fn knocked(&mut self, knock: &Knock) {
-        let flying = self.flying(&knock.node).is_some();
+        let flying = flies(&self.world.snapshot.updates, &knock.node);
         let Some((node, side)) = self.world.node_mut(&knock.node) else { return };
         if node.uid != knock.uid {
             return;
@@ -263,13 +263,5 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         if !flying {
             side.inspect_due = Duration::ZERO;
         }
-    }
-
-    /// The update that has the node in flight, with the attempt.
-    fn flying(&self, node: &str) -> Option<(&str, &str)> {
-        self.world.snapshot.updates.iter().find_map(|update| {
-            let entry = update.record.in_flight.iter().find(|entry| entry.node == node)?;
-            Some((update.name.as_str(), entry.attempt.as_str()))
-        })
     }
 }

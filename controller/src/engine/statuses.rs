@@ -202,7 +202,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         }
     }
 
-    /// Writes the statuses of updates that say something new, each at most once a second.
+    /// Writes the statuses of updates that say something new, each at most every [`STATUS`].
     pub(super) fn write_update_statuses(&mut self, report: &Report, now: Duration) {
         for name in report.updates.keys() {
             match self.statuses.get(name.as_str()).map(|last| *last + STATUS).filter(|at| *at > now) {

@@ -253,8 +253,7 @@ impl World {
         node.ready = object.ready;
         node.release = object.release;
         if node.boot_id != object.boot_id {
-            let flies = |update: &Update| update.record.in_flight.iter().any(|e| e.node == node.name);
-            if self.snapshot.updates.iter().any(flies) {
+            if flies(&self.snapshot.updates, &node.name) {
                 side.lease_due = std::time::Duration::ZERO;
                 self.returned.push(object.name.clone());
             }
@@ -389,3 +388,8 @@ impl World {
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
+
+/// Whether one of the updates has the node in flight.
+pub fn flies(updates: &[Update], node: &str) -> bool {
+    updates.iter().flat_map(|update| &update.record.in_flight).any(|entry| entry.node == node)
+}

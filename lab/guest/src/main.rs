@@ -6,10 +6,10 @@ mod services;
 mod spoil;
 mod store;
 
-use liveupdate_proto::causes::chain;
 use std::process::ExitCode;
 
 use liveupdate_lab_guest::probe::{self, Probe};
+use liveupdate_proto::causes::chain;
 
 fn main() -> ExitCode {
     if std::process::id() == 1 {

@@ -1,7 +1,6 @@
 //! What others do on a machine, for tests: settings, sessions and open files of somebody else, writing to the last
 //! moment.
 
-use liveupdate_proto::causes::chain;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -10,6 +9,7 @@ use std::time::Duration;
 
 use liveupdate_host::linux::kexec::{self, CommandLine};
 use liveupdate_host::linux::luo::{DEVICE, Orchestrator, SessionName};
+use liveupdate_proto::causes::chain;
 
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -47,10 +47,9 @@ pub(crate) fn open(path: &str) -> Result<(), String> {
 
 /// Holds a session of its own for good, as somebody else's orchestration would.
 pub(crate) fn session(name: &str) -> Result<(), String> {
-    let failed = |error: &dyn std::error::Error| chain(error);
-    let name = SessionName::new(name).map_err(|error| failed(&error))?;
-    let orchestrator = Orchestrator::open(Path::new(DEVICE)).map_err(|error| failed(&error))?;
-    let _session = orchestrator.create_session(&name).map_err(|error| failed(&error))?;
+    let name = SessionName::new(name).map_err(|error| chain(&error))?;
+    let orchestrator = Orchestrator::open(Path::new(DEVICE)).map_err(|error| chain(&error))?;
+    let _session = orchestrator.create_session(&name).map_err(|error| chain(&error))?;
     // Only the session is somebody else's: the device is free again.
     drop(orchestrator);
     stay("holds a session")

@@ -33,7 +33,7 @@ pub async fn run(nodes: u16) -> Result<()> {
     let options = TestbedOptions {
         plane: Options { audit: Audit::Users(vec![user]), ..Options::default() },
         heartbeat: fleet::HEARTBEAT,
-        controller_log: std::env::var("BENCHLOG").unwrap_or_else(|_| "warn".into()),
+        controller_log: "warn".into(),
         // As in production, but for the knocks: nodes that take no time knock at once.
         limits: Limits { knock_spread: Duration::from_millis(20), ..Limits::default() },
         ..TestbedOptions::default()

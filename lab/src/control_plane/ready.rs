@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Api, Client};
+use liveupdate_proto::causes::chain;
 
 use crate::process::{Process, log_tail};
 use crate::wait::{self, Answer};
 use crate::{Error, Result};
-use liveupdate_proto::causes::chain;
 
 /// Polls a health path of a component.
 pub(super) async fn serves(

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use liveupdate_proto::causes::chain;
+
 use super::summary::{self, Seen};
 use crate::demo::Shell;
 use crate::testbed::machines::POOL;
@@ -12,7 +14,6 @@ use crate::vm::hold::{Hold, HoldReport, events};
 use crate::vm::{Boot, Kit, KitBundle, NodePlace, PATIENCE, Product, Variant, VmNode, phases};
 use crate::wait::{self, Answer};
 use crate::{Error, Result, RunDir, binaries};
-use liveupdate_proto::causes::chain;
 
 const GUESTS: u8 = 3;
 const UPDATE: &str = "demo-vm";

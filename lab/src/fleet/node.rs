@@ -15,6 +15,7 @@ use liveupdate_agent::{AgentConfig, AgentHandle, AgentServer, Limits};
 use liveupdate_host::Host;
 use liveupdate_host::simulated::World;
 use liveupdate_keeper::{InProcess, Keeper};
+use liveupdate_proto::causes::chain;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -23,7 +24,6 @@ use super::settings::Settings;
 use super::write_agent_certificate;
 use crate::certs::{FleetCertificates, Validity};
 use crate::{Error, Result};
-use liveupdate_proto::causes::chain;
 
 /// After what did not start is tried again.
 const AGAIN: Duration = Duration::from_millis(200);

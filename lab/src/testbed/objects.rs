@@ -1,6 +1,5 @@
 //! The product's objects as a test writes, reads and awaits them.
 
-use liveupdate_proto::causes::chain;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use liveupdate_crds::{
     LiveUpdate, LiveUpdatePolicy, LiveUpdatePolicySpec, LiveUpdateStatus, MARK_ANNOTATION, NodeLiveUpdate,
     NodeLiveUpdateStatus, TAINT_KEY, conditions,
 };
+use liveupdate_proto::causes::chain;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -1,11 +1,11 @@
 //! Watches of the four kinds. Each goes on for ever: what breaks is begun again with a list.
 
-use liveupdate_proto::causes::chain;
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream, LocalBoxStream, Stream, StreamExt};
 use kube::runtime::watcher::{self, Config, Event, InitialListStrategy};
 use kube::{Api, Client};
+use liveupdate_proto::causes::chain;
 
 use super::wire::{Kept, Node, NodeUpdate, Policy, Update, Wire};
 use crate::cluster::objects::{Change, Observed};

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use liveupdate_host::HostError;
 use liveupdate_host::simulated::Running;
+use liveupdate_proto::causes::chain;
 
 use crate::fleet::{Kubelet, Machine};
 use crate::vm::{Boot, Control};
-use liveupdate_proto::causes::chain;
 
 /// A guest that does not answer for so long has no kubelet that could renew anything.
 const ANSWER: Duration = Duration::from_secs(10);

@@ -1,8 +1,9 @@
 //! What is wrong with a bundle, or with the folder that it lies in.
 
-use liveupdate_proto::causes::chain;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use liveupdate_proto::causes::chain;
 
 use super::manifest::ManifestError;
 use super::{Digest, MANIFEST};

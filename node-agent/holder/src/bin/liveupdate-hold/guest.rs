@@ -1,6 +1,5 @@
 //! What the reference holder does when the keeper asks.
 
-use liveupdate_proto::causes::chain;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +10,7 @@ use liveupdate_holder::messages::{Check, Declare, Grant, Object, ObjectKind, Res
 use liveupdate_holder::{Guest, Stopped};
 use liveupdate_host::linux::luo::{IncomingSession, Token};
 use liveupdate_host::linux::ticks;
+use liveupdate_proto::causes::chain;
 use rustix::fs::{Mode, OFlags};
 
 use crate::memory::{Found, Memory};

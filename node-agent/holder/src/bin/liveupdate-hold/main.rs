@@ -8,7 +8,6 @@ mod memory;
 mod misbehaviour;
 mod unheld;
 
-use liveupdate_proto::causes::chain;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,6 +15,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use liveupdate_holder::{Handover, SOCKET, stay};
+use liveupdate_proto::causes::chain;
 
 use guest::{Hold, Sessions};
 use misbehaviour::Misbehaviour;

@@ -7,13 +7,13 @@
 //! ```
 //! Sessions are taken at once, all of them: a session that nobody takes is lost at the next jump.
 
-use liveupdate_proto::causes::chain;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use liveupdate_node_core::custody::Custody as Ledger;
+use liveupdate_proto::causes::chain;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
