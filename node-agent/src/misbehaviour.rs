@@ -76,6 +76,7 @@ mod lies {
         }
 
         pub(crate) fn preflight(&self, reply: &mut PreflightReply) {
+            put(&self.node, &mut reply.node);
             put(&self.boot_id, &mut reply.boot_id);
             put(&self.release, &mut reply.release);
         }

@@ -65,10 +65,15 @@ fn gates(gates: &[Gate]) -> Verdict {
     })
 }
 
+/// The answer is that of the node that was asked.
+fn of(peer: &Peer, node: &str, uid: &str) -> Verdict {
+    equal("the node's name", node, &peer.node)?;
+    equal("the node's UID", uid, &peer.uid)
+}
+
 /// An answer to `Inspect`.
 pub fn inspect(peer: &Peer, reply: &InspectReply) -> Verdict {
-    equal("the node's name", &reply.node, &peer.node)?;
-    equal("the node's UID", &reply.node_uid, &peer.uid)?;
+    of(peer, &reply.node, &reply.node_uid)?;
     if reply.minor_version.abs_diff(MINOR_VERSION) > 1 {
         return Err(format!(
             "it speaks minor version {} and we {MINOR_VERSION}: update the older of the two",
@@ -94,7 +99,8 @@ pub fn inspect(peer: &Peer, reply: &InspectReply) -> Verdict {
 }
 
 /// An answer to `Preflight`.
-pub fn preflight(reply: &PreflightReply) -> Verdict {
+pub fn preflight(peer: &Peer, reply: &PreflightReply) -> Verdict {
+    of(peer, &reply.node, &reply.node_uid)?;
     needed("the boot id", &reply.boot_id)?;
     needed("the release", &reply.release)?;
     short("the bundle's digest", &reply.bundle_digest)?;
@@ -182,6 +188,22 @@ mod tests {
         assert!(inspect(&peer(), &other).unwrap_err().contains("expected \"a\""));
         let reborn = InspectReply { node_uid: "v".into(), ..reply() };
         assert!(inspect(&peer(), &reborn).unwrap_err().contains("UID"));
+    }
+
+    #[test]
+    fn a_verdict_is_believed_of_the_node_alone_that_was_asked() {
+        let own = PreflightReply {
+            node: "a".into(),
+            node_uid: "u".into(),
+            boot_id: "b".into(),
+            release: "7.3".into(),
+            ..PreflightReply::default()
+        };
+        assert_eq!(preflight(&peer(), &own), Ok(()));
+        let other = PreflightReply { node: "b".into(), ..own.clone() };
+        assert!(preflight(&peer(), &other).unwrap_err().contains("expected \"a\""));
+        let reborn = PreflightReply { node_uid: "v".into(), ..own };
+        assert!(preflight(&peer(), &reborn).unwrap_err().contains("UID"));
     }
 
     #[test]

@@ -137,7 +137,7 @@ impl<A: Agents, K: Clock> Calls<A, K> {
         let request =
             PreflightRequest { subject: Some(about.subject()), target: Some(target), demands: Some(demands) };
         let reply = self.within(limit, about, self.agents.preflight(&about.peer, request)).await?;
-        let checked = check::preflight(&reply);
+        let checked = check::preflight(&about.peer, &reply);
         believed(reply, checked)
     }
 

@@ -276,6 +276,8 @@ impl Agents for FakeAgents {
             release: node.release.clone(),
             bundle_digest: node.digest.clone(),
             simulated: true,
+            node: peer.node.clone(),
+            node_uid: peer.uid.clone(),
             ..PreflightReply::default()
         })
     }

@@ -88,6 +88,8 @@ pub(crate) async fn preflight(node: &Arc<Node>, request: PreflightRequest) -> Re
                 release: node.host.release()?,
                 bundle_digest: node.host.bundle_digest()?.unwrap_or_default(),
                 simulated: node.host.simulated(),
+                node: node.name.clone(),
+                node_uid: node.uid.clone(),
             })
         })
         .await?;
