@@ -34,11 +34,10 @@ pub(crate) fn unforgiven<'n>(run: &Run<'_>, node: &'n Node) -> Option<&'n NodeRe
 pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: &mut Todo) -> Standing<'a> {
     let skipped = run.record.skipped.contains(node.name.as_str());
     let record = own_record(run, node);
-    let counted = unforgiven(run, node);
     let settled = match record.and_then(|record| record.end.as_ref()) {
         Some(NodeEnd::Updated { .. }) => record,
         // A failure that was skipped is skipped; what was updated stays updated.
-        Some(NodeEnd::Failed { .. }) if !skipped => counted,
+        Some(NodeEnd::Failed { .. }) if !skipped => unforgiven(run, node),
         _ => None,
     };
     if let Some(mut standing) = settled.and_then(endings::of_record) {
@@ -47,6 +46,7 @@ pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: 
         standing.ask = covers && matches!(node.agent, Agent::Unasked);
         return standing;
     }
+    let counted = record.and_then(|_| unforgiven(run, node));
     let aborts = counted.map_or(0, |record| record.aborts);
     let mut standing = if skipped {
         Standing::new(
