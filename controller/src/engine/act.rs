@@ -22,7 +22,7 @@ use crate::world::{NodeSide, Session};
 /// The agent knocks when it returns; this is for the knock that got lost.
 const OUTCOME_POLL: Duration = Duration::from_secs(5);
 /// A kubelet renews its Lease every ten seconds.
-const LEASE_POLL: Duration = Duration::from_secs(1);
+const LEASE_POLL: Duration = Duration::from_secs(2);
 /// The least that a permission is worth: what the commit takes, many times over.
 const SHORTEST_PERMISSION: Duration = Duration::from_secs(1);
 /// How often an agent that answers is inspected although nothing asks for it.

@@ -41,9 +41,8 @@ const BATCH: Duration = Duration::from_millis(20);
 /// A pass that took long is followed by a pause of so many times its length, so that planning takes a tenth
 /// of a processor at most, however large the fleet is.
 const REST: u32 = 9;
-/// Shortest time between two writes of one update's record: ends and admissions of half a second share one
-/// write.
-const RECORDS: Duration = Duration::from_millis(500);
+/// Shortest time between two writes of one update's record: ends and admissions of a second share one write.
+const RECORDS: Duration = Duration::from_secs(1);
 
 /// An agent that asks to be looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -42,7 +42,7 @@ pub type Key = (String, Kind);
 /// Lanes, with how many operations each lets go on at a time.
 const LANES: [usize; 6] = [
     32,         // Writes that let a node start or end.
-    24,         // Writes that only tell: they hold up no start and no end, and are held up by none.
+    32,         // Writes that only tell: they hold up no start and no end, and are held up by none.
     8,          // Events.
     64,         // Questions to agents.
     usize::MAX, // Runs: bounded by what is in flight.
