@@ -1,10 +1,9 @@
 //! The product's own binaries, fresh from its sources.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-use crate::{Error, Result};
+use crate::{Error, Result, cargo};
 
 /// The path of a binary of one of the workspace's packages, built first in this process's own profile
 /// and target folder. Cargo builds what a test links to, not what it starts: without this, tests would
@@ -31,28 +30,14 @@ pub fn fresh(package: &str, binary: &str) -> Result<PathBuf> {
 }
 
 fn build(profile: &Path) -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let name = "the build of the workspace's binaries".to_owned();
-    let fail = |source| Error::Spawn { name: name.clone(), program: PathBuf::from(&cargo), source };
-    let mut command = Command::new(&cargo);
-    command
-        // The whole workspace, as the scripts build it: one package alone would be built with fewer
-        // features of what it shares with others, and so anew.
-        .args(["build", "--quiet", "--bins", "--workspace", "--manifest-path"])
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"))
-        .arg("--target-dir")
-        .arg(profile.parent().unwrap_or(profile))
-        .stdin(Stdio::null())
-        // Standard output may be somebody's answer.
-        .stdout(Stdio::null());
+    let mut command = cargo::build();
+    // The whole workspace, as the scripts build it: one package alone would be built with fewer features of
+    // what it shares with others, and so anew.
+    command.arg("--workspace").arg("--target-dir").arg(profile.parent().unwrap_or(profile));
     if profile.ends_with("release") {
         command.arg("--release");
     }
-    let status = command.status().map_err(fail)?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(fail(std::io::Error::other(format!("{status}; its output is above"))))
+    cargo::run("the build of the workspace's binaries", &mut command)
 }
 
 /// `target/debug` or `target/release`: this executable is in it, or in its `deps` or `examples`.

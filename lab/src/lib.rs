@@ -17,6 +17,7 @@
 pub mod account;
 pub mod bench;
 pub mod binaries;
+mod cargo;
 pub mod certs;
 pub mod commands;
 pub mod control_plane;
