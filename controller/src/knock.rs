@@ -72,11 +72,12 @@ impl Controller for Door {
         }
         let cause = knock.cause();
         // A full inbox is a loop that has enough to do: the agent is looked at anyway before long.
-        if self.inbox.try_send(Knock { node: knock.node, uid: knock.node_uid }).is_err() {
+        let returned = cause == KnockCause::Returned;
+        if self.inbox.try_send(Knock { node: knock.node, uid: knock.node_uid, returned }).is_err() {
             return Err(Status::resource_exhausted("too many knocks are waiting; knock again in a while"));
         }
         self.shared.metrics.knock();
-        let quiet = if cause == KnockCause::Returned { Duration::ZERO } else { QUIET };
+        let quiet = if returned { Duration::ZERO } else { QUIET };
         Ok(Response::new(KnockReply { quiet_ms: u64::try_from(quiet.as_millis()).unwrap_or(0) }))
     }
 

@@ -57,6 +57,19 @@ async fn a_lost_knock_costs_time_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_that_hangs_over_the_jump_is_hung_up_by_the_knock_on_return() {
+    let lab = Lab::new(2);
+    lab.agents.fault("n00", Fault::NoFarewell);
+    lab.cluster.apply("kernel", spec("{}"));
+    let begun = tokio::time::Instant::now();
+    let status = lab.roll("kernel").await;
+    assert_eq!((status.counts.updated, status.failures), (2, 0), "{status:?}");
+    assert_eq!(lab.agents.jumps()["n00"], 1);
+    // As soon as one that says farewell: nothing waits for the connection to be given up.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn invariant_9_a_malformed_update_and_node_stop_nothing_else() {
     let lab = Lab::new(3);
     lab.cluster.edit_node("n01", |node| node.malformed = Some("status cannot be read: no".into()));

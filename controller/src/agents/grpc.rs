@@ -162,6 +162,10 @@ impl Agents for Grpc {
         reply.map(|reply| messages(peer, reply.into_inner())).map_err(|status| self.fail(peer, &status))
     }
 
+    fn hang_up(&self, node: &str) {
+        self.idle.borrow_mut().retain(|peer, _| peer.node != node);
+    }
+
     fn tidy(&self) {
         self.idle.borrow_mut().retain(|_, (_, used)| used.elapsed() < IDLE);
     }

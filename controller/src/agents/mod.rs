@@ -75,6 +75,8 @@ pub trait Agents: 'static {
     fn outcome(&self, peer: &Peer, request: OutcomeRequest) -> impl Future<Output = Result<OutcomeReply>>;
     /// The outcome is on record.
     fn confirm(&self, peer: &Peer, request: ConfirmRequest) -> impl Future<Output = Result<()>>;
+    /// The machine there has begun anew: what was open to it is of no use any more.
+    fn hang_up(&self, _node: &str) {}
     /// Closes what was not used for a while. Called now and then.
     fn tidy(&self) {}
 }

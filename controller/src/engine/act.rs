@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use liveupdate_planner::{Action, Epoch, Mark, Node, Plan, Report};
 use liveupdate_proto::node::v1::Permission;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::calls::{About, Run};
 use super::fold::Done;
@@ -155,14 +155,19 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         self.serial += 1;
         let serial = self.serial;
         let (permits, granted) = mpsc::unbounded_channel();
+        let (hang_up, hung_up) = oneshot::channel();
         if let Some(side) = self.world.side_mut(node) {
-            side.session = Some(Session { attempt: attempt.to_owned(), serial, permits });
+            side.session = Some(Session { attempt: attempt.to_owned(), serial, permits, hang_up });
         }
         self.world.run_began(node, attempt);
         let (calls, news) = (self.calls.clone(), self.news.0.clone());
         let run = Run { about, target, demands, stage_limit, serial };
         self.work.begin(key, async move {
-            calls.run(run, granted, news).await;
+            tokio::select! {
+                () = calls.run(run, granted, news) => {}
+                // When another session takes its place, it says its last words to nobody.
+                Ok(()) = hung_up => {}
+            }
             Done::Run { serial }
         });
     }

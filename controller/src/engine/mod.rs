@@ -51,6 +51,8 @@ pub struct Knock {
     pub node: String,
     /// UID of its Node.
     pub uid: String,
+    /// It says that its node is back from a jump.
+    pub returned: bool,
 }
 
 /// The loop's state while this process leads.
@@ -261,6 +263,28 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         side.lease_due = Duration::ZERO;
         if !flying {
             side.inspect_due = Duration::ZERO;
+        }
+        if knock.returned {
+            self.hang_up(&knock.node);
+        }
+    }
+
+    /// A kernel that jumps says no farewell: what was open to the one before would be waited for until the
+    /// connection is given up, and the node's return with it. A run before its permission stays: it cannot have
+    /// ended in a jump. No more than that is believed: whether there was one is asked.
+    fn hang_up(&mut self, node: &str) {
+        self.agents.hang_up(node);
+        let now = self.clock.now();
+        let Some((_, side)) = self.world.node_mut(node) else { return };
+        let permitted = side.permitted.take();
+        let over = side.session.take_if(|session| permitted.as_deref() == Some(session.attempt.as_str()));
+        side.permitted = permitted;
+        if let Some(session) = over {
+            tracing::info!(node, attempt = session.attempt, "back before its run was seen to end");
+            self.work.succeeded(&(node.to_owned(), work::Kind::Run));
+            self.world.jumping(node, &session.attempt, now);
+            // Nobody listens when the run has ended at this very moment.
+            let _ = session.hang_up.send(());
         }
     }
 }

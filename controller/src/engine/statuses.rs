@@ -353,7 +353,12 @@ fn says(status: &NodeStatusDigest, report: &NodeReport, update_uid: &str) -> boo
 impl Knock {
     /// A knock of this node.
     pub fn new(node: &str, uid: &str) -> Self {
-        Self { node: node.to_owned(), uid: uid.to_owned() }
+        Self { node: node.to_owned(), uid: uid.to_owned(), returned: false }
+    }
+
+    /// A knock of this node, back from a jump.
+    pub fn returned(node: &str, uid: &str) -> Self {
+        Self { returned: true, ..Self::new(node, uid) }
     }
 }
 

@@ -6,6 +6,7 @@ use liveupdate_planner::{NodeClass, Reason};
 use liveupdate_proto::common::v1::NodeState;
 use liveupdate_proto::node::v1::Permission;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use crate::agents::facts::NodeFacts;
 
@@ -18,6 +19,8 @@ pub struct Session {
     pub serial: u64,
     /// Where permissions go.
     pub permits: UnboundedSender<Permission>,
+    /// Ends it without another word.
+    pub hang_up: oneshot::Sender<()>,
 }
 
 /// What can be seen of a node in its status: how it stands, why, and the state that it prepares in.

@@ -41,6 +41,8 @@ pub enum Fault {
     SlowToAsk,
     /// The knock on its return gets lost.
     LostKnock,
+    /// It jumps without a word, and the connection stays as if somebody were there.
+    NoFarewell,
     /// What its agent answers to an inspection takes a second to arrive.
     LateAnswer,
 }
@@ -185,7 +187,7 @@ impl FakeAgents {
                 node.ready = true;
             });
             if knocks {
-                let _ = self.knocks.try_send(Knock::new(&name, &uid));
+                let _ = self.knocks.try_send(Knock::returned(&name, &uid));
             }
         }
     }
@@ -297,7 +299,7 @@ impl Agents for FakeAgents {
         self.latency().await;
         let subject = start.subject.clone().unwrap_or_default();
         let target = start.target.clone().unwrap_or_default();
-        let slow = {
+        let (slow, mute) = {
             let mut nodes = self.nodes.borrow_mut();
             let node = self.reach(&mut nodes, peer, Some(&subject))?;
             match &node.attempt {
@@ -316,7 +318,7 @@ impl Agents for FakeAgents {
                     node.attempt = Some(report);
                 }
             }
-            node.faults.contains(&Fault::SlowToAsk)
+            (node.faults.contains(&Fault::SlowToAsk), node.faults.contains(&Fault::NoFarewell))
         };
         let receipt = Receipt {
             id: format!("receipt-{}", subject.attempt),
@@ -349,6 +351,9 @@ impl Agents for FakeAgents {
             }
             drop(nodes);
             cluster.edit_node(&name, |node| node.ready = false);
+            if mute {
+                return std::future::pending().await;
+            }
             let jumping = Jumping { boot_id: receipt.boot_id.clone() };
             let _ = sender.send(Ok(event(run_event::Event::Jumping(jumping))));
         };
