@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use liveupdate_proto::packets::Packets;
 
@@ -15,8 +15,10 @@ use crate::transport::{Packet, RunError, Transport, run};
 pub const SOCKET: &str = "/run/liveupdate/holders.sock";
 
 /// Between two tries, at first: a successor waits for its keeper, and every millisecond is blackout.
-const SHORT: Duration = Duration::from_millis(10);
-/// While nobody listens: trying costs next to nothing.
+const SHORT: Duration = Duration::from_millis(2);
+/// For so long nobody listens yet: both start with the machine.
+const SOON: Duration = Duration::from_secs(10);
+/// Later, while nobody listens.
 const LISTENS: Duration = Duration::from_millis(50);
 /// When it is refused.
 const LONG: Duration = Duration::from_millis(500);
@@ -70,22 +72,21 @@ pub fn stay<G: Guest<File = OwnedFd>>(
     mut go_on: impl FnMut(&Result<(), RunError>) -> bool,
 ) {
     let mut pause = SHORT;
+    let mut alone = Instant::now();
     loop {
-        let longest = match Socket::connect(path) {
-            Ok(mut socket) => {
-                let ended = run(handover, &mut socket);
-                if ended.is_ok() {
-                    pause = SHORT;
-                }
-                if !go_on(&ended) {
-                    return;
-                }
-                LONG
-            }
-            Err(_) => LISTENS,
+        let Ok(mut socket) = Socket::connect(path) else {
+            thread::sleep(if alone.elapsed() < SOON { SHORT } else { LISTENS });
+            continue;
         };
-        pause = longest.min(pause);
+        let ended = run(handover, &mut socket);
+        if ended.is_ok() {
+            pause = SHORT;
+        }
+        if !go_on(&ended) {
+            return;
+        }
         thread::sleep(pause);
-        pause *= 2;
+        pause = LONG.min(pause * 2);
+        alone = Instant::now();
     }
 }

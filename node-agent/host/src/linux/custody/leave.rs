@@ -76,7 +76,7 @@ impl Shared {
         let mut index = Index {
             attempt: attempt.to_owned(),
             boot_id: self.options.boot_id.clone(),
-            counter_khz: state.counter_khz.or(self.options.counter_khz),
+            counter_khz: state.counter_khz.or(state.own_khz),
             ..Index::default()
         };
         let mut parts = Vec::new();

@@ -94,7 +94,9 @@ impl Custodian {
         let ledger = arrived.as_ref().map(Arrived::ledger).transpose();
         let ledger = ledger.map_err(|why| HostError::Malformed { what: "the index".into(), why })?;
         let counter_khz = arrived.as_ref().and_then(|arrived| arrived.index.counter_khz);
-        let state = State { ledger: ledger.unwrap_or_default(), arrived, counter_khz, ..State::default() };
+        let own_khz = options.counter_khz;
+        let ledger = ledger.unwrap_or_default();
+        let state = State { ledger, arrived, counter_khz, own_khz, ..State::default() };
         let shared = Arc::new(Shared::new(options, orchestrator, store, state));
         shared.publish(&shared.lock());
         let server = Server::start(&shared)?;
@@ -184,7 +186,13 @@ impl Custodian {
     /// Frequency of the counter as it was on the kernel that jumped: stamps of both kernels are made nanoseconds by
     /// this one, because two kernels need not measure the same. Otherwise this kernel's.
     pub fn counter_khz(&self) -> Option<u64> {
-        self.shared.lock().counter_khz.or(self.shared.options.counter_khz)
+        let state = self.shared.lock();
+        state.counter_khz.or(state.own_khz)
+    }
+
+    /// This kernel's counter was measured: that takes longer than holders can be left waiting.
+    pub fn measured(&self, khz: Option<u64>) {
+        self.shared.lock().own_khz = khz;
     }
 
     /// As [`crate::Host::returned_nonce`].

@@ -21,7 +21,7 @@ pub struct Options {
     pub root: Root,
     /// Of the running kernel.
     pub boot_id: String,
-    /// Frequency of the CPU's invariant counter in kHz; none when there is no such counter.
+    /// Frequency of the CPU's invariant counter in kHz; none when there is no such counter, or it is measured later.
     pub counter_khz: Option<u64>,
 }
 

@@ -57,7 +57,7 @@ impl Shared {
 
     /// Ticks as nanoseconds, as the whole attempt counts them.
     pub(super) fn nanoseconds(&self, state: &State, ticks: Option<u64>) -> Option<u64> {
-        let khz = state.counter_khz.or(self.options.counter_khz)?;
+        let khz = state.counter_khz.or(state.own_khz)?;
         ticks.filter(|ticks| *ticks > 0).map(|ticks| ticks::nanoseconds(ticks, khz))
     }
 
@@ -102,6 +102,8 @@ pub(super) struct State {
     pub(super) arrived: Option<Arrived>,
     /// By the kernel that jumped into this one.
     pub(super) counter_khz: Option<u64>,
+    /// By this one.
+    pub(super) own_khz: Option<u64>,
     /// For the next connection.
     pub(super) connections: u64,
 }

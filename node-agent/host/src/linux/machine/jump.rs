@@ -76,17 +76,22 @@ impl LinuxHost {
             .map_err(|error| io_error("see what is mounted", &error))
     }
 
-    /// Takes note of the boot that runs: what a jump led to, and what a keeper left at rest that died in one.
-    pub(super) fn note_boot(&self) -> Result<(), HostError> {
+    /// Lets go on what a keeper left at rest that died in a jump.
+    pub(super) fn let_go_on(&self) -> Result<(), HostError> {
         let Some(mut record) = boot::last(&self.store)? else { return Ok(()) };
-        let boot_id = self.read_boot_id()?;
-        if record.from == boot_id && !record.over {
+        if record.from == self.read_boot_id()? && !record.over {
             freeze::release(&*self.calls, &self.root, &record.at_rest)
                 .map_err(|error| io_error("let file systems go on that were at rest", &error))?;
             record.over = true;
             return self.store.write(JUMP, Some(&record));
         }
-        if record.note(&boot_id, boot::by_kexec(&self.root)) {
+        Ok(())
+    }
+
+    /// Takes note of the boot that runs, if a jump led to it.
+    pub(super) fn note_boot(&self) -> Result<(), HostError> {
+        let Some(mut record) = boot::last(&self.store)? else { return Ok(()) };
+        if record.note(&self.read_boot_id()?, boot::by_kexec(&self.root)) {
             self.store.write(JUMP, Some(&record))?;
         }
         Ok(())

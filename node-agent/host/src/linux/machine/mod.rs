@@ -32,7 +32,7 @@ mod store;
 mod tests;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -47,6 +47,7 @@ pub use shelter::shelter;
 use crate::linux::custody::published::{self, Published};
 use crate::linux::custody::{self, Custodian};
 use crate::linux::root::Root;
+use crate::linux::ticks;
 use crate::{HostError, JumpIntent};
 use counter::Counter;
 use custody_safe::KeeperRecord;
@@ -157,11 +158,14 @@ impl LinuxHost {
         };
         if role == Role::Keeper {
             // First of all: what a keeper left at rest that died in a jump would let nothing be written.
+            host.let_go_on()?;
+            // Holders stand still until they are heard: what takes its time comes after.
+            host.take_office()?;
             host.note_boot()?;
         }
         host.counter = Counter::find(&host.root, &host.store, role == Role::Keeper)?;
-        if role == Role::Keeper {
-            host.take_office()?;
+        if let Some(custody) = &host.custody {
+            custody.measured(host.counter.map(Counter::khz));
         }
         Ok(host)
     }
@@ -188,7 +192,8 @@ impl LinuxHost {
             device: self.root.path(crate::linux::kho::LIVEUPDATE),
             root: self.root.clone(),
             boot_id,
-            counter_khz: self.counter.map(Counter::khz),
+            // Measured afterwards.
+            counter_khz: None,
         };
         // From here on holders are heard: what a jump carried is given back from now.
         self.phase("custody");
@@ -239,7 +244,7 @@ impl LinuxHost {
         }
     }
 
-    /// Tells that something begins, with the clock of this boot: blackouts are split by these lines. What is
+    /// Tells that something begins, with the clock of this boot and the counter that spans a jump: blackouts are split by these lines. What is
     /// tried again and again is told once.
     fn phase(&self, name: &str) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -248,7 +253,10 @@ impl LinuxHost {
         }
         name.clone_into(&mut told);
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        eprintln!("liveupdate: [{:5}.{:06}] {name}", now.tv_sec, now.tv_nsec / 1000);
+        let ticks = ticks::now().map_or_else(String::new, |ticks| format!(" ticks={ticks}"));
+        let line = format!("liveupdate: [{:5}.{:06}{ticks}] {name}\n", now.tv_sec, now.tv_nsec / 1000);
+        // In one piece, which others that write there cannot part.
+        let _ = io::stderr().write_all(line.as_bytes());
     }
 }
 
