@@ -62,7 +62,7 @@ pub const fn advice(reason: Reason) -> &'static str {
         Reason::VerifyFailed => {
             "find out why the kubelet does not report the target, then `kubectl liveupdate retry UPDATE NODE`"
         }
-        Reason::Quarantined => "start the holder, which may still come for its files; they are kept",
+        Reason::Quarantined => "start the holder, which may still come for its files",
         Reason::HolderNotResumed => "look at the holder: its guest stands still",
         Reason::BlackoutOverBudget => {
             "find what took long with `kubectl liveupdate explain NODE`, or raise blackoutBudget"

@@ -88,7 +88,7 @@ reasons! {
     KernelRefused,
     /// The node came back but could not be verified in time.
     VerifyFailed,
-    /// A holder did not get its files back in time; they are kept.
+    /// A holder did not get its files back in time; what is left of them is kept.
     Quarantined,
     /// A holder did not go on after an abort.
     HolderNotResumed,

@@ -24,6 +24,9 @@ const PER_PASS: usize = 100;
 /// Shortest time between two writes of an update's status that nothing waits for.
 const STATUS: Duration = Duration::from_secs(2);
 
+/// Of a node that did not stay on what it was updated to.
+const LEFT: &str = "was updated and verified; it has booted another kernel since";
+
 /// What a write of a node's status is for.
 #[derive(Clone, Copy)]
 enum Write<'a> {
@@ -90,8 +93,10 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             let update = wanted.update.as_deref().and_then(|name| self.world.update(name));
             let uid = update.map_or("", |side| side.object.uid.as_str());
             let further = seen.2.is_some_and(|state| state_word(state) != object.status.state);
-            let same =
-                says(&object.status, wanted, uid) && !further && !(idle(wanted) && stale(object, node, side));
+            let other = idle(wanted) && stale(object, node, side)
+                // A power cut boots the default kernel, also after an end.
+                || ended(wanted) && object.status.kernel != node.release;
+            let same = says(&object.status, wanted, uid) && !further && !other;
             if held || (same && !first) {
                 continue;
             }
@@ -171,7 +176,11 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             claimed,
             end_of,
         };
-        let status = node_status::status(context, report);
+        let mut status = node_status::status(context, report);
+        let target = update.and_then(|update| Some(&update.object.spec.as_ref().ok()?.target.release));
+        if status.state == "Updated" && target.is_some_and(|release| *release != found.release) {
+            LEFT.clone_into(&mut status.message);
+        }
         tracing::debug!(
             node,
             from = object.status.state,
@@ -301,6 +310,10 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
 
 fn ends(status: &NodeStatusDigest) -> bool {
     matches!(status.state.as_str(), "Updated" | "Failed" | "Aborted")
+}
+
+fn ended(report: &NodeReport) -> bool {
+    matches!(report.class, NodeClass::Updated | NodeClass::Failed | NodeClass::Skipped)
 }
 
 fn idle(report: &NodeReport) -> bool {

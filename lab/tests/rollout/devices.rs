@@ -62,8 +62,8 @@ fn invariant_8_a_holder_that_does_not_come_leaves_its_node_quarantined() {
         assert_eq!((status.counts.failed, status.counts.updated), (1, 0));
         says(&bed.kubectl("get nlu overdue-1").await, &["overdue-1 7.3.5-lu2 Failed Quarantined"]);
         let described = bed.kubectl("describe nlu overdue-1").await;
-        says(&described, &["they are kept", "Outcome: Lost"]);
-        says(&bed.kubectl("describe lu overdue").await, &["Quarantined", "overdue-1", "they are kept"]);
+        says(&described, &["is kept", "Outcome: Lost"]);
+        says(&bed.kubectl("describe lu overdue").await, &["Quarantined", "overdue-1", "is kept"]);
         assert!(is_marked(&bed.bed.node("overdue-1").await.unwrap()));
     });
 }

@@ -128,6 +128,8 @@ pub struct ReclaimedHolder {
     pub resumed: bool,
     /// The counter when it said so, in nanoseconds; none when it has not, or when unmeasured.
     pub resumed_at: Option<u64>,
+    /// Why it can get nothing back any more.
+    pub lost: Option<String>,
 }
 
 /// A device on its way back.

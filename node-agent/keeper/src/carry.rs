@@ -191,6 +191,8 @@ impl Keeper {
                 stamps.quiesced = stamps.quiesced.or(holder.quiesced);
                 stamps.resumed = stamps.resumed.or(holder.resumed_at);
             }
+            let lost = holders.iter().filter_map(|h| Some(format!("{}: {}", h.holder, h.lost.as_ref()?)));
+            notes.lost = lost.collect::<Vec<_>>().join("; ");
         });
         let back = devices.into_iter().filter(|device| device.facts.returned).map(told);
         let resumed = holders.into_iter().filter(|h| h.resumed).map(|h| Event::HolderResumed(h.holder));

@@ -37,6 +37,9 @@ pub(crate) struct Notes {
     pub(crate) open: bool,
     /// What went wrong last while undoing or giving back; it is tried again.
     pub(crate) trouble: String,
+    /// Whose files are lost, and why.
+    #[serde(default)]
+    pub(crate) lost: String,
 }
 
 #[derive(Serialize, Deserialize)]

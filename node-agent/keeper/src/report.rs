@@ -14,7 +14,11 @@ pub(crate) fn report(journal: &Journal, simulated: bool) -> Option<proto::Attemp
     let measured = node_blackout(&journal.notes.stamps);
     let stood_still = !journal.notes.stamps.is_empty();
     let trouble = &journal.notes.trouble;
-    let message = match (message(&journal.node), trouble.as_str()) {
+    let message = match (message(&journal.node), journal.notes.lost.as_str()) {
+        (message, "") => message,
+        (message, lost) => format!("{message}; lost: {lost}"),
+    };
+    let message = match (message, trouble.as_str()) {
         (message, "") => message,
         (message, trouble) => format!("{message}; tried again: {trouble}"),
     };

@@ -301,6 +301,7 @@ impl Host for SimulatedHost {
                 quiesced: claim.quiesced,
                 resumed: claim.resumed.is_some(),
                 resumed_at: claim.resumed.filter(|_| machine.spec.counter),
+                lost: None,
             });
             let devices = incoming.devices.iter().filter_map(|address| {
                 let spec = machine.spec.devices.iter().find(|d| d.address == *address)?;

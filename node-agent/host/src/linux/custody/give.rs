@@ -145,6 +145,7 @@ impl Shared {
             quiesced: self.nanoseconds(state, entry.quiesced),
             resumed: entry.claim == Claim::Resumed,
             resumed_at: self.nanoseconds(state, entry.resumed),
+            lost: arrived.sessions.get(&entry.name).and_then(|session| session.as_ref().err().cloned()),
         });
         let devices = arrived.index.holders.iter().flat_map(|entry| {
             let (returned, quiescent) = (entry.claim == Claim::Resumed, entry.dma_quiescent);
