@@ -2,10 +2,12 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 NODES ?= 1000
+PAIRS ?= 30
+GIB ?= 0,1,4
 FUZZ_SECONDS ?= 60
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup build demo demo-vm test test-vm fmt generate mutants bench-fleet deny fuzz
+.PHONY: help setup build demo demo-vm test test-vm fmt generate mutants bench-blackout bench-fleet deny fuzz
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +41,9 @@ generate: ## Write the generated files anew: CRD YAML, and the pages of docs/ th
 
 mutants: ## Break the code in known ways and see that the tests notice each
 	@scripts/mutants.sh
+
+bench-blackout: ## Measure the blackout in QEMU guests against a bare kexec: PAIRS (30) for each size of GIB (0,1,4)
+	@scripts/bench-blackout.sh $(PAIRS) $(GIB)
 
 bench-fleet: ## Measure a rollout over NODES simulated nodes on the real control plane
 	@scripts/bench-fleet.sh $(NODES)

@@ -16,6 +16,7 @@
 
 pub mod account;
 pub mod bench;
+pub mod bench_blackout;
 pub mod binaries;
 mod cargo;
 pub mod certs;

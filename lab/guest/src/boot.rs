@@ -5,7 +5,8 @@ use std::fs::File;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use liveupdate_lab_guest::{DATA, DATA_PARAMETER, MODULES_PARAMETER, UP};
+use liveupdate_host::linux::ticks;
+use liveupdate_lab_guest::{DATA, DATA_PARAMETER, HANGS, MODULES_PARAMETER, UP};
 use rustix::mount::MountFlags;
 use rustix::process::WaitOptions;
 
@@ -25,7 +26,13 @@ const MOUNTS: [(&str, &str); 7] = [
 /// Process 1. When it returns, the kernel panics: that ends the guest with a message that the lab sees.
 pub(crate) fn first_process() -> ExitCode {
     // Before anything else: from this line's stamp on, the guest is in userspace.
-    println!("{UP}{}", rustix::system::uname().release().to_string_lossy());
+    println!("{UP}{} {}", rustix::system::uname().release().to_string_lossy(), stamp());
+    if std::fs::exists(HANGS).unwrap_or_default() {
+        println!("lab-init: hangs, as it was told to by {HANGS}");
+        loop {
+            std::thread::park();
+        }
+    }
     match bring_up() {
         Ok(()) => {}
         Err(error) => {
@@ -40,6 +47,11 @@ pub(crate) fn first_process() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
+}
+
+/// The CPU's counter, which spans a jump.
+pub(crate) fn stamp() -> String {
+    format!("ticks={}", ticks::now().unwrap_or_default())
 }
 
 fn bring_up() -> Result<(), String> {

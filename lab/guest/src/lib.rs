@@ -18,6 +18,10 @@ use serde::{Deserialize, Serialize};
 pub const PORT: &str = "dev.liveupdate.lab";
 /// The first line of the first process on the console begins so.
 pub const UP: &str = "lab-init: up on ";
+/// What a guest says on the console right before it jumps without any of the product.
+pub const BARE: &str = "lab-init: jumps by itself";
+/// An initrd with this file comes up to its first process, and never further.
+pub const HANGS: &str = "/lab/hangs";
 /// Kernel modules that the first process loads, in order: paths separated by commas, on the command line.
 pub const MODULES_PARAMETER: &str = "liveupdate_lab.modules";
 /// The ext4 disk that the first process mounts at [`DATA`], on the command line.
@@ -96,6 +100,8 @@ pub struct Service {
     pub env: BTreeMap<String, String>,
     /// How willingly the kernel ends it when memory is short, −1000 to 1000.
     pub oom_score: i16,
+    /// Bytes that its control group may have, as `memory.max` takes them; none: nobody accounts for memory.
+    pub memory_max: Option<String>,
     /// Standard input of its first start. It is written down nowhere: a secret of the lab's.
     pub input: String,
 }
@@ -104,8 +110,8 @@ impl Service {
     /// A program without arguments that is like all others.
     pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Service {
         let (args, env) = Default::default();
-        let (oom_score, input) = Default::default();
-        Service { name: name.into(), program: program.into(), args, env, oom_score, input }
+        let (oom_score, memory_max, input) = Default::default();
+        Service { name: name.into(), program: program.into(), args, env, oom_score, memory_max, input }
     }
 
     /// Adds arguments.
@@ -122,6 +128,8 @@ impl Service {
 pub enum Order {
     /// Kill it (SIGKILL); it is started again at once, as after a crash.
     Kill,
+    /// As [`Order::Kill`]; and the files that it had stored are lost, as with a service manager that keeps none.
+    Forget,
     /// Kill it, and start it no more until [`Order::Start`].
     Stop,
     /// Start it, unless it runs.

@@ -1,5 +1,6 @@
 //! `liveupdate-lab-init`: the first process of a lab's guest, its server, and its probes, in one static file.
 
+mod bare;
 mod boot;
 mod serve;
 mod services;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         ["open", path] => spoil::open(path),
         ["session", name] => spoil::session(name),
         ["load", kernel, initrd] => spoil::load(kernel, initrd),
+        ["jump", kernel, initrd, line] => bare::jump(kernel, initrd, line),
         ["unload"] => spoil::unload(),
         ["write-on", path] => spoil::write_on(path),
         ["memory"] => spoil::memory(),

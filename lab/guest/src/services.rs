@@ -43,6 +43,8 @@ struct Inner {
 struct Entry {
     wanted: bool,
     pid: Option<u32>,
+    /// What it stored goes with it.
+    forget: bool,
 }
 
 impl Services {
@@ -62,7 +64,7 @@ impl Services {
                 continue;
             }
             want(&service.name)?;
-            self.lock().insert(service.name.clone(), Entry { wanted: true, pid: None });
+            self.lock().insert(service.name.clone(), Entry { wanted: true, ..Entry::default() });
             want(&service.name)?;
             let inner = Services(Arc::clone(&self.0));
             let name = format!("service-{}", service.name);
@@ -80,6 +82,10 @@ impl Services {
             Order::Kill => Signal::KILL,
             Order::Freeze => Signal::STOP,
             Order::Thaw => Signal::CONT,
+            Order::Forget => {
+                entry.forget = true;
+                Signal::KILL
+            }
             Order::Stop => {
                 entry.wanted = false;
                 Signal::KILL
@@ -125,6 +131,7 @@ impl Services {
                 Ok(mut child) => {
                     self.note_start(&service.name, child.id());
                     let ended = child.wait();
+                    self.forget(&service.name, &store);
                     // As with `Restart=on-failure`: who was asked to end, or had nothing more to do, stays ended.
                     let over = ended
                         .as_ref()
@@ -138,6 +145,14 @@ impl Services {
                 Err(error) => println!("lab-init: cannot start service {}: {error}", service.name),
             }
             std::thread::sleep(AGAIN);
+        }
+    }
+
+    fn forget(&self, name: &str, store: &FileStore) {
+        if let Some(entry) = self.lock().get_mut(name)
+            && std::mem::take(&mut entry.forget)
+        {
+            store.clear();
         }
     }
 
@@ -181,6 +196,9 @@ fn want(name: &str) -> io::Result<()> {
 fn spawn(service: &Service, store: &FileStore, input: &str) -> io::Result<std::process::Child> {
     let group = Path::new(SLICE).join(format!("{}.service", service.name));
     std::fs::create_dir_all(&group)?;
+    if let Some(max) = &service.memory_max {
+        limit(&group, max)?;
+    }
     Command::new("/proc/self/exe")
         .arg("enter")
         .arg(group)
@@ -192,6 +210,15 @@ fn spawn(service: &Service, store: &FileStore, input: &str) -> io::Result<std::p
         .env("FDSTORE", MOST.to_string())
         .stdin(Stdio::from(OwnedFd::from(store.hand_over(input)?)))
         .spawn()
+}
+
+/// From the first service that is limited on, all memory is accounted for.
+fn limit(group: &Path, max: &str) -> io::Result<()> {
+    let above: Vec<&Path> = Path::new(SLICE).ancestors().take(2).collect();
+    for group in above.into_iter().rev() {
+        std::fs::write(group.join("cgroup.subtree_control"), "+memory")?;
+    }
+    std::fs::write(group.join("memory.max"), max)
 }
 
 /// Joins a control group and becomes the program.

@@ -78,6 +78,11 @@ impl FileStore {
         Ok(theirs)
     }
 
+    /// Loses all of them.
+    pub(crate) fn clear(&self) {
+        self.held().clear();
+    }
+
     fn listen(&self, socket: &UnixDatagram) {
         loop {
             match receive(socket) {

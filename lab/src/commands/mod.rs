@@ -1,5 +1,6 @@
 //! The subcommands of `liveupdate-lab`, one file each.
 
+mod bench_blackout;
 mod bench_fleet;
 mod demo;
 mod demo_vm;
@@ -24,6 +25,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    BenchBlackout(bench_blackout::BenchBlackout),
     BenchFleet(bench_fleet::BenchFleet),
     Demo(demo::Demo),
     DemoVm(demo_vm::DemoVm),
@@ -38,6 +40,7 @@ impl Cli {
     /// Whatever kept it from being done.
     pub async fn run(self) -> Result<()> {
         match self.command {
+            Command::BenchBlackout(bench) => bench.run().await,
             Command::BenchFleet(bench) => bench.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::DemoVm(demo) => demo.run().await,

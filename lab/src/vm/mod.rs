@@ -24,6 +24,7 @@ pub mod phases;
 pub mod qmp;
 pub mod serial;
 pub mod static_binaries;
+pub mod updates;
 
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub(crate) struct Settings {
     /// Look at the pattern only when it goes on.
     pub(crate) check_after: bool,
     pub(crate) misbehave: Option<Misbehaviour>,
+    pub(crate) misbehave_until: Option<PathBuf>,
     pub(crate) sessions: Sessions,
 }
 
@@ -70,7 +72,12 @@ impl Hold {
     }
 
     fn does(&self, misbehaviour: Misbehaviour) -> bool {
-        self.settings.misbehave == Some(misbehaviour)
+        self.misbehaves() == Some(misbehaviour)
+    }
+
+    fn misbehaves(&self) -> Option<Misbehaviour> {
+        let over = self.settings.misbehave_until.as_deref().is_some_and(Path::exists);
+        self.settings.misbehave.filter(|_| !over)
     }
 
     /// Without its memory it is nothing.
@@ -173,7 +180,7 @@ impl Guest for Hold {
     }
 
     fn quiesce(&mut self, deadline: Duration) -> Result<Stopped, String> {
-        match self.settings.misbehave {
+        match self.misbehaves() {
             Some(Misbehaviour::DieInQuiesce) => self.die("dies in quiesce"),
             Some(Misbehaviour::NeverAnswer) => loop {
                 thread::park();
@@ -208,6 +215,8 @@ impl Guest for Hold {
         if self.does(Misbehaviour::DieWhenGranted) {
             self.die("dies with its session granted");
         }
+        let stamp = || format!("ticks={}", ticks::now().unwrap_or_default());
+        self.tell(&format!("granted files={} {}", grant.objects.len(), stamp()));
         let [object] = grant.objects.as_slice() else {
             return Err(format!("{} files are granted, one was held", grant.objects.len()));
         };
@@ -215,7 +224,10 @@ impl Guest for Hold {
         let found = if self.settings.check_after { memory.look() } else { memory.check() };
         let Found { seed, pages, counter, wrong } = found.map_err(|error| error.to_string())?;
         let wrong_or = if self.settings.check_after { "unchecked".to_owned() } else { wrong.to_string() };
-        self.tell(&format!("reclaimed pages={pages} wrong={wrong_or} counter={counter} seed={seed:016x}"));
+        self.tell(&format!(
+            "reclaimed pages={pages} wrong={wrong_or} counter={counter} seed={seed:016x} {}",
+            stamp()
+        ));
         if wrong > 0 {
             // Its memory stays in custody: who resumes with it ends that.
             return Err(format!("{wrong} of {pages} pages are not what they were"));

@@ -9,6 +9,7 @@ mod misbehaviour;
 mod unheld;
 
 use std::error::Error;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -52,6 +53,9 @@ struct Arguments {
     /// What it does wrong, for tests of faults.
     #[arg(long, value_enum)]
     misbehave: Option<Misbehaviour>,
+    /// Does nothing wrong any more from when this file is there.
+    #[arg(long, value_name = "FILE")]
+    misbehave_until: Option<PathBuf>,
     /// What its session is: the kernel's, or a folder of files where a test plays the orchestrator.
     #[arg(long, value_enum, default_value = "kernel", hide = true)]
     sessions: SessionKind,
@@ -65,7 +69,8 @@ enum SessionKind {
 
 /// One line of what happens.
 fn tell(name: &str, what: &str) {
-    eprintln!("liveupdate-hold: {name}: {what}");
+    // In one piece, which others that write there cannot part. Nobody may read it: that is nothing to die of.
+    let _ = std::io::stderr().write_all(format!("liveupdate-hold: {name}: {what}\n").as_bytes());
 }
 
 fn main() -> ExitCode {
@@ -108,6 +113,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         refuse: arguments.refuse,
         check_after: arguments.check_after,
         misbehave: arguments.misbehave,
+        misbehave_until: arguments.misbehave_until.clone(),
         sessions,
     });
     let mut handover = Handover::new(arguments.name.clone(), hold);

@@ -1,0 +1,27 @@
+//! Updates of guests, to begin with.
+
+use liveupdate_crds::update::{Bundle, Target};
+use liveupdate_crds::{Acknowledgement, LiveUpdate, LiveUpdatePolicySpec};
+
+use super::KitBundle;
+use crate::testbed::machines;
+
+/// An update of all guests to a bundle that asks for nothing but the kernel.
+pub fn update(name: &str, bundle: &KitBundle) -> LiveUpdate {
+    let mut update = machines::update(name, &bundle.release);
+    update.spec.acknowledge = vec![Acknowledgement::NoKdump];
+    update.spec.devices.clear();
+    update.spec.target = Target {
+        release: bundle.release.clone(),
+        bundle: Bundle { name: bundle.name.clone(), digest: bundle.digest.clone() },
+    };
+    update
+}
+
+/// A policy that allows what [`update`] acknowledges: guests have no room for a crash kernel after a live update.
+pub fn policy() -> LiveUpdatePolicySpec {
+    LiveUpdatePolicySpec {
+        allowed_acknowledgements: vec![Acknowledgement::NoKdump],
+        ..LiveUpdatePolicySpec::default()
+    }
+}
