@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
 
 mod bed;
+mod claims;
 mod holders;
 mod luo;
 mod machine;
+mod returns;
 mod shim;
+mod successors;
 mod targets;
 mod ten;
 mod update;
