@@ -162,7 +162,7 @@ fn problems(header: &BootHeader, version: u16) -> Vec<String> {
 }
 
 /// First word of the version string.
-fn release(file: &[u8]) -> Option<String> {
+pub(super) fn release(file: &[u8]) -> Option<String> {
     let pointer = u16_le(file, at::KERNEL_VERSION).filter(|pointer| *pointer != 0)?;
     let text = c_string(file, usize::from(pointer) + 0x200, LONGEST_VERSION)?;
     let word = std::str::from_utf8(text).ok()?.split_whitespace().next()?;

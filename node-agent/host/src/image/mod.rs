@@ -19,7 +19,7 @@ mod unpack;
 mod zboot;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeSet;
 
@@ -186,6 +186,12 @@ pub fn inspect(file: &[u8], limits: Limits) -> Result<KernelImage, ImageError> {
         return zboot::inspect(file, limits);
     }
     Err(ImageError::NotAKernel { what: guess(file).into() })
+}
+
+/// The release that the header of a bzImage names, by its first 68 KiB: what it is for certain, only
+/// [`inspect`] tells. None when there is no such header, or it names none.
+pub fn named_release(head: &[u8]) -> Option<String> {
+    if bzimage::is(head) { bzimage::release(head) } else { None }
 }
 
 /// One run of a fuzzer: every reader of this module over the same bytes.

@@ -6,7 +6,7 @@ use crate::image::Compression;
 
 pub(super) const CONFIG: &str = "#\n# Linux/x86 7.3.4 Kernel Configuration\n#\nCONFIG_LIVEUPDATE=y\nCONFIG_LIVEUPDATE_MEMFD=y\n\
     CONFIG_KEXEC_HANDOVER=y\n# CONFIG_KEXEC is not set\nCONFIG_BLK_DEV_NVME=m\nCONFIG_LOCALVERSION=\"-lu1\"\n";
-pub(super) const RELEASE: &str = "7.3.4-lu1";
+pub(crate) const RELEASE: &str = "7.3.4-lu1";
 
 /// All that the kernel's build offers for x86.
 pub(super) const ALL: [Compression; 7] = [
@@ -49,7 +49,7 @@ pub(super) fn kernel(config: Option<&str>, strings: &[&str]) -> Vec<u8> {
 pub(super) const STRINGS: [&str; 4] = ["kho-v4", "luo-v5", "memfd-v2", "vfio-pci-v1"];
 
 /// The kernel that a live update wants.
-pub(super) fn good_kernel() -> Vec<u8> {
+pub(crate) fn good_kernel() -> Vec<u8> {
     kernel(Some(CONFIG), &STRINGS)
 }
 
@@ -118,7 +118,7 @@ fn lzop(plain: &[u8], out: &mut Vec<u8>) {
 }
 
 /// A payload as the build makes it: gzip by itself, the others with the plain size behind.
-pub(super) fn payload(compression: Compression, plain: &[u8]) -> Vec<u8> {
+pub(crate) fn payload(compression: Compression, plain: &[u8]) -> Vec<u8> {
     let mut packed = pack(compression, plain);
     if compression != Compression::Gzip {
         packed.extend_from_slice(&u32::try_from(plain.len()).unwrap().to_le_bytes());
@@ -127,7 +127,7 @@ pub(super) fn payload(compression: Compression, plain: &[u8]) -> Vec<u8> {
 }
 
 /// A boot image around a payload.
-pub(super) fn bzimage(release: &str, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn bzimage(release: &str, payload: &[u8]) -> Vec<u8> {
     const SETUP: usize = 5 * 512;
     const BEFORE: usize = 0x3c0;
     let mut out = vec![0; SETUP];

@@ -1,6 +1,6 @@
 //! What images say, and that no bytes do harm.
 
-mod build;
+pub(crate) mod build;
 
 use std::collections::BTreeSet;
 

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::HostError;
+use crate::bundle::Digest;
 use crate::image::{self, ImageError, KernelImage};
 use crate::linux::gates::Formats;
 use crate::linux::root::Root;
@@ -19,43 +21,118 @@ type Seen = Result<Arc<KernelImage>, ImageError>;
 
 /// How many are remembered.
 const MANY: usize = 16;
+/// Bytes at an image's beginning that hold its header and the version that this names.
+const HEADER: u64 = 68 << 10;
 
-/// What was found in each.
+/// What was found in each, by its bytes: a staged bundle is a copy of the one that was put there.
 #[derive(Default)]
-pub(super) struct Images(Mutex<HashMap<PathBuf, (Stamp, Seen)>>);
+pub(super) struct Images(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    files: HashMap<PathBuf, (Stamp, Digest)>,
+    found: HashMap<Digest, Seen>,
+}
+
+impl Known {
+    fn at(&self, path: &Path, stamp: Stamp) -> Option<Seen> {
+        let (_, digest) = self.files.get(path).filter(|(known, _)| *known == stamp)?;
+        self.found.get(digest).cloned()
+    }
+}
 
 impl Images {
-    /// Looks into an image, unless that was done and the file is as it was.
+    /// Looks into an image, unless that was done and the file is as it was, or has the bytes of another one.
     pub(super) fn look(&self, path: &Path) -> Result<Seen, HostError> {
         let failed = |error: std::io::Error| io_error(format!("read {}", path.display()), &error);
         let at = fs::metadata(path).map_err(failed)?;
         let stamp = (at.dev(), at.ino(), at.len(), at.mtime(), at.mtime_nsec(), at.ctime_nsec());
-        let known = self.lock().get(path).filter(|(old, _)| *old == stamp).map(|(_, seen)| seen.clone());
-        if let Some(seen) = known {
+        if let Some(seen) = self.lock().at(path, stamp) {
             return Ok(seen);
         }
         let bytes = fs::read(path).map_err(failed)?;
-        let seen = image::inspect(&bytes, image::Limits::default()).map(Arc::new);
-        let mut all = self.lock();
-        if all.len() >= MANY {
-            all.clear();
+        let digest = Digest::of(&bytes);
+        let known = self.lock().found.get(&digest).cloned();
+        let seen = known.unwrap_or_else(|| image::inspect(&bytes, image::Limits::default()).map(Arc::new));
+        let mut known = self.lock();
+        if known.files.len() >= MANY {
+            *known = Known::default();
         }
-        all.insert(path.to_owned(), (stamp, seen.clone()));
+        known.files.insert(path.to_owned(), (stamp, digest));
+        known.found.insert(digest, seen.clone());
         Ok(seen)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, (Stamp, Seen)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Formats of the running kernel, by its own image: the one whose banner, with builder and time of the
-    /// build, is the running kernel's. A name proves nothing.
+    /// build, is the running kernel's. A name proves nothing, but one whose header names another release is not
+    /// unpacked to find that out.
     pub(super) fn running(&self, root: &Root, among: &[PathBuf]) -> Option<(Formats, String)> {
         let running = root.line("/proc/version").ok()?;
-        among.iter().find_map(|path| {
+        let release = running.split_whitespace().nth(2)?;
+        let named = |path: &&PathBuf| named_release(path).is_none_or(|named| named == release);
+        among.iter().filter(named).find_map(|path| {
             let image = self.look(path).ok()?.ok()?;
             let same = image.scanned() && image.banner.as_deref().map(str::trim) == Some(running.as_str());
             same.then(|| (Formats::of(&image), format!("{}: its banner is /proc/version's", path.display())))
         })
+    }
+}
+
+/// What an image's header says that it is; none when there is no telling.
+fn named_release(path: &Path) -> Option<String> {
+    let mut head = Vec::new();
+    fs::File::open(path).ok()?.take(HEADER).read_to_end(&mut head).ok()?;
+    image::named_release(&head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Compression;
+    use crate::image::tests::build::{RELEASE, bzimage, good_kernel, payload};
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("liveupdate-images-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(folder.join("proc")).unwrap();
+        folder
+    }
+
+    #[test]
+    fn the_same_bytes_are_unpacked_once_and_others_are_not_taken_for_them() {
+        let folder = folder("same");
+        let kernel = bzimage(RELEASE, &payload(Compression::Gzip, &good_kernel()));
+        let (one, copy) = (folder.join("one"), folder.join("copy"));
+        fs::write(&one, &kernel).unwrap();
+        fs::write(&copy, &kernel).unwrap();
+        let images = Images::default();
+        let first = images.look(&one).unwrap().unwrap();
+        assert!(Arc::ptr_eq(&first, &images.look(&copy).unwrap().unwrap()), "the same was unpacked twice");
+        fs::write(&copy, bzimage("7.3.4-lu2", &payload(Compression::Gzip, &good_kernel()))).unwrap();
+        let changed = images.look(&copy).unwrap().unwrap();
+        assert_eq!(changed.release.as_deref(), Some("7.3.4-lu2"));
+        assert!(Arc::ptr_eq(&first, &images.look(&one).unwrap().unwrap()));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn the_running_kernels_image_is_found_without_unpacking_those_of_another_release() {
+        let folder = folder("running");
+        let banner = format!("Linux version {RELEASE} (lab@lab) (gcc 12.2.0) #1 SMP");
+        fs::write(folder.join("proc/version"), format!("{banner}\n")).unwrap();
+        let (other, ours) = (folder.join("other"), folder.join("ours"));
+        fs::write(&other, bzimage("7.3.4-lu2", &payload(Compression::Gzip, &good_kernel()))).unwrap();
+        fs::write(&ours, bzimage(RELEASE, &payload(Compression::Gzip, &good_kernel()))).unwrap();
+        let images = Images::default();
+        let found = images.running(&Root::at(&folder), &[other.clone(), ours.clone()]);
+        let (formats, source) = found.unwrap();
+        assert_eq!(formats.memfd.as_deref(), Some("memfd-v2"));
+        assert!(source.starts_with(&ours.display().to_string()), "{source}");
+        assert!(!images.lock().files.contains_key(&other), "it was unpacked all the same");
+        fs::remove_dir_all(&folder).unwrap();
     }
 }
