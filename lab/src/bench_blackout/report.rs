@@ -86,7 +86,7 @@ fn milliseconds(took: Option<Duration>) -> f64 {
 pub(super) fn text(all: &[Sized]) -> String {
     let mut text = String::from(
         "Blackout of a LiveUpdate (Quiesce sent to the holder's Resumed, without the retrieval of its memory)\n\
-         over a bare kexec (reboot call to init's first line); emulated guests, this machine's stamps\n\n",
+         over a bare kexec (reboot call to init's first line); emulated guests, stamps of their console lines\n\n",
     );
     // Writing to a string does not fail.
     let _ = writeln!(
