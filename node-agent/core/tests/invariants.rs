@@ -44,7 +44,7 @@ fn event(now: u64) -> impl Strategy<Value = Event> {
         4 => evidence.prop_map(Event::Started),
         3 => Just(Event::Retrieved),
         1 => Just(Event::Confirm),
-        1 => Just(Event::Persisted),
+        1 => Just(Event::Persisted("a test".into())),
         1 => Just(Event::Release),
         2 => Just(Event::Tick),
     ]
@@ -76,7 +76,7 @@ fn natural(node: &Node, now: u64) -> Event {
                 waiting.first().map_or(Event::Release, |holder| Event::HolderResumed(holder.clone()))
             }
             Stage::Verifying { .. } => Event::Confirm,
-            Stage::Persisting { .. } => Event::Persisted,
+            Stage::Persisting { .. } => Event::Persisted("a test".into()),
         },
     }
 }
@@ -214,7 +214,7 @@ impl World {
             Effect::ReportUndone => vec![Event::Undone],
             Effect::RetrieveSessions => vec![Event::Retrieved],
             Effect::FinishSessions => vec![Event::Confirm],
-            Effect::Persist => vec![Event::Persisted],
+            Effect::Persist => vec![Event::Persisted("a test".into())],
             _ => vec![],
         }
     }

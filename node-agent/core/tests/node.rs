@@ -100,7 +100,10 @@ fn the_target_is_made_permanent_only_when_asked_for() {
     let node = run(Node::Idle, events, at(0));
     let t = node.step(Event::Confirm, at(0));
     assert_eq!((t.state.name(), t.effects), (StateName::Persisting, vec![Effect::Persist]));
-    assert_eq!(run(t.state, vec![Event::Confirm, Event::Persisted], at(0)).name(), StateName::Updated);
+    let said = Event::Persisted("a power cut starts it".into());
+    let Node::Ended(ended) = run(t.state, vec![Event::Confirm, said], at(0)) else { panic!() };
+    assert_eq!((ended.end, ended.confirmed), (End::Updated, true));
+    assert!(ended.message.ends_with("; a power cut starts it"), "{}", ended.message);
 }
 
 #[test]

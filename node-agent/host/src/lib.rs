@@ -98,6 +98,13 @@ pub trait Host: Send + Sync {
     /// Gives up what is in custody though its holder may still come: by an operator's word alone.
     fn release_custody(&self) -> Result<(), HostError>;
 
+    /// A verified target is made what starts from cold here ([`Host::persist`]). False: this machine is set up
+    /// so that somebody else sees to that.
+    fn persists(&self) -> bool;
+    /// Makes the target's kernel what starts after a power cut, and tells which boot entry that is. Idempotent.
+    /// `go_on` as in [`Host::preserve`]. After an error the machine starts what it would have before.
+    fn persist(&self, target: &Target, go_on: &mut dyn FnMut() -> bool) -> Result<String, HostError>;
+
     /// Reads what [`Host::store`] wrote under this key; none when nothing was. Keys are `[a-z0-9-]+`.
     fn load(&self, key: &str) -> Result<Option<Vec<u8>>, HostError>;
     /// Writes atomically and durably: when it returns, the bytes are found after a jump or a power cut, and

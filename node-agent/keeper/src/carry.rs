@@ -57,17 +57,21 @@ impl Keeper {
             Effect::Settle | Effect::MakeReceipt => nothing,
             // The agent's part, before the keeper takes the attempt.
             Effect::ReadGates | Effect::LoadImage => nothing,
-            // Thawed by the host when the reboot call fails; the agent asks and knocks; no attempt persists.
-            Effect::ThawFilesystems | Effect::Knock | Effect::Persist => nothing,
+            Effect::Persist => self.persist(),
+            // Thawed by the host when the reboot call fails; the agent asks and knocks.
+            Effect::ThawFilesystems | Effect::Knock => nothing,
         }
     }
 
     /// False when somebody wants the attempt undone or its state has lasted too long.
     fn go_on(&self) -> bool {
+        self.lock().abort.is_none() && self.in_time()
+    }
+
+    fn in_time(&self) -> bool {
         let now = self.now();
         let state = self.lock();
-        let in_time = |now| state.journal.node.deadline().is_none_or(|deadline| now < deadline.at);
-        state.abort.is_none() && now.is_ok_and(in_time)
+        now.is_ok_and(|now| state.journal.node.deadline().is_none_or(|deadline| now < deadline.at))
     }
 
     /// What an operation before the commit leads to. Cancelled: a wish to abort goes before any event, and a
@@ -197,6 +201,17 @@ impl Keeper {
         let back = devices.into_iter().filter(|device| device.facts.returned).map(told);
         let resumed = holders.into_iter().filter(|h| h.resumed).map(|h| Event::HolderResumed(h.holder));
         Ok(back.chain(resumed).collect())
+    }
+
+    /// What cannot be done is told and not tried again: a full partition does not empty itself.
+    fn persist(&self) -> Result<Vec<Event>, HostError> {
+        let attempt = self.attempt()?;
+        let said = match self.host.persist(&attempt.target, &mut || self.in_time()) {
+            Err(HostError::PoweredOff) => return Err(HostError::PoweredOff),
+            Err(error) => format!("a power cut starts what it would have before: {error}"),
+            Ok(entry) => format!("a power cut starts it: {entry}"),
+        };
+        Ok(vec![Event::Persisted(said)])
     }
 
     /// Nothing that came through the jump is in custody any more.

@@ -41,7 +41,7 @@ pub(crate) fn attempt(host: &dyn Host, subject: &Subject, preserve: &Preserve) -
         devices,
         holders: verdict.holders,
         acknowledged: demands.acknowledged,
-        persist: false,
+        persist: host.persists(),
         deadlines: convert::deadlines(preserve.demands.as_ref().and_then(|d| d.deadlines.as_ref())),
     })
 }

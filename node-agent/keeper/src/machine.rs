@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use liveupdate_host::linux::fallback::BOOT;
 use liveupdate_host::linux::machine::{LinuxHost, Options, Role};
 use liveupdate_host::simulated::World;
 use liveupdate_host::{Host, HostError};
@@ -29,6 +30,11 @@ pub struct MachineArguments {
     /// Folder with the public keys of those who may sign bundles (NAME.pub).
     #[arg(long, default_value = "/etc/liveupdate/signers", value_name = "DIR")]
     signers: String,
+    /// Folder of the EFI system partition, where an updated and verified kernel is made systemd-boot's default;
+    /// may be given several times, and the first that has loader/loader.conf counts. `none`: what a power cut
+    /// starts is left to somebody else.
+    #[arg(long, value_name = "DIR", default_values = BOOT)]
+    boot: Vec<String>,
     /// Seconds that bystanders have to end by themselves.
     #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
     grace: u64,
@@ -72,6 +78,7 @@ impl MachineArguments {
             grace: Duration::from_secs(self.grace),
             spare: self.spare.clone(),
             signers: self.signers.clone(),
+            boot: self.boot.iter().filter(|folder| *folder != "none").cloned().collect(),
         }
     }
 

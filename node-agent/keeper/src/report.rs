@@ -57,7 +57,9 @@ fn message(node: &Node) -> String {
 pub(crate) fn confirmed(node: &Node) -> bool {
     match node {
         Node::Ended(ended) => ended.confirmed,
-        Node::After(after) => matches!(after.stage(), Stage::Quarantined { confirmed: true, .. }),
+        Node::After(after) => {
+            matches!(after.stage(), Stage::Quarantined { confirmed: true, .. } | Stage::Persisting { .. })
+        }
         Node::Idle | Node::Before(_) | Node::Thawing(_) => false,
     }
 }
@@ -70,7 +72,10 @@ fn devices(node: &Node, attempt: &Attempt) -> Vec<proto::DeviceOutcome> {
         Node::After(after) => match after.outcomes() {
             // What is missing in the end is lost; the report says so from then on.
             Some(outcomes)
-                if matches!(after.stage(), Stage::Verifying { .. } | Stage::Quarantined { .. }) =>
+                if matches!(
+                    after.stage(),
+                    Stage::Verifying { .. } | Stage::Persisting { .. } | Stage::Quarantined { .. }
+                ) =>
             {
                 all(&outcomes.clone().finish())
             }

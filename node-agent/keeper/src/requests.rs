@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use liveupdate_node_core::Monotonic;
 use liveupdate_node_core::fence::{Call, Fence};
-use liveupdate_node_core::node::{Attempt, Event, Go, NoPermission, Node, Permission, Phase, Receipt};
+use liveupdate_node_core::node::{
+    Attempt, Effect, Event, Go, NoPermission, Node, Permission, Phase, Receipt,
+};
 use liveupdate_proto::common::v1::Subject;
 use liveupdate_proto::keeper::v1::refusal::Cause;
 use liveupdate_proto::keeper::v1::{Idle, Jump, Preserve, Reply, Request, reply, request::Message};
@@ -257,7 +259,11 @@ impl Keeper {
         }
         let claim = self.claim()?;
         self.this_attempt(subject)?;
-        self.drive(&claim, Event::Confirm)?;
+        let mut effects = self.apply(&claim, Event::Confirm)?;
+        // The next tick's: copying a kernel takes longer than a controller waits for an answer.
+        effects.retain(|effect| *effect != Effect::Persist);
+        let events = self.carry_all(effects)?;
+        self.drive_all(&claim, events)?;
         Ok(self.full_reply())
     }
 
@@ -269,7 +275,7 @@ impl Keeper {
             matches!(state.journal.node, Node::Ended(_)) && state.journal.notes.open
         };
         if late {
-            self.carry_all(vec![liveupdate_node_core::node::Effect::ReleaseCustody])?;
+            self.carry_all(vec![Effect::ReleaseCustody])?;
         } else {
             self.drive(&claim, Event::Release)?;
         }

@@ -70,6 +70,54 @@ fn a_node_that_holds_nothing_jumps_without_custody() {
     assert_eq!((back.state(), back.blackout), (NodeState::Verifying, None), "{}", back.message);
 }
 
+fn verifying(faults: Vec<Fault>) -> Rig {
+    let rig = Rig::new(WorldSpec { persists: true, faults, ..spec() }).settled();
+    rig.jump();
+    let rig = rig.booted();
+    assert_eq!(report(rig.status()).state(), NodeState::Verifying);
+    rig
+}
+
+/// The kernel that a power cut brings up.
+fn after_a_power_cut(rig: Rig) -> String {
+    rig.world.power_cut().unwrap();
+    rig.booted().host.release().unwrap()
+}
+
+#[test]
+fn only_what_the_controller_has_confirmed_starts_after_a_power_cut() {
+    assert_eq!(after_a_power_cut(verifying(vec![])), OLD);
+
+    let rig = verifying(vec![]);
+    let asked = report(rig.ask(confirm()));
+    assert_eq!((asked.state(), asked.confirmed), (NodeState::Persisting, true), "nobody waits for the copy");
+    rig.keeper.tick();
+    assert!(rig.is_idle());
+    let end = report(rig.ask(confirm()));
+    assert_eq!(end.message, format!("runs {NEW}; a power cut starts it: liveupdate-{NEW}.conf"));
+    assert_eq!(after_a_power_cut(rig), NEW);
+}
+
+#[test]
+fn a_keeper_that_dies_over_the_boot_entry_makes_it_when_it_is_started_again() {
+    let rig = verifying(vec![]);
+    rig.ask(confirm());
+    let rig = rig.reopened();
+    assert!(rig.is_idle());
+    assert_eq!(after_a_power_cut(rig), NEW);
+}
+
+#[test]
+fn what_cannot_be_made_the_default_is_told_and_not_tried_for_ever() {
+    let rig = verifying(vec![Fault::NotPersisted]);
+    rig.ask(confirm());
+    rig.keeper.tick();
+    let end = report(rig.ask(confirm()));
+    assert_eq!(end.state(), NodeState::Updated);
+    assert!(end.message.contains("what it would have before") && end.message.contains("is full"), "{end:?}");
+    assert_eq!(after_a_power_cut(rig), OLD);
+}
+
 #[test]
 fn what_fails_before_the_commit_is_undone_and_says_why() {
     let holder = || "vm-a".to_owned();

@@ -43,7 +43,7 @@ pub enum Stage {
         /// Outcomes of all devices.
         outcomes: Outcomes,
     },
-    /// The target is made the default. Reserved: no attempt asks for it for now.
+    /// The target is made the default: the controller has the outcome, so that it counts as verified.
     Persisting {
         /// That the node jumped.
         proof: Proof,

@@ -64,7 +64,7 @@ pub struct Attempt {
     pub holders: BTreeSet<String>,
     /// Acknowledged risks.
     pub acknowledged: BTreeSet<String>,
-    /// The target is made the default after verification. Reserved: always false for now.
+    /// The target is made the default after verification.
     pub persist: bool,
     /// How long each state may last.
     pub deadlines: Deadlines,

@@ -55,8 +55,8 @@ pub enum Event {
     Retrieved,
     /// The controller has the outcome on record.
     Confirm,
-    /// The target is the default kernel now.
-    Persisted,
+    /// Making the target the default kernel has come to its end; a sentence about what starts from cold now.
+    Persisted(String),
     /// An operator gives up quarantined files.
     Release,
     /// The state's deadline may have passed.
@@ -87,7 +87,7 @@ impl Event {
             Self::Started(_) => "Started",
             Self::Retrieved => "Retrieved",
             Self::Confirm => "Confirm",
-            Self::Persisted => "Persisted",
+            Self::Persisted(_) => "Persisted",
             Self::Release => "Release",
             Self::Tick => "Tick",
         }
@@ -138,7 +138,7 @@ pub enum Effect {
     ReleaseCustody,
     /// Ask the controller to look.
     Knock,
-    /// Make the target the default kernel; answer with `Persisted`. Reserved, as is its state.
+    /// Make the target the default kernel; answer with `Persisted`, also when it cannot be done.
     Persist,
 }
 

@@ -13,10 +13,10 @@
 //!   Updated ◄── Persisting ◄── Verifying ◄── Reclaiming ◄──────────────────────────────────────────────────┘
 //!                                                └─ overdue: Quarantined ── released or late: Failed{Quarantined}
 //! ```
-//! Persisting is reserved: no attempt asks for it ([`Attempt::persist`] is set by nobody), since the API has
-//! no `target.persist` before a host can make a kernel the default and prove what the next power cut would
-//! boot. The state, its deadline and its record stand already, so that journals need no other version then.
-//! Until then Verifying leads to Updated, and a power cut boots whatever was the default before.
+//! Persisting makes the target what starts from cold, on machines that are set up for it ([`Attempt::persist`]).
+//! It begins with the controller's Confirm and never before: until then a power cut boots whatever was the
+//! default before. The controller has the node as updated by then, so that what cannot be made the default is
+//! told ([`Event::Persisted`]) and ends as Updated all the same; the node's gates go on telling it.
 //!
 //! Left of the double line everything is a [`BeforeCommit`], which has [`BeforeCommit::abort`]; right of
 //! it is an [`AfterCommit`], which has none. The only way across is [`BeforeCommit::commit`], which takes a

@@ -227,14 +227,15 @@ impl AfterCommit {
                 if attempt.persist {
                     return Self::enter(attempt, Stage::Persisting { proof, outcomes }, now);
                 }
-                Transition::to(Self::updated(attempt, outcomes, proof), Vec::new())
+                Transition::to(Self::updated(attempt, outcomes, proof, ""), Vec::new())
             }
             // Idempotent: the confirmation may come again while the target is made permanent.
             (stage @ Stage::Persisting { .. }, Event::Confirm) => {
                 Transition::to(Node::After(Self { attempt, stage, entered }), Vec::new())
             }
-            (Stage::Persisting { proof, outcomes }, Event::Persisted) => {
-                Transition::to(Self::updated(attempt, outcomes, proof), Vec::new())
+            (Stage::Persisting { proof, outcomes }, Event::Persisted(said)) => {
+                let said = format!("; {said}");
+                Transition::to(Self::updated(attempt, outcomes, proof, &said), Vec::new())
             }
             (Stage::Quarantined { proof, outcomes, waiting, why, confirmed }, event) => {
                 let held = Held { proof, outcomes, waiting, why, confirmed };
@@ -286,8 +287,13 @@ impl AfterCommit {
         if refused { Transition::refuse(node, name) } else { Transition::to(node, Vec::new()) }
     }
 
-    fn updated(attempt: super::Attempt, outcomes: crate::outcomes::Outcomes, proof: Proof) -> Node {
-        let message = format!("runs {}", attempt.target.release);
+    fn updated(
+        attempt: super::Attempt,
+        outcomes: crate::outcomes::Outcomes,
+        proof: Proof,
+        more: &str,
+    ) -> Node {
+        let message = format!("runs {}{more}", attempt.target.release);
         let outcomes = outcomes.finish();
         Node::Ended(Ended {
             attempt,

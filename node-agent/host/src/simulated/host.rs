@@ -334,6 +334,23 @@ impl Host for SimulatedHost {
         })
     }
 
+    fn persists(&self) -> bool {
+        self.on(|machine| Ok(machine.spec.persists)).unwrap_or(false)
+    }
+
+    fn persist(&self, target: &Target, _: &mut dyn FnMut() -> bool) -> Result<String, HostError> {
+        self.on(|machine| {
+            if machine.state.bundle_digest.as_ref() != Some(&target.digest) {
+                return Err(wrong("persist", format!("bundle {} does not run", target.bundle)));
+            }
+            if machine.has(|f| *f == Fault::NotPersisted) {
+                return Err(wrong("persist", "the boot partition is full"));
+            }
+            machine.state.cold = Some(Loaded::of(target));
+            Ok(format!("liveupdate-{}.conf", target.release))
+        })
+    }
+
     fn load(&self, key: &str) -> Result<Option<Vec<u8>>, HostError> {
         self.world.inner.store.load(key, |machine| self.alive(machine))
     }

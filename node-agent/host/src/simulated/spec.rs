@@ -13,7 +13,7 @@ use crate::HostError;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorldSpec {
-    /// What `uname -r` says at first, and again after a power cut.
+    /// What `uname -r` says at first, and again after a power cut unless another was made the default.
     pub release: String,
     /// Digest of the bundle that runs at first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -24,6 +24,9 @@ pub struct WorldSpec {
     /// The machine has a counter that spans a kexec.
     #[serde(default = "yes")]
     pub counter: bool,
+    /// A verified target is made what a power cut brings up.
+    #[serde(default)]
+    pub persists: bool,
     /// Whether durations are waited for.
     #[serde(default)]
     pub pace: Pace,
@@ -59,6 +62,7 @@ impl WorldSpec {
             bundle_digest: None,
             boot_id: None,
             counter: true,
+            persists: false,
             pace: Pace::Instant,
             durations: Durations::default(),
             bundles: Vec::new(),
@@ -245,6 +249,8 @@ pub enum Fault {
     NeverReturns,
     /// The target comes up without what was in custody.
     CustodyLost,
+    /// The boot partition has no room for the kernel that is to be made the default.
+    NotPersisted,
     /// A holder does not come for its files.
     ReclaimOverdue {
         /// Its name.

@@ -37,6 +37,9 @@ pub(super) struct State {
     /// Attempts whose jump was made, the first one first.
     #[serde(default)]
     pub(super) jumps: Vec<String>,
+    /// What a power cut brings up; none: the first kernel.
+    #[serde(default)]
+    pub(super) cold: Option<Loaded>,
 }
 
 /// An image that is loaded.
@@ -124,6 +127,7 @@ impl Machine {
             stopped: BTreeSet::new(),
             incoming: None,
             jumps: Vec::new(),
+            cold: None,
         };
         Self { spec, state }
     }
@@ -182,11 +186,13 @@ impl Machine {
         }
     }
 
-    /// Everything that was in memory is gone; the first kernel comes up again.
+    /// Everything that was in memory is gone; what was made the default comes up, else the first kernel.
     pub(super) fn power_cut(&mut self) {
+        let cold = self.state.cold.as_ref();
+        let of_cold = cold.map(|cold| cold.digest.clone());
         self.state.power = Power::Off(Some(Next {
-            release: self.spec.release.clone(),
-            digest: self.spec.bundle_digest.clone(),
+            release: cold.map_or(&self.spec.release, |cold| &cold.release).clone(),
+            digest: cold.map_or(&self.spec.bundle_digest, |_| &of_cold).clone(),
             from: None,
             takes_ms: self.spec.durations.jump,
             incoming: None,

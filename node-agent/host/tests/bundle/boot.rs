@@ -8,9 +8,14 @@ use std::time::{Duration, Instant};
 
 use liveupdate_host::bundle::boot::{BootError, Persist, Persisted, default_entry, persist};
 use liveupdate_host::bundle::{Bundle, BundleError, Digest};
+use liveupdate_host::linux::fallback::BOOT;
 use liveupdate_host::linux::root::Root;
 
 use crate::make::{Folder, names, on, parts, write};
+
+fn boot() -> Vec<String> {
+    BOOT.map(str::to_owned).into()
+}
 
 const LINE: &str = "root=/dev/vda kho=on liveupdate=on quiet";
 const DEBIAN: &str = "title Debian\nlinux /debian/vmlinuz\n";
@@ -31,7 +36,7 @@ fn bundle(machine: &Path, seed: u8) -> Bundle {
 }
 
 fn make_default(machine: &Folder, bundle: &Bundle) -> Result<Persisted, BootError> {
-    persist(&Root::at(machine.path()), Persist { bundle, command_line: LINE }, &mut on)
+    persist(&Root::at(machine.path()), Persist { boot: &boot(), bundle, command_line: LINE }, &mut on)
 }
 
 fn name(digest: Digest) -> String {
@@ -80,8 +85,8 @@ fn the_target_becomes_the_default_and_the_former_one_stays() {
     assert_eq!(fs::read_to_string(machine.at("boot/loader/entries/debian.conf")).unwrap(), DEBIAN);
     assert_eq!(names(&machine.at(&format!("boot{folder}"))), ["image", "initrd", "shim"]);
     assert_eq!(boots(machine.path()), entry);
-    let found = default_entry(&Root::at(machine.path())).unwrap();
-    assert_eq!(found, Some((entry.clone(), "/boot/loader/loader.conf")));
+    let found = default_entry(&Root::at(machine.path()), &BOOT).unwrap();
+    assert_eq!(found, Some((entry.clone(), "/boot/loader/loader.conf".to_owned())));
     // Again: nothing changes.
     assert_eq!(make_default(&machine, &bundle).unwrap(), Persisted { entry, before, changed: false });
 }
@@ -122,9 +127,13 @@ fn what_cannot_be_done_is_told_and_the_default_stays() {
     let machine = machine();
     let good = bundle(machine.path(), 0);
     let root = Root::at(machine.path());
-    let bent = persist(&root, Persist { bundle: &good, command_line: "a\noptions b" }, &mut on);
+    let bent =
+        persist(&root, Persist { boot: &boot(), bundle: &good, command_line: "a\noptions b" }, &mut on);
     assert!(matches!(bent, Err(BootError::CommandLine)));
-    let ended = persist(&root, Persist { bundle: &good, command_line: LINE }, &mut |done, _| done == 0);
+    let ended =
+        persist(&root, Persist { boot: &boot(), bundle: &good, command_line: LINE }, &mut |done, _| {
+            done == 0
+        });
     assert!(matches!(ended, Err(BootError::Bundle(BundleError::Cancelled))), "{ended:?}");
     fs::write(machine.at("bundle0/initrd"), "changed").unwrap();
     let changed = make_default(&machine, &good);
@@ -157,7 +166,7 @@ fn persists_until_killed() {
     let Some(machine) = std::env::var_os(MACHINE) else { return };
     let (bundle, root) = (Bundle::open(&Path::new(&machine).join("bundle1")).unwrap(), Root::at(machine));
     println!("begins");
-    persist(&root, Persist { bundle: &bundle, command_line: LINE }, &mut on).unwrap();
+    persist(&root, Persist { boot: &boot(), bundle: &bundle, command_line: LINE }, &mut on).unwrap();
     println!("ended");
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use liveupdate_host::linux::clock::Clock;
-use liveupdate_host::linux::fallback::Fallback;
+use liveupdate_host::linux::fallback::{BOOT, Fallback};
 use liveupdate_host::linux::kernel::Kernel;
 use liveupdate_host::linux::kexec_state::KexecState;
 use liveupdate_host::linux::kho::Kho;
@@ -108,7 +108,7 @@ impl Machine {
     }
 
     pub(crate) fn fallback(&self) -> Fallback {
-        Fallback::read(&self.root())
+        Fallback::read(&self.root(), &BOOT)
     }
 
     pub(crate) fn pci(&self) -> PciDevices {

@@ -128,6 +128,12 @@ impl Host for Killer {
     fn release_custody(&self) -> Result<(), HostError> {
         self.call(|h| h.release_custody())
     }
+    fn persists(&self) -> bool {
+        self.host.persists()
+    }
+    fn persist(&self, target: &Target, go_on: &mut dyn FnMut() -> bool) -> Result<String, HostError> {
+        self.call(|h| h.persist(target, go_on))
+    }
     fn load(&self, key: &str) -> Result<Option<Vec<u8>>, HostError> {
         self.call(|h| h.load(key))
     }

@@ -11,12 +11,9 @@ use crate::bundle::digest::Hasher;
 use crate::bundle::durable::{self, NEW};
 use crate::bundle::folder::Progress;
 use crate::bundle::{Bundle, Part};
-use crate::linux::fallback::Fallback;
+use crate::linux::fallback::{Fallback, LOADER};
 use crate::linux::root::{ReadError, Root, optional};
 
-/// Where the EFI system partition is mounted, by custom.
-const PLACES: [&str; 3] = ["/boot", "/efi", "/boot/efi"];
-const LOADER: &str = "loader/loader.conf";
 const ENTRIES: &str = "loader/entries";
 /// systemd-boot's variable outranks its file.
 const VARIABLE: &str = "/sys/firmware/efi/efivars/LoaderEntryDefault-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
@@ -25,25 +22,25 @@ const VARIABLE: &str = "/sys/firmware/efi/efivars/LoaderEntryDefault-4a67b082-0a
 ///
 /// # Errors
 /// [`BootError::Read`].
-pub fn default_entry(root: &Root) -> Result<Option<(String, &'static str)>, BootError> {
-    Ok(Fallback::read(root).default_entry?)
+pub fn default_entry<P: AsRef<str>>(root: &Root, boot: &[P]) -> Result<Option<(String, String)>, BootError> {
+    Ok(Fallback::read(root, boot).default_entry?)
 }
 
 /// The boot partition, mounted.
 pub(super) struct Disk {
     path: PathBuf,
     /// As the machine has it, without the root folder.
-    place: &'static str,
+    place: String,
 }
 
 impl Disk {
     /// The first place where systemd-boot has its configuration.
-    pub(super) fn find(root: &Root) -> Result<Self, BootError> {
-        let place = PLACES.into_iter().find(|place| root.exists(&format!("{place}/{LOADER}")));
+    pub(super) fn find(root: &Root, boot: &[String]) -> Result<Self, BootError> {
+        let place = boot.iter().find(|place| root.exists(&format!("{place}/{LOADER}")));
         match place {
-            Some(place) => Ok(Self { path: root.path(place), place }),
+            Some(place) => Ok(Self { path: root.path(place), place: place.clone() }),
             None => {
-                let looked: Vec<String> = PLACES.iter().map(|place| format!("{place}/{LOADER}")).collect();
+                let looked: Vec<String> = boot.iter().map(|place| format!("{place}/{LOADER}")).collect();
                 Err(BootError::NoLoader { looked: looked.join(", ") })
             }
         }
@@ -52,7 +49,7 @@ impl Disk {
     /// What is there, unless something outranks what could be written.
     pub(super) fn read(&self, root: &Root) -> Result<Found, BootError> {
         if optional(root.bytes(VARIABLE, 4096))?.is_some() {
-            let entry = default_entry(root)?.map(|(entry, _)| entry).unwrap_or_default();
+            let entry = default_entry(root, &[&self.place])?.map(|(entry, _)| entry).unwrap_or_default();
             let remedy = "take it away (bootctl set-default \"\"), then the file counts";
             return Err(BootError::Overridden { by: "the EFI variable LoaderEntryDefault", entry, remedy });
         }

@@ -35,6 +35,11 @@ pub use disk::default_entry;
 /// What is to start from cold.
 #[derive(Clone, Copy, Debug)]
 pub struct Persist<'a> {
+    /// Folders where the EFI system partition may be mounted, by the machine's own names ([`BOOT`]
+    /// by custom); the first that has systemd-boot's configuration counts.
+    ///
+    /// [`BOOT`]: crate::linux::fallback::BOOT
+    pub boot: &'a [String],
     /// The bundle, staged.
     pub bundle: &'a Bundle,
     /// The command line, with what the target appends and removes.
@@ -58,7 +63,7 @@ pub struct Persisted {
 pub enum BootError {
     /// No boot loader that is known.
     #[error(
-        "no systemd-boot was found ({looked}): mount the EFI system partition, or set persist: Hook or None"
+        "no systemd-boot was found ({looked}): mount the EFI system partition, name its folder (--boot), or none (--boot none)"
     )]
     NoLoader {
         /// Where it was looked for.
@@ -133,7 +138,7 @@ pub fn persist(root: &Root, wanted: Persist<'_>, progress: Progress<'_>) -> Resu
     if wanted.command_line.chars().any(char::is_control) {
         return Err(BootError::CommandLine);
     }
-    let disk = disk::Disk::find(root)?;
+    let disk = disk::Disk::find(root, wanted.boot)?;
     let found = disk.read(root)?;
     let plan = plan::plan(&found, &entry::Entry::of(&wanted));
     let changed = disk.carry_out(&plan, wanted.bundle, progress)?;

@@ -29,6 +29,12 @@ pub fn fallback_boot(
         ),
         Err(error) => found.unknown(error.to_string(), "mount efivarfs and /boot"),
     }
+    if let Some(why) = &fallback.not_the_running {
+        found.bad(
+            format!("a power cut does not start the running kernel: it could not be made the default: {why}"),
+            "mend that and update again, or make it the default by hand",
+        );
+    }
     found.gate()
 }
 

@@ -91,6 +91,11 @@ impl Bundles {
         Ok(Opened { image: bundle.image()?, initrd: bundle.initrd()?, command_line })
     }
 
+    /// Finds a bundle; its files are checked as they are read.
+    pub(super) fn find(&self, target: &Target) -> Result<Bundle, HostError> {
+        Ok(self.store.find(&target.bundle, digest(target)?)?)
+    }
+
     /// Looks at a bundle without believing it.
     pub(super) fn look(&self, target: &Target) -> Result<Sighted, HostError> {
         let signers = Signers::read(&self.signers);

@@ -13,7 +13,6 @@ use crate::HostError;
 use crate::linux::boot_parameters::BootParameters;
 use crate::linux::clock::Clock;
 use crate::linux::custody;
-use crate::linux::fallback::Fallback;
 use crate::linux::gates::{self, Bundle, Formats, Ours, Room, Running, Wanted};
 use crate::linux::kernel::Kernel;
 use crate::linux::kexec_state::KexecState;
@@ -96,7 +95,7 @@ impl LinuxHost {
             gates::foreign_sessions(sight.processes.as_ref(), Ours { keeper, sessions: &sessions }),
             gates::crash_dump(&kexec, &sight.kho, next.as_ref()),
             gates::clock_source(&Clock::read(&self.root)),
-            gates::fallback_boot(&Fallback::read(&self.root), next.as_ref(), config, release),
+            gates::fallback_boot(&self.fallback(), next.as_ref(), config, release),
             gates::unattended_boot(encrypted.as_deref()),
             gates::disk_and_memory(&room, memory),
         ])

@@ -162,6 +162,15 @@ impl Host for LinuxHost {
         self.keeping("release")?.release_custody()
     }
 
+    fn persists(&self) -> bool {
+        !self.options.boot.is_empty()
+    }
+
+    fn persist(&self, target: &Target, go_on: &mut dyn FnMut() -> bool) -> Result<String, HostError> {
+        self.keeping("persist")?;
+        self.persist_target(target, go_on)
+    }
+
     fn load(&self, key: &str) -> Result<Option<Vec<u8>>, HostError> {
         self.store.load(key)
     }

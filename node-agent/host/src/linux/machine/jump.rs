@@ -104,8 +104,16 @@ impl LinuxHost {
         Ok(boot::last(&self.store)?.filter(|record| record.led_to(&boot_id, by_kexec)))
     }
 
-    /// Digest of the bundle that runs: of the jump that led here, if the kernel is that target's.
+    /// Digest of the bundle that runs: jumped to, or started from cold as the default that we made.
     pub(super) fn running_digest(&self) -> Result<Option<String>, HostError> {
+        match (self.arrived_digest()?, boot::by_kexec(&self.root)) {
+            (None, Some(false)) => self.selected_digest(),
+            (arrived, _) => Ok(arrived),
+        }
+    }
+
+    /// Digest of the bundle of the jump that led here, if the kernel is that target's.
+    pub(super) fn arrived_digest(&self) -> Result<Option<String>, HostError> {
         let Some(jump) = self.arrived_by()? else { return Ok(None) };
         let target = Target::from(jump.target);
         Ok((target.release == self.read_release()?).then_some(target.digest))

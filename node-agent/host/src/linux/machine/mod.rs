@@ -23,6 +23,7 @@ mod holder_gates;
 mod host;
 mod images;
 mod jump;
+mod persist;
 mod record;
 mod settle;
 mod shelter;
@@ -46,6 +47,7 @@ pub use shelter::shelter;
 
 use crate::linux::custody::published::{self, Published};
 use crate::linux::custody::{self, Custodian};
+use crate::linux::fallback;
 use crate::linux::root::Root;
 use crate::linux::ticks;
 use crate::{HostError, JumpIntent};
@@ -73,6 +75,8 @@ pub struct Options {
     pub spare: Vec<String>,
     /// Folder with the public keys of those who may sign bundles.
     pub signers: String,
+    /// Folders where the EFI system partition may be mounted. None: what starts from cold is somebody else's to say.
+    pub boot: Vec<String>,
 }
 
 impl Options {
@@ -86,6 +90,7 @@ impl Options {
             grace: Duration::from_secs(30),
             spare: Vec::new(),
             signers: "/etc/liveupdate/signers".into(),
+            boot: fallback::BOOT.map(str::to_owned).into(),
         }
     }
 

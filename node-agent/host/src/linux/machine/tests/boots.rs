@@ -139,3 +139,70 @@ fn an_aware_holder_of_memory_passes_by_what_is_read_of_its_process() {
     let gates = agent.gates(None).unwrap();
     assert_eq!(gate::result(&gates, GateId::HolderReturns, "vm-a"), GateResult::Fail);
 }
+
+const LOADER: &str = "boot/loader/loader.conf";
+
+/// The machine's boot partition, with another system as the default.
+fn with_loader(machine: &Machine) {
+    machine.write(LOADER, "default debian.conf\n");
+}
+
+fn default_of(machine: &Machine) -> String {
+    std::fs::read_to_string(machine.options().root.path(LOADER)).unwrap()
+}
+
+#[test]
+fn what_runs_becomes_the_default_and_is_known_again_after_a_power_cut() {
+    let machine = Machine::new();
+    with_loader(&machine);
+    let (_, target) = jumped(&machine);
+    machine.boot("b", &target.release, 208);
+    let keeper = machine.keeper();
+    assert!(keeper.persists());
+    let other = Target { digest: format!("sha256:{}", "0".repeat(64)), ..target.clone() };
+    let error = keeper.persist(&other, &mut || true).unwrap_err();
+    assert!(matches!(error, HostError::WrongMoment { .. }), "that one does not run: {error}");
+    let entry = keeper.persist(&target, &mut || true).unwrap();
+    assert!(default_of(&machine).ends_with(&format!("default {entry}\n")), "{}", default_of(&machine));
+    drop(keeper);
+
+    // Firmware starts it.
+    machine.boot("c", &target.release, 176);
+    assert_eq!(machine.keeper().bundle_digest().unwrap(), None, "nothing tells what was started");
+    let selected: Vec<u8> = entry.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
+    let variable = "/sys/firmware/efi/efivars/LoaderEntrySelected-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+    let variable = machine.options().root.path(variable);
+    std::fs::create_dir_all(variable.parent().unwrap()).unwrap();
+    std::fs::write(&variable, [&[6, 0, 0, 0], &selected[..]].concat()).unwrap();
+    assert_eq!(machine.keeper().bundle_digest().unwrap(), Some(target.digest.clone()));
+    // The variable outlives a kexec.
+    machine.boot("d", &target.release, 208);
+    assert_eq!(machine.keeper().bundle_digest().unwrap(), None);
+    machine.boot("e", "another", 176);
+    assert_eq!(machine.keeper().bundle_digest().unwrap(), None);
+}
+
+#[test]
+fn what_could_not_be_made_the_default_is_in_the_evidence_for_as_long_as_it_runs() {
+    let machine = Machine::new();
+    std::fs::remove_file(machine.options().root.path(LOADER)).unwrap();
+    let (_, target) = jumped(&machine);
+    machine.boot("b", &target.release, 208);
+    let told = || {
+        let gates = machine.host(Role::Agent).gates(None).unwrap();
+        gates.into_iter().find(|gate| gate.id == GateId::FallbackBoot).unwrap()
+    };
+    assert!(!told().evidence.contains("power cut"), "{:?}", told());
+    let error = machine.keeper().persist(&target, &mut || true).unwrap_err().to_string();
+    assert!(error.contains("/efi/loader/loader.conf"), "{error}");
+    let gate = told();
+    assert_eq!(gate.result, GateResult::Fail);
+    assert!(gate.evidence.contains("a power cut does not start the running kernel"), "{gate:?}");
+    with_loader(&machine);
+    machine.keeper().persist(&target, &mut || true).unwrap();
+    assert!(!told().evidence.contains("power cut"), "{:?}", told());
+
+    let nowhere = super::super::Options { boot: Vec::new(), ..machine.options() };
+    let calls = std::sync::Arc::clone(&machine.calls) as std::sync::Arc<dyn super::super::Calls>;
+    assert!(!super::super::LinuxHost::with_calls(nowhere, Role::Agent, calls).unwrap().persists());
+}
