@@ -65,6 +65,7 @@ mod modules;
 pub mod shim;
 mod signature;
 mod store;
+mod unpack;
 
 pub use build::{BuildError, Built, Inputs, build};
 pub use digest::{Digest, NotADigest};
@@ -76,3 +77,4 @@ pub use signature::{
     LARGEST_SIGNATURES, MOST_SIGNATURES, MOST_SIGNERS, SIGNATURES, Signatures, Signer, Signers, Trust,
 };
 pub use store::{Limits, ROOT, Store};
+pub use unpack::install_modules;

@@ -11,4 +11,5 @@ mod folder;
 mod gate;
 mod kill;
 mod make;
+mod modules;
 mod store;

@@ -97,12 +97,16 @@ pub(crate) fn manifest(parts: &BTreeMap<Part, Vec<u8>>) -> Manifest {
 
 /// Writes a bundle and answers its digest.
 pub(crate) fn write(folder: &Path, seed: u8) -> Digest {
-    let parts = parts(seed);
+    write_parts(folder, &parts(seed))
+}
+
+/// As [`write`], of these parts.
+pub(crate) fn write_parts(folder: &Path, parts: &BTreeMap<Part, Vec<u8>>) -> Digest {
     fs::create_dir_all(folder).unwrap();
-    for (part, bytes) in &parts {
+    for (part, bytes) in parts {
         fs::write(folder.join(part.file()), bytes).unwrap();
     }
-    let bytes = manifest(&parts).to_bytes().unwrap();
+    let bytes = manifest(parts).to_bytes().unwrap();
     fs::write(folder.join(MANIFEST), &bytes).unwrap();
     Digest::of(&bytes)
 }

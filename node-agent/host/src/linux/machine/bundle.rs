@@ -11,7 +11,7 @@ use liveupdate_node_core::{GateResult, Target};
 use super::gate;
 use super::images::Images;
 use crate::HostError;
-use crate::bundle::{Bundle, BundleError, Digest, Limits, Part, Signers, Store};
+use crate::bundle::{Bundle, BundleError, Digest, Limits, Part, Signers, Store, install_modules};
 use crate::image::{ImageError, KernelImage};
 use crate::linux::gates::{self, Manifest, Signed};
 use crate::linux::root::Root;
@@ -46,6 +46,7 @@ pub(super) struct Sighted {
 
 /// The folder of bundles, and that of those who may vouch for them.
 pub(super) struct Bundles {
+    root: PathBuf,
     store: Store,
     signers: PathBuf,
     signers_name: String,
@@ -55,6 +56,7 @@ pub(super) struct Bundles {
 impl Bundles {
     pub(super) fn new(root: &Root, bundles: &str, signers: &str, images: Arc<Images>) -> Self {
         Self {
+            root: root.folder().to_owned(),
             store: Store::at(root.path(bundles), Limits::default()),
             signers: root.path(signers),
             signers_name: signers.to_owned(),
@@ -69,7 +71,8 @@ impl Bundles {
         images.filter(|image| image.is_file()).collect()
     }
 
-    /// Stages a bundle and reads all of it; `running` is the digest of the one that must not go for it.
+    /// Stages a bundle, unpacks its modules and reads all that is loaded; `running` is the digest of the one that must
+    /// not go for it.
     pub(super) fn open(
         &self,
         target: &Target,
@@ -87,6 +90,8 @@ impl Bundles {
                 found: manifest.release.clone(),
             });
         }
+        let size = manifest.size();
+        install_modules(&bundle, &self.root, &self.store.list()?, &mut |_, _| progress(size, size))?;
         let command_line = manifest.command_line.clone();
         Ok(Opened { image: bundle.image()?, initrd: bundle.initrd()?, command_line })
     }

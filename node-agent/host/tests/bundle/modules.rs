@@ -1,0 +1,85 @@
+//! A bundle's modules on the node.
+
+use std::fs;
+
+use liveupdate_host::bundle::cpio::Archive;
+use liveupdate_host::bundle::{Bundle, BundleError, Digest, Part, install_modules};
+
+use crate::make::{Folder, names, on, parts, write_parts};
+
+const PLACE: &str = "lib/modules/7.3.5-lu2";
+
+/// A bundle with a module of these bytes.
+fn bundle(machine: &Folder, name: &str, module: &[u8]) -> Bundle {
+    let mut archive = Archive::new();
+    for folder in ["lib", "lib/modules", PLACE, "lib/modules/7.3.5-lu2/kernel"] {
+        archive.folder(folder, 0o755);
+    }
+    archive.file(&format!("{PLACE}/kernel/nvme.ko"), 0o644, module);
+    let mut parts = parts(0);
+    parts.insert(Part::Modules, archive.finish());
+    let folder = machine.at(name);
+    write_parts(&folder, &parts);
+    Bundle::open(&folder).unwrap()
+}
+
+fn install(machine: &Folder, bundle: &Bundle, staged: &[Digest]) -> Result<bool, BundleError> {
+    install_modules(bundle, machine.path(), staged, &mut on)
+}
+
+fn module(machine: &Folder) -> Vec<u8> {
+    fs::read(machine.at(PLACE).join("kernel/nvme.ko")).unwrap()
+}
+
+#[test]
+fn modules_lie_where_their_kernel_looks_for_them_and_go_with_their_bundle() {
+    let machine = Folder::new();
+    let one = bundle(&machine, "one", b"one");
+    assert!(install(&machine, &one, &[]).unwrap());
+    assert_eq!(module(&machine), b"one");
+    assert!(!install(&machine, &one, &[]).unwrap(), "they are there already");
+    // The same release, built again.
+    let two = bundle(&machine, "two", b"two");
+    assert!(install(&machine, &two, &[one.digest()]).unwrap());
+    assert_eq!(module(&machine), b"two");
+
+    let mut without = parts(0);
+    without.remove(&Part::Modules);
+    write_parts(&machine.at("three"), &without);
+    let three = Bundle::open(&machine.at("three")).unwrap();
+    assert!(!install(&machine, &three, &[two.digest()]).unwrap());
+    assert_eq!(module(&machine), b"two", "its bundle is staged still");
+    assert!(!install(&machine, &three, &[]).unwrap());
+    assert_eq!(names(&machine.at("lib/modules")), Vec::<String>::new());
+}
+
+#[test]
+fn invariant_7_modules_of_somebody_else_stay_as_they_are() {
+    let machine = Folder::new();
+    fs::create_dir_all(machine.at(PLACE).join("kernel")).unwrap();
+    fs::write(machine.at(PLACE).join("kernel/nvme.ko"), b"a package's").unwrap();
+    assert!(!install(&machine, &bundle(&machine, "one", b"one"), &[]).unwrap());
+    assert_eq!(module(&machine), b"a package's");
+}
+
+#[test]
+fn changed_modules_leave_what_was_there() {
+    let machine = Folder::new();
+    let one = bundle(&machine, "one", b"one");
+    let file = machine.at("one").join(Part::Modules.file());
+    let mut bytes = fs::read(&file).unwrap();
+    let at = bytes.windows(3).rposition(|window| window == b"one").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    let error = install(&machine, &one, &[]).unwrap_err();
+    assert!(matches!(error, BundleError::Changed { .. }), "{error}");
+    assert_eq!(names(&machine.at("lib/modules")), Vec::<String>::new());
+    bytes[at] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    let ended = install_modules(&one, machine.path(), &[], &mut |_, _| false);
+    assert!(matches!(ended, Err(BundleError::Cancelled)), "{ended:?}");
+    // What a kill left behind is in nobody's way.
+    fs::create_dir_all(machine.at("lib/modules/.liveupdate-7.3.5-lu2/kernel")).unwrap();
+    assert!(install(&machine, &one, &[]).unwrap());
+    assert_eq!(names(&machine.at("lib/modules")), ["7.3.5-lu2"]);
+}
