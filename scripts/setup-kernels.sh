@@ -26,6 +26,13 @@ need_file libssl-dev /usr/include/openssl/opensslv.h
 need_file seabios /usr/share/seabios/bios-256k.bin /usr/share/qemu/bios-256k.bin
 # QEMU loads the option ROM of every network card that it is given.
 need_file ipxe-qemu /usr/lib/ipxe/qemu/efi-virtio.rom /usr/share/qemu/efi-virtio.rom
+# The guest with systemd, which boots from its disk by firmware.
+need mmdebstrap mmdebstrap
+[ "$(id -u)" = 0 ] || need fakeroot fakeroot
+need mcopy mtools
+need_file fdisk /usr/sbin/sfdisk /sbin/sfdisk
+need_file ovmf /usr/share/OVMF/OVMF_CODE_4M.fd
+need_file systemd-boot-efi /usr/lib/systemd/boot/efi/systemd-bootx64.efi
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if ! command -v apt-get >/dev/null; then

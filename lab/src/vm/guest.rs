@@ -195,8 +195,14 @@ fn arguments(options: &GuestOptions, [serial, control, qmp]: &[PathBuf; 3]) -> V
     if options.reset == Reset::Ends {
         add(&["-no-reboot"]);
     }
-    add(&["-kernel", &options.kernel.to_string_lossy(), "-initrd", &options.initrd.to_string_lossy()]);
-    add(&["-append", &options.command_line()]);
+    if let Some(firmware) = &options.firmware {
+        let flash = "if=pflash,format=raw,unit";
+        add(&["-drive", &format!("{flash}=0,readonly=on,file={}", comma(&firmware.code))]);
+        add(&["-drive", &format!("{flash}=1,file={}", comma(&firmware.variables))]);
+    } else {
+        add(&["-kernel", &options.kernel.to_string_lossy(), "-initrd", &options.initrd.to_string_lossy()]);
+        add(&["-append", &options.command_line()]);
+    }
     for (id, path) in [("serial", serial), ("control", control), ("qmp", qmp)] {
         add(&["-chardev", &format!("socket,id={id},path={}{}", comma(path), log(id, path))]);
     }

@@ -89,6 +89,16 @@ impl Kit {
         self.folder.join("disk")
     }
 
+    /// The folder of the run.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The public key of whoever signs the kit's bundles.
+    pub(super) fn signer(&self) -> String {
+        self.key.public().to_pem()
+    }
+
     /// The command line of every kernel of the kit.
     pub fn command_line() -> String {
         format!("{} {}", command_line(), Kit::more_parameters())
@@ -122,6 +132,17 @@ impl Kit {
     /// # Errors
     /// When it cannot be written.
     pub fn bundle_with(&self, name: &str, release: &str, image: &[u8], initrd: &[u8]) -> Result<KitBundle> {
+        self.write_bundle(name, release, image, Some(initrd), Kit::command_line())
+    }
+
+    pub(super) fn write_bundle(
+        &self,
+        name: &str,
+        release: &str,
+        image: &[u8],
+        initrd: Option<&[u8]>,
+        command_line: String,
+    ) -> Result<KitBundle> {
         let folder = self.disk_folder().join(BUNDLES).join(name);
         create(&folder)?;
         let file = |bytes: &[u8]| File { size: bytes.len() as u64, digest: Digest::of(bytes) };
@@ -129,9 +150,9 @@ impl Kit {
             version: VERSION,
             release: release.to_owned(),
             architecture: std::env::consts::ARCH.to_owned(),
-            command_line: Kit::command_line(),
+            command_line,
             image: file(image),
-            initrd: Some(file(initrd)),
+            initrd: initrd.map(file),
             modules: None,
             shim: None,
             formats: Formats::default(),
@@ -143,12 +164,8 @@ impl Kit {
         let mut signatures = Signatures::default();
         signatures.sign(&bytes, &self.key).map_err(unusable)?;
         let signed = signatures.to_bytes().map_err(unusable)?;
-        for (file, bytes) in [
-            (Part::Image.file(), image),
-            (Part::Initrd.file(), initrd),
-            (MANIFEST, &bytes),
-            (SIGNATURES, &signed),
-        ] {
+        let files = [(Part::Image.file(), image), (MANIFEST, &bytes), (SIGNATURES, &signed)];
+        for (file, bytes) in files.into_iter().chain(initrd.map(|initrd| (Part::Initrd.file(), initrd))) {
             let path = folder.join(file);
             fs::write(&path, bytes).map_err(Error::file("write", &path))?;
         }

@@ -4,7 +4,8 @@
 //! ```text
 //!  kernels/build.sh ──► Kernels ─┐
 //!  liveupdate-lab-init ► Initrd ─┼─► Guest ── QEMU on a leash (Process)
-//!  disks, forwards ──────────────┘     │
+//!  disks, forwards ──────────────┤     │
+//!  rootfs/build.sh ──► installed ┘     │   (systemd as process 1, started from its disk by firmware)
 //!             Serial ◄── console, each line stamped by this machine's clock
 //!             Control ◄─► liveupdate-lab-init: run programs, power off; one Hello per kernel that comes up
 //!             Qmp ──────► reset, power button, what QEMU itself knows
@@ -16,6 +17,7 @@ pub mod disk;
 pub mod guest;
 pub mod hold;
 pub mod initrd;
+pub mod installed;
 pub mod kernels;
 pub mod kit;
 pub mod node;
@@ -34,8 +36,8 @@ pub use hold::{Hold, HoldReport};
 pub use initrd::Initrd;
 pub use kernels::{Kernel, Kernels, Variant};
 pub use kit::{Kit, KitBundle};
-pub use node::{NodePlace, Product, VmNode};
-pub use options::{Forward, GuestOptions, Reset};
+pub use node::{Manager, NodePlace, Product, VmNode};
+pub use options::{Firmware, Forward, GuestOptions, Reset};
 pub use serial::{Line, Serial};
 
 /// How long anything in a guest is waited for: what takes a second on an idle machine may take a minute on

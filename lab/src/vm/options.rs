@@ -29,6 +29,15 @@ pub enum Reset {
     BootsAgain,
 }
 
+/// UEFI firmware in flash memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Firmware {
+    /// Its code.
+    pub code: PathBuf,
+    /// Its variables: a file of this guest alone, which keeps them when the machine is turned off.
+    pub variables: PathBuf,
+}
+
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct GuestOptions {
@@ -50,6 +59,8 @@ pub struct GuestOptions {
     pub forwards: Vec<Forward>,
     /// What happens when it resets itself.
     pub reset: Reset,
+    /// Boots from its first disk, by this firmware: kernel, initrd and command line above are of no effect then.
+    pub firmware: Option<Firmware>,
     /// More arguments for QEMU, as they are: devices, traces.
     pub qemu: Vec<OsString>,
 }
@@ -67,6 +78,7 @@ impl GuestOptions {
             disks: Vec::new(),
             forwards: Vec::new(),
             reset: Reset::Ends,
+            firmware: None,
             qemu: Vec::new(),
         }
     }

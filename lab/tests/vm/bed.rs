@@ -6,7 +6,9 @@ use liveupdate_crds::update::{Bundle, Target};
 use liveupdate_crds::{Acknowledgement, LiveUpdate, LiveUpdatePolicySpec, NodeLiveUpdateStatus};
 use liveupdate_lab::testbed::machines::{POOL, update};
 use liveupdate_lab::vm::hold::{HoldEvent, events};
-use liveupdate_lab::vm::{Guest, GuestOptions, Hold, HoldReport, Kit, KitBundle, NodePlace, Product, VmNode};
+use liveupdate_lab::vm::{
+    Guest, GuestOptions, Hold, HoldReport, Kit, KitBundle, NodePlace, Product, Variant, VmNode,
+};
 use liveupdate_lab::wait::{self, Answer};
 use liveupdate_lab::{RunDir, Testbed, TestbedOptions};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -37,6 +39,8 @@ pub(crate) struct Wanted {
     pub(crate) hold: Hold,
     /// None: no holder runs.
     pub(crate) held: bool,
+    /// How QEMU is started: the guest's name, and what it is made of.
+    pub(crate) machine: fn(&Kit, &str) -> GuestOptions,
     /// Changes how QEMU is started.
     pub(crate) guest: fn(&mut GuestOptions),
 }
@@ -44,7 +48,13 @@ pub(crate) struct Wanted {
 impl Wanted {
     /// A holder that does no wrong.
     pub(crate) fn holder() -> Wanted {
-        Wanted { product: Product::default(), hold: Hold::new("vm-a"), held: true, guest: |_| {} }
+        Wanted {
+            product: Product::default(),
+            hold: Hold::new("vm-a"),
+            held: true,
+            machine: |kit, name| kit.guest(name, Variant::Lu1).unwrap(),
+            guest: |_| {},
+        }
     }
 
     /// A holder with a fault.
@@ -69,11 +79,13 @@ impl Bed {
         let mut bed = Testbed::start(TestbedOptions::default(), Vec::new()).await.unwrap();
         bed.start_controller().await.unwrap();
         bed.apply_policy(policy()).await.unwrap();
-        let Wanted { mut product, hold, held, guest } = wanted;
+        let Wanted { mut product, hold, held, machine, guest } = wanted;
         if held {
             product.beside.push(hold.service());
         }
-        let node = kit.node_with(&bed, place(0), &product, guest).await.unwrap();
+        let mut options = machine(&kit, &place(0).name);
+        guest(&mut options);
+        let node = VmNode::start(&bed, place(0), options, &product, folder.path()).await.unwrap();
         let bed = Bed { node, hold, bed, targets, _folder: folder, _turn: turn };
         if held {
             bed.await_line("verdict").await;

@@ -4,6 +4,7 @@
 
 mod bed;
 mod claims;
+mod boot;
 mod holders;
 mod luo;
 mod machine;

@@ -10,6 +10,7 @@
 
 mod kubelet;
 mod place;
+mod units;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -25,7 +26,7 @@ use crate::fleet::Kubelet;
 use crate::testbed::Testbed;
 use crate::{Error, Result};
 
-pub use place::{NodePlace, Product};
+pub use place::{Manager, NodePlace, Product};
 
 use kubelet::GuestMachine;
 
@@ -98,7 +99,14 @@ impl VmNode {
             self.guest.control().write(&format!("{TLS}/{name}"), mode, contents, PATIENCE).await?;
         }
         let services = product.services(&self.name, &self.uid, bed.agent_port(), bed.knock_port(), TLS);
-        self.guest.control().serve(services, PATIENCE).await
+        self.start_all(product, services).await
+    }
+
+    async fn start_all(&self, product: &Product, services: Vec<Service>) -> Result<()> {
+        match product.manager {
+            Manager::Lab => self.guest.control().serve(services, PATIENCE).await,
+            Manager::Systemd => units::install(self.guest.control(), &services).await,
+        }
     }
 
     /// The Node's name, and the guest's.
@@ -150,7 +158,7 @@ impl VmNode {
     pub async fn add_service(&self, bed: &Testbed, product: &Product, more: Vec<Service>) -> Result<()> {
         let mut services = product.services(&self.name, &self.uid, bed.agent_port(), bed.knock_port(), TLS);
         services.extend(more);
-        self.guest.control().serve(services, PATIENCE).await
+        self.start_all(product, services).await
     }
 
     /// Runs a program in the guest that has to succeed.

@@ -41,6 +41,16 @@ impl NodePlace {
     }
 }
 
+/// What starts services in a guest, and ends them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manager {
+    /// The lab's own first process.
+    #[default]
+    Lab,
+    /// systemd.
+    Systemd,
+}
+
 /// What of the product runs in a guest. Keeper and agent always do.
 #[derive(Clone, Debug)]
 pub struct Product {
@@ -48,6 +58,8 @@ pub struct Product {
     pub beside: Vec<Service>,
     /// How keeper and agent treat the machine: the same words for both.
     pub machine: Vec<String>,
+    /// Who starts all that.
+    pub manager: Manager,
     /// `RUST_LOG` of keeper and agent; their output goes to the console.
     pub log: String,
 }
@@ -56,7 +68,7 @@ impl Default for Product {
     fn default() -> Product {
         // Nothing in a guest has reason to take long to end.
         let machine = ["--host=linux", "--grace=2"].map(str::to_owned).into();
-        Product { beside: Vec::new(), machine, log: "warn".into() }
+        Product { beside: Vec::new(), machine, manager: Manager::Lab, log: "warn".into() }
     }
 }
 

@@ -1,0 +1,78 @@
+//! Guests like installed machines: firmware and systemd-boot start them from their disk, and a distribution's systemd
+//! is process 1.
+
+use liveupdate_lab::vm::{Kit, Manager, PATIENCE, Variant};
+
+use crate::bed::{Bed, ENOUGH, Wanted, to};
+
+const INIT: &str = "/bin/liveupdate-lab-init";
+const LOADER: &str = "/efi/loader/loader.conf";
+const ENDED: &str = "/var/lib/lab/ended";
+
+fn under_systemd(mut wanted: Wanted) -> Wanted {
+    wanted.product.manager = Manager::Systemd;
+    // As it is shipped, with the grace that services have by default.
+    wanted.product.machine = vec!["--host=linux".to_owned()];
+    wanted.machine = |kit, name| kit.installed(name, Variant::Lu1).unwrap();
+    wanted
+}
+
+async fn bed() -> Bed {
+    Bed::start(under_systemd(Wanted::holder()), |kit: &Kit| vec![kit.installed_bundle(Variant::Lu2).unwrap()])
+        .await
+}
+
+/// Starts a service that does something when it is ended, and syncs nothing.
+async fn start_service(bed: &Bed, name: &str, unit: &str, at_its_end: &str) {
+    let script = format!("/var/lib/lab/{name}.sh");
+    let text =
+        format!("trap '{at_its_end}; echo {name} >>{ENDED}; exit 0' TERM\nwhile :; do sleep 1; done\n");
+    let unit = format!("[Unit]\n{unit}\n[Service]\nExecStart=/bin/sh {script}\n");
+    let control = bed.guest().control();
+    control.write(&script, 0o755, &text, PATIENCE).await.unwrap();
+    control.write(&format!("/run/systemd/system/{name}.service"), 0o644, &unit, PATIENCE).await.unwrap();
+    bed.node.output("systemctl", &["daemon-reload"]).await.unwrap();
+    bed.node.output("systemctl", &["start", name]).await.unwrap();
+}
+
+async fn get(bed: &Bed, path: &str) -> String {
+    bed.node.output(INIT, &["get", path]).await.unwrap()
+}
+
+#[tokio::test]
+async fn invariant_11_services_end_in_order_under_systemd_and_the_verified_kernel_becomes_the_default() {
+    let bed = bed().await;
+    let target = bed.targets[0].clone();
+    let process = get(&bed, "/proc/1/comm").await;
+    assert_eq!(process.trim(), "systemd");
+    // By name it would come first; by its end it waits for the other's.
+    let pages =
+        "head -c 8000000 /dev/urandom >/var/lib/lab/pages; sha256sum /var/lib/lab/pages >/var/lib/lab/digest";
+    start_service(&bed, "database", "", pages).await;
+    start_service(&bed, "front", "Requires=database.service\nAfter=database.service", "sleep 2").await;
+
+    bed.bed.apply_update(&to("real", &target)).await.unwrap();
+    bed.await_success("real").await;
+
+    let after = bed.node.running().unwrap();
+    assert_eq!((after.number, &after.release), (2, &target.release));
+    let report = bed.report();
+    assert!(report.unbroken(bed.hold.seed), "{report:?}\n{}", bed.guest().serial().transcript());
+    assert_eq!(get(&bed, ENDED).await, "front\ndatabase\n");
+    bed.node.output("sha256sum", &["--check", "/var/lib/lab/digest"]).await.unwrap();
+
+    bed.guest().serial().wait_for("] persisted", ENOUGH).await.unwrap();
+    let loader = get(&bed, LOADER).await;
+    assert!(loader.contains("# liveupdate: default before: first.conf"), "{loader}");
+    assert!(loader.ends_with(&format!(
+        "default liveupdate-{}-{}.conf\n",
+        target.release,
+        short(&target.digest)
+    )));
+}
+
+/// As it stands in the names of boot entries.
+fn short(digest: &str) -> &str {
+    let hex = digest.strip_prefix("sha256:").unwrap();
+    &hex[..12]
+}
