@@ -17,9 +17,12 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension(NEW);
     let written = File::create(&new).and_then(|mut file| {
         file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        // On FAT the entry of the new name goes on naming the old bytes until the file itself is written again.
         file.sync_all()
     });
-    if let Err(error) = written.and_then(|()| fs::rename(&new, path)) {
+    if let Err(error) = written {
         let _ = fs::remove_file(&new);
         return Err(error);
     }

@@ -156,7 +156,9 @@ fn copy_one(
     let mut file = File::create(&new).map_err(BootError::io("make", &new))?;
     let copied = bundle.copy(part, &mut file, done, progress).map_err(BootError::from).and_then(|()| {
         file.sync_all().map_err(BootError::io("sync", &new))?;
-        fs::rename(&new, path).map_err(BootError::io("move into place", path))
+        fs::rename(&new, path).map_err(BootError::io("move into place", path))?;
+        // On FAT the entry of a new name is empty until the file itself is written again.
+        file.sync_all().map_err(BootError::io("sync", path))
     });
     if copied.is_err() {
         // Room on a boot partition is scarce; what is left of it goes with the next call at the latest.
