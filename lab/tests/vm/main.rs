@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
 
 mod bed;
-mod claims;
 mod boot;
+mod claims;
 mod holders;
 mod luo;
 mod machine;
