@@ -39,9 +39,14 @@ pub(crate) fn revision_of(attempt: &str) -> &str {
 
 /// Whether the attempt is of that revision.
 pub(crate) fn is_of(attempt: &str, revision: &str) -> bool {
-    // Far more often asked than anything else: what is behind the revision is short.
-    let rest = attempt.strip_prefix(revision).and_then(|rest| rest.strip_prefix('-'));
-    rest.and_then(|rest| rest.split_once('-')).is_some_and(|(_, number)| number.parse::<u32>().is_ok())
+    // Asked far more often than anything else: what is behind the revision, UID and number, is read once.
+    let Some(rest) = attempt.strip_prefix(revision).and_then(|rest| rest.strip_prefix('-')) else {
+        return false;
+    };
+    let digits = rest.bytes().rev().take_while(u8::is_ascii_digit).count();
+    let uid = rest.len().saturating_sub(digits + 1);
+    let dashes = rest.bytes().filter(|byte| *byte == b'-').count();
+    dashes == 1 && rest.as_bytes().get(uid) == Some(&b'-') && (1..=10).contains(&digits)
 }
 
 fn parse(attempt: &str) -> Option<(&str, &str, u32)> {

@@ -46,7 +46,9 @@ pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: 
         standing.ask = covers && matches!(node.agent, Agent::Unasked);
         return standing;
     }
-    let counted = record.and_then(|_| unforgiven(run, node));
+    // Forgiving is asked about only where there is something to forgive.
+    let bad = record.filter(|record| record.aborts > 0 || !record.last_failure.is_empty());
+    let counted = bad.and_then(|_| unforgiven(run, node));
     let aborts = counted.map_or(0, |record| record.aborts);
     let mut standing = if skipped {
         Standing::new(

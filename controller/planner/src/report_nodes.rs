@@ -15,7 +15,7 @@ use crate::fleet::Fleet;
 use crate::input::{Agent, Node, NodeRecord, Text};
 use crate::output::{NodeClass, NodeReport, NodeReports, Reason};
 use crate::ownership::Owners;
-use crate::run::{Run, Standing};
+use crate::run::{End, Run, Standing};
 
 /// Where a node's report comes from.
 #[derive(Clone, Copy)]
@@ -95,6 +95,11 @@ pub(crate) fn of(
 /// The node's record says all of that.
 fn is_on_record(run: &Run<'_>, node: &Node, standing: &Standing<'_>) -> bool {
     let Some(record) = &node.record else { return false };
+    if let Some(End::Recorded(_)) = standing.end {
+        // All of the standing was read from there, but for what may be missing.
+        return record.skipped.is_none()
+            && (standing.reason != Reason::AlreadyOnTarget || record.attempt.is_empty());
+    }
     let skipped = (standing.class == NodeClass::Skipped).then_some(standing.reason);
     record.update_uid == run.update.uid
         && record.revision == run.record.revision

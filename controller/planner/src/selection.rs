@@ -96,10 +96,27 @@ pub(crate) fn select(update: &Update, spec: &Spec, fleet: &Fleet<'_>) -> Vec<usi
         }
     }
     if !sets.keys.is_empty() {
-        let ranks = sets.ranks();
-        selected.sort_by_key(|(set, _)| ranks[*set]);
+        return in_order(&sets.ranks(), &selected);
     }
     selected.into_iter().map(|(_, index)| index).collect()
+}
+
+/// By the ranks of their sets, otherwise as they are: counted into their places, since ranks are few.
+fn in_order(ranks: &[usize], selected: &[(usize, usize)]) -> Vec<usize> {
+    let mut places = alloc::vec![0; ranks.iter().max().map_or(0, |most| most + 2)];
+    for (set, _) in selected {
+        places[ranks[*set] + 1] += 1;
+    }
+    for rank in 1..places.len() {
+        places[rank] += places[rank - 1];
+    }
+    let mut ordered = alloc::vec![0; selected.len()];
+    for (set, index) in selected {
+        let place = &mut places[ranks[*set]];
+        ordered[*place] = *index;
+        *place += 1;
+    }
+    ordered
 }
 
 #[cfg(test)]
