@@ -62,6 +62,12 @@ pub async fn run(nodes: u16) -> Result<()> {
     })
     .await?;
 
+    // Before there is anything to say: what the API still says at first was the planner's word until then.
+    let admin_address = bed.admin_address(0).unwrap_or_default();
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let watching = tokio::spawn(truth::watch(admin_address, records.clone(), stopped));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
     let pid = bed.controller(0).map_or(0, |controller| controller.pid());
     let cpu_before = proc_stat::cpu(pid)?;
     let begun_at = jiff::Timestamp::now();
@@ -70,10 +76,6 @@ pub async fn run(nodes: u16) -> Result<()> {
         .create(&PostParams::default(), &fleet::update()?)
         .await
         .map_err(Error::api("create the update"))?;
-    let admin_address = bed.admin_address(0).unwrap_or_default();
-    let (stop, stopped) = tokio::sync::oneshot::channel();
-    let watching = tokio::spawn(truth::watch(admin_address, records.clone(), stopped));
-
     let mut last = String::new();
     wait::until("the end of the rollout", ENOUGH, async || {
         let update = updates.get("bench").await.map_err(Error::api("get the update"))?;
