@@ -385,11 +385,11 @@ impl World {
     }
 }
 
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;
-
 /// Whether one of the updates has the node in flight.
 pub fn flies(updates: &[Update], node: &str) -> bool {
     updates.iter().flat_map(|update| &update.record.in_flight).any(|entry| entry.node == node)
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

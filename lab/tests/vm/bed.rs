@@ -2,17 +2,23 @@
 
 use std::time::Duration;
 
-use liveupdate_crds::update::{Bundle, Target};
-use liveupdate_crds::{Acknowledgement, LiveUpdate, LiveUpdatePolicySpec, NodeLiveUpdateStatus};
-use liveupdate_lab::testbed::machines::{POOL, update};
+use liveupdate_crds::NodeLiveUpdateStatus;
+use liveupdate_lab::testbed::machines::POOL;
 use liveupdate_lab::vm::hold::{HoldEvent, events};
 use liveupdate_lab::vm::{
-    Guest, GuestOptions, Hold, HoldReport, Kit, KitBundle, NodePlace, Product, Variant, VmNode,
+    Guest, GuestOptions, Hold, HoldReport, Kit, KitBundle, NodePlace, PATIENCE, Product, Variant, VmNode,
+    disk, updates,
 };
 use liveupdate_lab::wait::{self, Answer};
 use liveupdate_lab::{RunDir, Testbed, TestbedOptions};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+pub(crate) use liveupdate_lab::vm::updates::update as to;
+
+/// The lab's own program in a guest.
+pub(crate) const INIT: &str = "/bin/liveupdate-lab-init";
+const UNSYNCED: (&str, &str) = ("/var/lib/lab/unsynced", "not a byte is lost");
+const NUMBERS: &str = "/var/lib/lab/numbers";
 /// What takes seconds on an idle machine takes minutes on a busy one.
 pub(crate) const ENOUGH: Duration = Duration::from_secs(300);
 /// QEMU's guests at once: more only slow each other down.
@@ -78,7 +84,7 @@ impl Bed {
         let targets = bundles(&kit);
         let mut bed = Testbed::start(TestbedOptions::default(), Vec::new()).await.unwrap();
         bed.start_controller().await.unwrap();
-        bed.apply_policy(policy()).await.unwrap();
+        bed.apply_policy(updates::policy()).await.unwrap();
         let Wanted { mut product, hold, held, machine, guest } = wanted;
         if held {
             product.beside.push(hold.service());
@@ -152,6 +158,28 @@ impl Bed {
         }
     }
 
+    /// Writes a file that nobody syncs, and goes on writing numbers to another one until it is ended.
+    pub(crate) async fn write_without_syncing(&self) {
+        self.node.output(INIT, &["put", UNSYNCED.0, UNSYNCED.1]).await.unwrap();
+        self.guest().control().start(INIT, &["write-on", NUMBERS], PATIENCE).await.unwrap();
+    }
+
+    /// What was written so is there without a hole, and the file system clean. The guest is turned off for that.
+    pub(crate) async fn assert_nothing_lost(self) {
+        assert_eq!(self.node.output(INIT, &["get", UNSYNCED.0]).await.unwrap(), UNSYNCED.1);
+        let numbers = self.node.output(INIT, &["get", NUMBERS]).await.unwrap();
+        let lines: Vec<&str> = numbers.lines().collect();
+        assert!(lines.len() > 100, "{}", lines.len());
+        assert!(
+            lines.iter().enumerate().all(|(index, line)| *line == index.to_string()),
+            "a hole in {lines:?}"
+        );
+        let data = self.guest().options().disks[0].clone();
+        let Bed { node, .. } = self;
+        node.power_off().await.unwrap();
+        assert_eq!(disk::check(&data).unwrap(), Ok(()));
+    }
+
     /// The guest is as it was: the same boot, and the holder counts on.
     pub(crate) async fn assert_undisturbed(&self) {
         let boot = self.node.running().unwrap();
@@ -162,24 +190,4 @@ impl Bed {
 /// Node number `index`, counted from 0: `vm-01` is the first one's name.
 pub(crate) fn place(index: u8) -> NodePlace {
     NodePlace::new(index, format!("vm-{:02}", index + 1)).label(POOL.0, POOL.1)
-}
-
-/// An update of all guests to a bundle that asks for nothing but the kernel.
-pub(crate) fn to(name: &str, bundle: &KitBundle) -> LiveUpdate {
-    let mut update = update(name, &bundle.release);
-    update.spec.acknowledge = vec![Acknowledgement::NoKdump];
-    update.spec.devices.clear();
-    update.spec.target = Target {
-        release: bundle.release.clone(),
-        bundle: Bundle { name: bundle.name.clone(), digest: bundle.digest.clone() },
-    };
-    update
-}
-
-/// Guests have no room for a crash kernel after a live update.
-pub(crate) fn policy() -> LiveUpdatePolicySpec {
-    LiveUpdatePolicySpec {
-        allowed_acknowledgements: vec![Acknowledgement::NoKdump],
-        ..LiveUpdatePolicySpec::default()
-    }
 }

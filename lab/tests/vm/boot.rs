@@ -3,9 +3,8 @@
 
 use liveupdate_lab::vm::{Kit, Manager, PATIENCE, Variant};
 
-use crate::bed::{Bed, ENOUGH, Wanted, to};
+use crate::bed::{Bed, ENOUGH, INIT, Wanted, to};
 
-const INIT: &str = "/bin/liveupdate-lab-init";
 const LOADER: &str = "/efi/loader/loader.conf";
 const ENDED: &str = "/var/lib/lab/ended";
 

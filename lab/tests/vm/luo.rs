@@ -7,7 +7,8 @@ use liveupdate_lab::{Error, RunDir};
 use liveupdate_lab_guest::UP;
 use liveupdate_lab_guest::probe::{Held, Probe, Reclaimed};
 
-const INIT: &str = "/bin/liveupdate-lab-init";
+use crate::bed::INIT;
+
 const MIB: u64 = 1 << 20;
 
 /// A guest that runs `lu1` and has another kernel with an initrd under `/boot`.

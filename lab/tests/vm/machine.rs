@@ -1,11 +1,9 @@
 //! What others do on a machine before and during an update.
 
-use liveupdate_lab::vm::{Kernels, Kit, PATIENCE, Reset, Variant, disk};
+use liveupdate_lab::vm::{Kernels, Kit, PATIENCE, Reset, Variant};
 use liveupdate_lab_guest::Order;
 
-use crate::bed::{Bed, ENOUGH, Wanted, to};
-
-const INIT: &str = "/bin/liveupdate-lab-init";
+use crate::bed::{Bed, ENOUGH, INIT, Wanted, to};
 
 async fn bed(wanted: Wanted) -> Bed {
     Bed::start(wanted, |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await
@@ -68,20 +66,10 @@ async fn somebody_elses_session_device_and_kernel_block_the_node_until_they_are_
 #[tokio::test]
 async fn invariant_11_what_was_written_and_not_synced_is_there_after_the_jump() {
     let bed = bed(Wanted::nobody()).await;
-    bed.guest().control().start(INIT, &["write-on", "/var/lib/lab/numbers"], PATIENCE).await.unwrap();
-    bed.node.output(INIT, &["put", "/var/lib/lab/unsynced", "not a byte is lost"]).await.unwrap();
+    bed.write_without_syncing().await;
     bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
     bed.await_success("real").await;
-    assert_eq!(bed.node.output(INIT, &["get", "/var/lib/lab/unsynced"]).await.unwrap(), "not a byte is lost");
-    // The other one wrote until it was ended: what it wrote is there without a hole.
-    let numbers = bed.node.output(INIT, &["get", "/var/lib/lab/numbers"]).await.unwrap();
-    let lines: Vec<&str> = numbers.lines().collect();
-    assert!(lines.len() > 100, "{}", lines.len());
-    assert!(lines.iter().enumerate().all(|(index, line)| *line == index.to_string()), "a hole in {lines:?}");
-    let data = bed.guest().options().disks[0].clone();
-    let Bed { node, .. } = bed;
-    node.power_off().await.unwrap();
-    assert_eq!(disk::check(&data).unwrap(), Ok(()));
+    bed.assert_nothing_lost().await;
 }
 
 #[tokio::test]

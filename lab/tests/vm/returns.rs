@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use liveupdate_crds::DurationString;
-use liveupdate_lab::vm::{Initrd, Kit, PATIENCE, Reset, Variant, disk};
+use liveupdate_lab::vm::{Initrd, Kit, Reset, Variant};
 use liveupdate_lab_guest::HANGS;
 
 use crate::bed::{Bed, ENOUGH, Wanted, to};
 
-const INIT: &str = "/bin/liveupdate-lab-init";
 /// A node is waited for no longer than that, where a test wants it to be given up.
 const RETURN: &str = "20s";
 
@@ -52,8 +51,7 @@ async fn invariant_11_a_power_cut_right_after_success_takes_nothing_and_the_node
     let wanted = Wanted { guest: |options| options.reset = Reset::BootsAgain, ..Wanted::nobody() };
     let mut bed = Bed::start(wanted, |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await;
     let before = bed.node.running().unwrap();
-    bed.node.output(INIT, &["put", "/var/lib/lab/unsynced", "not a byte is lost"]).await.unwrap();
-    bed.guest().control().start(INIT, &["write-on", "/var/lib/lab/numbers"], PATIENCE).await.unwrap();
+    bed.write_without_syncing().await;
     bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
     bed.await_success("real").await;
     // No word to the guest: what it had not written to its disk is gone.
@@ -65,15 +63,7 @@ async fn invariant_11_a_power_cut_right_after_success_takes_nothing_and_the_node
     assert_eq!(record.kernel, after.release, "{record:#?}");
     // What was done stays done; that it has left the target is said.
     assert!(record.message.contains("it has booted another kernel since"), "{record:#?}");
-    assert_eq!(bed.node.output(INIT, &["get", "/var/lib/lab/unsynced"]).await.unwrap(), "not a byte is lost");
-    let numbers = bed.node.output(INIT, &["get", "/var/lib/lab/numbers"]).await.unwrap();
-    let lines: Vec<&str> = numbers.lines().collect();
-    assert!(lines.len() > 100, "{}", lines.len());
-    assert!(lines.iter().enumerate().all(|(index, line)| *line == index.to_string()), "a hole in {lines:?}");
-    let data = bed.guest().options().disks[0].clone();
-    let Bed { node, .. } = bed;
-    node.power_off().await.unwrap();
-    assert_eq!(disk::check(&data).unwrap(), Ok(()));
+    bed.assert_nothing_lost().await;
 }
 
 #[tokio::test]

@@ -4,9 +4,8 @@ use liveupdate_crds::DurationString;
 use liveupdate_lab::vm::{Hold, Variant};
 use liveupdate_lab_guest::Order;
 
-use crate::bed::{Bed, ENOUGH, Wanted, to};
+use crate::bed::{Bed, ENOUGH, INIT, Wanted, to};
 
-const INIT: &str = "/bin/liveupdate-lab-init";
 const KEEPER: &str = "liveupdate-keeper";
 /// Only on the boot on which a test puts it there.
 const MENDED: &str = "/run/lab-mended";

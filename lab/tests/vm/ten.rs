@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use liveupdate_lab::vm::Variant;
 
-use crate::bed::{Bed, ENOUGH, Wanted, to};
+use crate::bed::{Bed, ENOUGH, INIT, Wanted, to};
 
-const INIT: &str = "/bin/liveupdate-lab-init";
 /// Boots of one kernel differ by that much without any leak, in KiB.
 const NOISE: i64 = 8 << 10;
 
