@@ -10,6 +10,8 @@
 
 mod log;
 mod replay;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -28,7 +28,8 @@ pub(super) struct Replay {
     admitted: BTreeSet<(String, String)>,
     /// By node and attempt: each device's word.
     outcomes: BTreeMap<(String, String), BTreeMap<String, String>>,
-    /// Attempts that left `inFlight` although their record does not speak of them: they never jumped.
+    /// Attempts that left `inFlight` although their record does not speak of them: they never jumped, and must
+    /// not until they are admitted again. One that left before it had left a trace gives its id to the next.
     never_began: BTreeSet<(String, String)>,
     records: BTreeMap<String, String>,
     baseline: BTreeMap<String, BTreeSet<String>>,
@@ -138,6 +139,7 @@ impl Replay {
         let left: Vec<_> =
             was.iter().flatten().filter(|entry| !view.flying.contains(entry)).cloned().collect();
         self.admitted.extend(view.flying.iter().cloned());
+        self.never_began.retain(|entry| !view.flying.contains(entry));
         self.updates.insert(name.clone(), view);
         if !new.is_empty() && !self.blind(Kind::Update) && !self.blind(Kind::Node) {
             self.admission(&name, update, &new, seen);
