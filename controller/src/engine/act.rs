@@ -10,7 +10,7 @@ use liveupdate_proto::node::v1::Permission;
 use tokio::sync::{mpsc, oneshot};
 
 use super::calls::{About, Run};
-use super::fold::Done;
+use super::fold::{Done, Whom};
 use super::work::{Key, Kind};
 use super::{Engine, RECORDS};
 use crate::agents::{Agents, Peer};
@@ -157,7 +157,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         let (permits, granted) = mpsc::unbounded_channel();
         let (hang_up, hung_up) = oneshot::channel();
         if let Some(side) = self.world.side_mut(node) {
-            side.session = Some(Session { attempt: attempt.to_owned(), serial, permits, hang_up });
+            side.begin(Session { attempt: attempt.to_owned(), serial, permits, hang_up });
         }
         self.world.run_began(node, attempt);
         let (calls, news) = (self.calls.clone(), self.news.0.clone());
@@ -203,11 +203,11 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         if !self.free(&key, attempt) {
             return;
         }
-        let Some(about) = self.about(node, None, attempt) else { return };
+        let Some((about, turn)) = self.about(node, None, attempt).zip(self.turn_of(node)) else { return };
         let (calls, why) = (self.calls.clone(), why.to_owned());
         self.work.begin(key, async move {
-            let result = calls.abort(&about, why).await;
-            Done::Abort { uid: about.peer.uid, attempt: about.attempt, result: result.map(Box::new) }
+            let result = calls.abort(&about, why).await.map(Box::new);
+            Done::Abort { asked: Whom { uid: about.peer.uid, turn }, attempt: about.attempt, result }
         });
     }
 
@@ -226,11 +226,11 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         side.outcome_due = now + jitter(OUTCOME_POLL, 0.3, node, serial);
         let due = side.outcome_due;
         self.wake_at(due);
-        let Some(about) = self.about(node, None, attempt) else { return };
+        let Some((about, turn)) = self.about(node, None, attempt).zip(self.turn_of(node)) else { return };
         let calls = self.calls.clone();
         self.work.begin(key, async move {
-            let result = calls.outcome(&about).await;
-            Done::Outcome { uid: about.peer.uid, attempt: about.attempt, result: result.map(Box::new) }
+            let result = calls.outcome(&about).await.map(Box::new);
+            Done::Outcome { asked: Whom { uid: about.peer.uid, turn }, attempt: about.attempt, result }
         });
     }
 
@@ -307,14 +307,14 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         if self.work.busy(&key) {
             return;
         }
-        let Some(about) = self.about(node, None, "") else { return };
+        let Some((about, turn)) = self.about(node, None, "").zip(self.turn_of(node)) else { return };
         if let Some(side) = self.world.side_mut(node) {
             side.inspect_due = now + jitter(INSPECT, 0.1, node, 0);
         }
         let calls = self.calls.clone();
         self.work.begin(key, async move {
-            let result = calls.inspect(&about).await;
-            Done::Inspect { uid: about.peer.uid, result: result.map(Box::new) }
+            let result = calls.inspect(&about).await.map(Box::new);
+            Done::Inspect { asked: Whom { uid: about.peer.uid, turn }, result }
         });
     }
 
@@ -355,6 +355,10 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             attempt: attempt.to_owned(),
             epoch: self.epoch(),
         })
+    }
+
+    fn turn_of(&self, node: &str) -> Option<u64> {
+        self.world.node(node).map(|(_, side)| side.turns)
     }
 
     fn epoch(&self) -> Epoch {

@@ -22,6 +22,15 @@ const CALL_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from
 
 type Answer<T> = Result<T, AgentError>;
 
+/// Who was asked, and how many turns the node's runs had taken by then.
+#[derive(Debug)]
+pub struct Whom {
+    /// The Node's UID.
+    pub uid: String,
+    /// See [`crate::world::NodeSide::turns`].
+    pub turn: u64,
+}
+
 /// What came of an operation. Answers of agents carry the UID that they were asked under: a node that was
 /// made again in between is another one.
 #[derive(Debug)]
@@ -31,11 +40,11 @@ pub enum Done {
     NodeUpdate { version: String, result: Box<Result<NodeUpdateObject, ClusterError>>, notes: Vec<Note> },
     NodeUpdateLeft { result: Result<(), ClusterError> },
     Node { version: String, result: Result<(), ClusterError> },
-    Inspect { uid: String, result: Answer<Box<InspectReply>> },
+    Inspect { asked: Whom, result: Answer<Box<InspectReply>> },
     Preflight { uid: String, asked: Asked, result: Answer<Box<PreflightReply>> },
     Run { serial: u64 },
-    Abort { uid: String, attempt: String, result: Answer<Box<Option<AttemptReport>>> },
-    Outcome { uid: String, attempt: String, result: Answer<Box<Option<OutcomeReply>>> },
+    Abort { asked: Whom, attempt: String, result: Answer<Box<Option<AttemptReport>>> },
+    Outcome { asked: Whom, attempt: String, result: Answer<Box<Option<OutcomeReply>>> },
     Confirm { uid: String, attempt: String, result: Answer<()> },
     NodeLease { boot: String, result: Result<Option<String>, ClusterError> },
     Event { result: Result<(), ClusterError> },
@@ -76,11 +85,11 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             }
             Done::NodeLease { boot, result } => self.lease_read(name, boot, result),
             Done::Run { serial } => self.run_over(name, serial),
-            Done::Inspect { uid, result } => {
-                if self.is(name, &uid) {
+            Done::Inspect { asked, result } => {
+                if self.is(name, &asked.uid) {
                     let now = self.clock.now();
                     match result {
-                        Ok(reply) => self.world.inspected(name, &reply, now),
+                        Ok(reply) => self.world.inspected(name, asked.turn, &reply, now),
                         Err(error) => self.call_failed(key, &error, "Inspect"),
                     }
                 }
@@ -90,14 +99,14 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
                     self.preflighted(key, asked, result);
                 }
             }
-            Done::Abort { uid, attempt, result } => {
-                if self.is(name, &uid) {
-                    self.aborted(key, &attempt, result);
+            Done::Abort { asked, attempt, result } => {
+                if self.is(name, &asked.uid) {
+                    self.aborted(key, asked.turn, &attempt, result);
                 }
             }
-            Done::Outcome { uid, attempt, result } => {
-                if self.is(name, &uid) {
-                    self.outcome(key, &attempt, result);
+            Done::Outcome { asked, attempt, result } => {
+                if self.is(name, &asked.uid) {
+                    self.outcome(key, asked.turn, &attempt, result);
                 }
             }
             Done::Confirm { uid, attempt, result } => {
@@ -216,7 +225,13 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         }
     }
 
-    fn aborted(&mut self, key: &Key, attempt: &str, result: Answer<Box<Option<AttemptReport>>>) {
+    fn aborted(
+        &mut self,
+        key: &Key,
+        mut turn: u64,
+        attempt: &str,
+        result: Answer<Box<Option<AttemptReport>>>,
+    ) {
         let now = self.clock.now();
         match result.map(|report| *report) {
             Ok(Some(report)) => {
@@ -225,7 +240,12 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             }
             Ok(None) => {
                 self.work.succeeded(key);
-                self.world.outcome(&key.0, None, now);
+                // It is still staging for it, and would begin after that.
+                if self.world.side_mut(&key.0).is_some_and(|side| side.turns == turn && side.hang_up(attempt))
+                {
+                    turn += 1;
+                }
+                self.world.outcome(&key.0, turn, None, now);
             }
             Err(error) => {
                 self.work.failed(key, attempt, self.clock.monotonic(), CALL_RETRY);
@@ -244,10 +264,10 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         }
     }
 
-    fn outcome(&mut self, key: &Key, attempt: &str, result: Answer<Box<Option<OutcomeReply>>>) {
+    fn outcome(&mut self, key: &Key, turn: u64, attempt: &str, result: Answer<Box<Option<OutcomeReply>>>) {
         let now = self.clock.now();
         match result {
-            Ok(reply) => self.world.outcome(&key.0, reply.as_ref().as_ref(), now),
+            Ok(reply) => self.world.outcome(&key.0, turn, reply.as_ref().as_ref(), now),
             Err(error) => {
                 tracing::debug!(node = key.0, attempt, %error, "its outcome is not known yet");
                 self.world.call_failed(&key.0, &error, now);

@@ -22,7 +22,7 @@ use crate::agents::Agents;
 use crate::clock::Clock;
 use crate::cluster::{Cluster, ClusterError};
 use crate::lease::Term;
-use crate::world::{NodeSide, World, flies};
+use crate::world::{World, flies};
 
 mod act;
 pub mod calls;
@@ -276,14 +276,11 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         self.agents.hang_up(node);
         let now = self.clock.now();
         let Some((_, side)) = self.world.node_mut(node) else { return };
-        let NodeSide { session, permitted, .. } = side;
-        let over = session.take_if(|session| permitted.as_deref() == Some(session.attempt.as_str()));
-        if let Some(session) = over {
-            tracing::info!(node, attempt = session.attempt, "back before its run was seen to end");
+        let Some(attempt) = side.permitted.clone() else { return };
+        if side.hang_up(&attempt) {
+            tracing::info!(node, attempt, "back before its run was seen to end");
             self.work.succeeded(&(node.to_owned(), work::Kind::Run));
-            self.world.jumping(node, &session.attempt, now);
-            // Nobody listens when the run has ended at this very moment.
-            let _ = session.hang_up.send(());
+            self.world.jumping(node, &attempt, now);
         }
     }
 }

@@ -27,8 +27,8 @@ impl World {
         Some(Asked { update_uid: update.uid.clone(), revision: spec.revision.clone() })
     }
 
-    /// The agent told all that it knows.
-    pub fn inspected(&mut self, node: &str, reply: &InspectReply, now: Time) {
+    /// The agent told all that it knows; it was asked at that turn.
+    pub fn inspected(&mut self, node: &str, turn: u64, reply: &InspectReply, now: Time) {
         let Some((node, side)) = self.node_mut(node) else { return };
         answer(node, side, (&reply.boot_id, &reply.release), |known| {
             known.digest.clone_from(&reply.bundle_digest);
@@ -40,8 +40,7 @@ impl World {
         side.facts_changed |= share(&mut side.facts.gates, facts::gates(&reply.gates));
         side.facts_changed |= devices != side.facts.devices;
         side.facts.devices = devices;
-        // A run that is under way tells more, and sooner.
-        if side.session.is_none() {
+        if side.is_news(turn) {
             match &reply.attempt {
                 Some(report) if !report.confirmed => attempt(node, side, report, now),
                 _ => forget_attempt(node),
@@ -88,22 +87,25 @@ impl World {
         }
     }
 
-    /// The agent told what became of an attempt; none: it never began there.
-    pub fn outcome(&mut self, node: &str, reply: Option<&OutcomeReply>, now: Time) {
+    /// The agent told what became of an attempt; none: it never began there. It was asked at that turn.
+    pub fn outcome(&mut self, node: &str, turn: u64, reply: Option<&OutcomeReply>, now: Time) {
         let Some((node, side)) = self.node_mut(node) else { return };
         let Some(reply) = reply else {
             side.failures = 0;
             side.answered = true;
             // The call was understood: whatever else is known of the agent stays.
             match &mut node.agent {
-                Agent::Answered(known) => known.attempt = None,
+                Agent::Answered(known) if side.is_news(turn) => known.attempt = None,
+                Agent::Answered(_) => {}
                 _ => side.inspect_due = Duration::ZERO,
             }
             return;
         };
         // Only an Inspect tells which bundle runs in another boot.
         answer(node, side, (&reply.boot_id, &reply.release), |_| {});
-        if let Some(report) = &reply.attempt {
+        if let Some(report) = &reply.attempt
+            && side.turns == turn
+        {
             attempt(node, side, report, now);
         }
     }

@@ -49,6 +49,8 @@ pub struct NodeSide {
     pub answered: bool,
     /// A `Run` that is under way.
     pub session: Option<Session>,
+    /// Runs begun and hung up so far: what an agent was asked before the last of them is old news of an attempt.
+    pub turns: u64,
     /// The attempt that we gave our permission for.
     pub permitted: Option<String>,
     /// When an attempt's outcome may be asked for again.
@@ -61,4 +63,27 @@ pub struct NodeSide {
     pub class: Option<(Seen, Duration)>,
     /// Gates or devices differ from what was written last.
     pub facts_changed: bool,
+}
+
+impl NodeSide {
+    /// A run begins.
+    pub fn begin(&mut self, session: Session) {
+        self.turns += 1;
+        self.session = Some(session);
+    }
+
+    /// Ends the attempt's run without another word; false when it has none.
+    pub fn hang_up(&mut self, attempt: &str) -> bool {
+        let Some(session) = self.session.take_if(|session| session.attempt == attempt) else { return false };
+        self.turns += 1;
+        // Nobody listens when the run has ended at this very moment.
+        let _ = session.hang_up.send(());
+        true
+    }
+
+    /// What was asked at that turn is as new as what is known of the attempt: no run tells more, and none began
+    /// or was hung up since.
+    pub fn is_news(&self, turn: u64) -> bool {
+        self.session.is_none() && self.turns == turn
+    }
 }

@@ -37,7 +37,7 @@ fn applied(object: NodeObject) -> Observed {
 fn inspected(world: &mut World, attempt: Option<AttemptReport>) {
     let reply =
         InspectReply { boot_id: "b0".into(), release: "6.12".into(), attempt, ..InspectReply::default() };
-    world.inspected("a", &reply, Time(5));
+    world.inspected("a", 0, &reply, Time(5));
 }
 
 #[test]
@@ -140,6 +140,50 @@ fn a_run_that_breaks_after_the_permission_is_taken_for_a_jump_and_before_it_is_n
     }
 }
 
+fn attempt_of(world: &World) -> Option<AttemptState> {
+    match &world.node("a").unwrap().0.agent {
+        Agent::Answered(facts) => facts.attempt.as_ref().map(|attempt| attempt.state.clone()),
+        _ => None,
+    }
+}
+
+/// A run of the attempt, as the loop begins it; its other ends are held by nobody.
+fn session(attempt: &str) -> Session {
+    Session {
+        attempt: attempt.into(),
+        serial: 1,
+        permits: tokio::sync::mpsc::unbounded_channel().0,
+        hang_up: tokio::sync::oneshot::channel().0,
+    }
+}
+
+#[test]
+fn invariant_5_what_was_asked_before_a_run_began_does_not_unmake_its_attempt() {
+    let mut world = world();
+    world.observe(applied(node("a", "u1", "1")));
+    inspected(&mut world, None);
+    let asked = world.node("a").unwrap().1.turns;
+    world.side_mut("a").unwrap().begin(session("r-u-1"));
+    world.run_began("a", "r-u-1");
+    world.permitted("a", "r-u-1");
+    let before = attempt_of(&world);
+    assert_eq!(before, Some(AttemptState::Permitted));
+    let nothing = InspectReply { boot_id: "b0".into(), release: "6.12".into(), ..InspectReply::default() };
+    world.outcome("a", asked, None, Time(6));
+    world.inspected("a", asked, &nothing, Time(6));
+    assert_eq!(attempt_of(&world), before, "while it runs");
+
+    assert!(world.side_mut("a").unwrap().hang_up("r-u-1"));
+    world.jumping("a", "r-u-1", Time(7));
+    world.outcome("a", asked, None, Time(8));
+    world.inspected("a", asked, &nothing, Time(8));
+    assert_eq!(attempt_of(&world), Some(AttemptState::Jumping { since: Time(7) }), "after its run");
+
+    let now = world.node("a").unwrap().1.turns;
+    world.outcome("a", now, None, Time(9));
+    assert_eq!(attempt_of(&world), None, "what is asked now counts");
+}
+
 #[test]
 fn a_report_without_proof_is_nonsense() {
     let mut world = world();
@@ -169,7 +213,7 @@ fn another_boot_forgets_the_verdict_of_the_last_one() {
     };
     assert!(verdict(&world).is_some_and(|verdict| verdict.blocked.is_none()));
     let other = InspectReply { boot_id: "b1".into(), release: "7.3".into(), ..InspectReply::default() };
-    world.inspected("a", &other, Time(2));
+    world.inspected("a", 0, &other, Time(2));
     assert!(verdict(&world).is_none());
 }
 
