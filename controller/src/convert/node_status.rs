@@ -6,6 +6,7 @@ use liveupdate_crds::{NodeLiveUpdateStatus, UpdateRef};
 use liveupdate_planner::{Epoch, Node, NodeClass, NodeEnd, NodeReport, Reason, Time};
 use liveupdate_proto::common::v1::NodeState;
 
+use super::record::UPDATED;
 use super::update_status::marked;
 use super::{int, wire_epoch, wire_time};
 use crate::agents::check::cut;
@@ -39,7 +40,7 @@ pub fn state(report: &NodeReport, facts: &NodeFacts) -> &'static str {
         NodeClass::Waiting => "Queued",
         NodeClass::Blocked => "Blocked",
         NodeClass::InFlight => facts.state.filter(|state| !is_end(*state)).map_or("Staging", state_word),
-        NodeClass::Updated => "Updated",
+        NodeClass::Updated => UPDATED,
         NodeClass::Failed => "Failed",
         NodeClass::Skipped => "Skipped",
     }
@@ -56,7 +57,7 @@ fn is_end(state: NodeState) -> bool {
 /// The word for an end.
 const fn end_word(end: &NodeEnd) -> &'static str {
     match end {
-        NodeEnd::Updated { .. } => "Updated",
+        NodeEnd::Updated { .. } => UPDATED,
         NodeEnd::Aborted { .. } => "Aborted",
         NodeEnd::Failed { .. } => "Failed",
     }
@@ -76,6 +77,9 @@ pub fn message(report: &NodeReport) -> &str {
     cut(&report.message, SENTENCE)
 }
 
+/// Of a node that did not stay on what it was updated to.
+const LEFT: &str = "was updated and verified; it has booted another kernel since";
+
 /// What is needed beside the report.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
@@ -85,6 +89,8 @@ pub struct Context<'a> {
     pub facts: &'a NodeFacts,
     /// The update of the report.
     pub update: Option<&'a UpdateRef>,
+    /// The release that it asks for, when it can be read.
+    pub target: Option<&'a str>,
     /// Our leadership.
     pub epoch: &'a Epoch,
     /// By the wall clock.
@@ -122,6 +128,7 @@ pub fn status(context: Context<'_>, report: &NodeReport) -> NodeLiveUpdateStatus
             (device.outcome, device.facts) = (None, None);
         }
     }
+    let left = state == UPDATED && context.target.is_some_and(|release| release != context.node.release);
     let mut status = NodeLiveUpdateStatus {
         epoch: Some(wire_epoch(context.epoch)),
         node_uid: context.node.uid.clone(),
@@ -130,7 +137,7 @@ pub fn status(context: Context<'_>, report: &NodeReport) -> NodeLiveUpdateStatus
         boot_id: context.node.boot_id.to_string(),
         state: state.to_owned(),
         reason: reason.as_str().to_owned(),
-        message: message(report).to_owned(),
+        message: if left { LEFT } else { message(report) }.to_owned(),
         update: context.update.cloned(),
         update_name: context.update.map(|update| update.name.clone()).unwrap_or_default(),
         revision: report.revision.to_string(),

@@ -40,6 +40,10 @@ fn report(class: NodeClass, reason: Reason, end: Option<NodeEnd>) -> NodeReport 
 }
 
 fn write(report: &NodeReport, end_of: Option<&str>) -> NodeLiveUpdateStatus {
+    write_towards("7.3.5", report, end_of)
+}
+
+fn write_towards(target: &str, report: &NodeReport, end_of: Option<&str>) -> NodeLiveUpdateStatus {
     let (node, epoch) = (node(), Epoch { cluster: "c".into(), counter: 1 });
     let mut facts = NodeFacts { blackout: Some(Duration::from_millis(700)), ..NodeFacts::default() };
     facts.simulated = true;
@@ -59,6 +63,7 @@ fn write(report: &NodeReport, end_of: Option<&str>) -> NodeLiveUpdateStatus {
         node: &node,
         facts: &facts,
         update: Some(&update),
+        target: Some(target),
         epoch: &epoch,
         now: Time(50_000),
         claimed: "",
@@ -156,6 +161,21 @@ fn what_a_person_reads_of_an_updated_node() {
 }
 
 #[test]
+fn an_updated_node_that_runs_another_kernel_by_now_says_so() {
+    let end = || NodeEnd::Updated {
+        verified_at: Time(40_000),
+        blackout: None,
+        simulated: true,
+        devices: Default::default(),
+    };
+    let updated = report(NodeClass::Updated, Reason::Updated, Some(end()));
+    assert_eq!(write(&updated, None).message, "a sentence");
+    assert_eq!(write_towards("7.3.6", &updated, None).message, LEFT);
+    let waiting = report(NodeClass::Waiting, Reason::WaitingForTurn, None);
+    assert_eq!(write_towards("7.3.6", &waiting, None).message, "a sentence", "of another target");
+}
+
+#[test]
 fn a_claim_says_what_is_begun_and_that_the_node_waits_no_more() {
     let waiting = report(NodeClass::Waiting, Reason::WaitingForTurn, None);
     let (node, facts, epoch) = (node(), NodeFacts::default(), Epoch { cluster: "c".into(), counter: 1 });
@@ -163,6 +183,7 @@ fn a_claim_says_what_is_begun_and_that_the_node_waits_no_more() {
         node: &node,
         facts: &facts,
         update: None,
+        target: None,
         epoch: &epoch,
         now: Time(50_000),
         claimed: "7f3c9a21-ua-2",

@@ -70,7 +70,7 @@ pub fn node(object: &NodeUpdateObject, node_uid: &str) -> Option<NodeRecord> {
 }
 
 /// States of a status that are ends.
-const UPDATED: &str = "Updated";
+pub(super) const UPDATED: &str = "Updated";
 const ABORTED: &str = "Aborted";
 const FAILED: &str = "Failed";
 /// No end, but kept as well.

@@ -24,9 +24,6 @@ const PER_PASS: usize = 100;
 /// Shortest time between two writes of an update's status that nothing waits for.
 const STATUS: Duration = Duration::from_secs(2);
 
-/// Of a node that did not stay on what it was updated to.
-const LEFT: &str = "was updated and verified; it has booted another kernel since";
-
 /// What a write of a node's status is for.
 #[derive(Clone, Copy)]
 enum Write<'a> {
@@ -171,16 +168,13 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             node: found,
             facts: &side.facts,
             update: reference.as_ref(),
+            target: update.and_then(|update| Some(update.object.spec.as_ref().ok()?.target.release.as_str())),
             epoch: &self.term.epoch,
             now: self.clock.now(),
             claimed,
             end_of,
         };
-        let mut status = node_status::status(context, report);
-        let target = update.and_then(|update| Some(&update.object.spec.as_ref().ok()?.target.release));
-        if status.state == "Updated" && target.is_some_and(|release| *release != found.release) {
-            LEFT.clone_into(&mut status.message);
-        }
+        let status = node_status::status(context, report);
         tracing::debug!(
             node,
             from = object.status.state,
