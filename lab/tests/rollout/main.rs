@@ -1,18 +1,24 @@
-//! Whole rollouts that do not go well: what nodes, agents, certificates, gates and people can do to a run, on
-//! a real control plane with simulated nodes. Each shows that the run ends as it should, and that the reason
-//! can be read with plain `kubectl get` and `kubectl describe`.
+//! Whole rollouts that do not go well: what nodes, agents, certificates, gates and people can do to a run, and
+//! what becomes of it when controllers and API server die, on a real control plane with simulated nodes. Each
+//! shows that the run ends as it should, and that the reason can be read with plain `kubectl get` and
+//! `kubectl describe`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
 
+mod api_server;
 mod bad_agents;
 mod bed;
+mod crash_matrix;
 mod credentials;
 mod deleted;
 mod devices;
 mod gates;
 mod kernels;
+mod leadership;
 mod looks;
+mod node_faults;
 mod reborn;
+mod stops;
 mod two_updates;
 mod unavailable;
 mod verbs;

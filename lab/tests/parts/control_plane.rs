@@ -1,7 +1,5 @@
 //! The control plane is a real one: it serves, survives, collects garbage and judges rights.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
-
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Node};

@@ -1,7 +1,5 @@
 //! The lab's certificates are what it says they are, the bad ones included.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
-
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 

@@ -1,7 +1,5 @@
 //! Invariant 6 where the API server goes away in the middle of a rollout.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
-
 use std::time::Duration;
 
 use liveupdate_crds::IntOrPercent;

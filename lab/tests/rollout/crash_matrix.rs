@@ -1,8 +1,6 @@
 //! Invariants 5 and 6: a controller that dies just before or just after any one of its writes, and is started
 //! again, brings the run to the end that it has undisturbed.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
-
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

@@ -3,8 +3,6 @@
 //!
 //! Each test has a node and an update of its own on the one test bed.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
-
 use std::sync::LazyLock;
 use std::time::Duration;
 

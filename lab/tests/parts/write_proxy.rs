@@ -1,7 +1,5 @@
 //! The write proxy counts what a client writes and can take any one write away from it.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
-
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};

@@ -1,7 +1,5 @@
 //! Nothing that the lab starts outlives the process that started it.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
-
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,7 +1,5 @@
 //! Invariant 4 on a real control plane: hold, pause and abort in the middle of a run, by the real plugin.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
-
 use std::time::Duration;
 
 use liveupdate_crds::conditions::{self, LiveUpdateCondition};

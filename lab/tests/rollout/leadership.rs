@@ -1,8 +1,6 @@
 //! Invariants 5 and 6 where controllers follow each other: one leads, the other takes over, and who slept
 //! through its lease is refused.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
-
 use std::sync::mpsc;
 use std::time::Duration;
 
