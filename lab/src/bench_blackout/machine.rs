@@ -42,7 +42,9 @@ impl<'a> Machine<'a> {
         let mut hold = Hold::new("guest").arg("--check-after");
         hold.size = if gib == 0 { "8K".to_owned() } else { format!("{gib}G") };
         let product = Product { beside: vec![hold.service()], ..Product::default() };
-        let place = NodePlace::new(index, format!("vm-{gib}g")).label(POOL.0, POOL.1);
+        let name = format!("vm-{gib}g");
+        // A pool of its own: the Node of the machine before stays.
+        let place = NodePlace::new(index, &name).label(POOL.0, &name);
         let change = |options: &mut GuestOptions| {
             options.memory = MEMORY.0 + gib * (1024 + MEMORY.1);
             if counted {
@@ -75,7 +77,10 @@ impl<'a> Machine<'a> {
         const NAME: &str = "bench";
         let serial = self.node.guest().serial();
         let before = self.node.running()?.number;
-        self.bed.apply_update(&updates::update(NAME, target)).await?;
+        let mut update = updates::update(NAME, target);
+        update.spec.node_selector.match_labels =
+            Some([(POOL.0.to_owned(), self.node.name().to_owned())].into());
+        self.bed.apply_update(&update).await?;
         self.bed.await_success(NAME, ENOUGH).await?;
         self.came_up(before, target)?;
         let report = || HoldReport::of(&events(&serial.lines(), &self.hold.name));
