@@ -34,6 +34,10 @@ fn build(profile: &Path) -> Result<()> {
     // The whole workspace, as the scripts build it: one package alone would be built with fewer features of
     // what it shares with others, and so anew.
     command.arg("--workspace").arg("--target-dir").arg(profile.parent().unwrap_or(profile));
+    // What the tests were built with: the lab itself is one of these packages.
+    if cfg!(feature = "vm") {
+        command.args(["--features", "liveupdate-lab/vm"]);
+    }
     if profile.ends_with("release") {
         command.arg("--release");
     }

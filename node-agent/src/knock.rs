@@ -25,6 +25,9 @@ const SELDOM: Duration = Duration::from_mins(1);
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 /// Agents and controllers start in any order: what fails for less than this is no news.
 const START_UP: Duration = Duration::from_secs(30);
+/// A keeper that is started at the same time answers before this; without one there is nothing to be told in haste.
+const KEEPER_STARTS: Duration = Duration::from_secs(5);
+const KEEPER_POLL: Duration = Duration::from_millis(50);
 /// A controller that asks for more quiet than this is not obeyed.
 const LONGEST_QUIET: Duration = Duration::from_mins(10);
 
@@ -83,11 +86,18 @@ async fn keep_knocking(node: Arc<Node>, credentials: Arc<Credentials>, controlle
     }
 }
 
-/// Back from a jump, when the keeper has an attempt that is past it.
+/// Back from a jump, when the keeper has an attempt that is past it. A keeper that comes up beside this agent is
+/// waited for: a return that is not told as one is seen only when the controller gives up the connection of before.
 async fn first_cause(node: &Arc<Node>) -> KnockCause {
-    match kept_state(node).await {
-        Ok(Some(state)) if run::is_committed(state) || run::is_over(state) => KnockCause::Returned,
-        _ => KnockCause::Started,
+    let patient_until = Instant::now() + KEEPER_STARTS;
+    loop {
+        match kept_state(node).await {
+            Ok(Some(state)) if run::is_committed(state) || run::is_over(state) => {
+                return KnockCause::Returned;
+            }
+            Err(_) if Instant::now() < patient_until => tokio::time::sleep(KEEPER_POLL).await,
+            _ => return KnockCause::Started,
+        }
     }
 }
 

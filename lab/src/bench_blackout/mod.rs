@@ -16,7 +16,7 @@ mod report;
 use liveupdate_proto::causes::chain;
 
 use crate::testbed::{Testbed, TestbedOptions};
-use crate::vm::{Kit, Variant, updates};
+use crate::vm::{Kit, Programs, Variant, updates};
 use crate::{Result, RunDir, binaries};
 
 use machine::Machine;
@@ -41,7 +41,7 @@ pub async fn run(settings: &Settings) -> Result<()> {
     eprintln!("building kernels and programs, if they are not (minutes, once) ...");
     binaries::fresh("liveupdate-controller", "liveupdate-controller")?;
     let folder = RunDir::create()?;
-    let kit = Kit::new(folder.path())?;
+    let kit = Kit::new(folder.path(), Programs::InInitrd)?;
     let targets = [kit.bundle(Variant::Lu2)?, kit.bundle(Variant::Lu1)?];
     let mut bed = Testbed::start(TestbedOptions::default(), Vec::new()).await?;
     bed.start_controller().await?;

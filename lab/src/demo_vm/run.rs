@@ -11,7 +11,7 @@ use crate::demo::Shell;
 use crate::testbed::machines::POOL;
 use crate::testbed::{Testbed, TestbedOptions};
 use crate::vm::hold::{Hold, HoldReport, events};
-use crate::vm::{Boot, Kit, KitBundle, NodePlace, PATIENCE, Product, Variant, VmNode, phases};
+use crate::vm::{Boot, Kit, KitBundle, NodePlace, PATIENCE, Product, Programs, Variant, VmNode, phases};
 use crate::wait::{self, Answer};
 use crate::{Error, Result, RunDir, binaries};
 
@@ -40,7 +40,7 @@ pub async fn run() -> Result<()> {
     let plugin = binaries::fresh("kubectl-liveupdate", "kubectl-liveupdate")?;
     binaries::fresh("liveupdate-controller", "liveupdate-controller")?;
     let folder = RunDir::create()?;
-    let kit = Kit::new(folder.path())?;
+    let kit = Kit::new(folder.path(), Programs::InInitrd)?;
     let target = kit.bundle(Variant::Lu2)?;
 
     say("starting etcd, kube-apiserver, kube-controller-manager, kube-scheduler and the controller");

@@ -65,6 +65,14 @@ impl Initrd {
         self.add(path, 0o755, from)
     }
 
+    /// Adds a symbolic link; its folders are added with it.
+    pub fn link(&mut self, path: &str, target: &str) {
+        if let Some((folder, _)) = path.rsplit_once('/') {
+            self.folder(folder);
+        }
+        self.archive.link(path, target);
+    }
+
     fn add(&mut self, path: &str, mode: u32, from: &Path) -> Result<()> {
         let contents = std::fs::read(from).map_err(Error::file("read", from))?;
         self.contents(path, mode, &contents);

@@ -1,7 +1,7 @@
 //! What the guests of one run are made of: kernels, an initrd with the product, bundles, a data disk for each.
 //!
 //! ```text
-//!  <folder>/initrd        liveupdate-lab-init, keeper, agent, reference holder; also every bundle's
+//!  <folder>/initrd        liveupdate-lab-init and the programs, or where they are; also every bundle's
 //!  <folder>/disk/…        what stands on each guest's data disk at first: /var/lib in the guest
 //!  <folder>/<node>.disk   that disk; outlives the jump
 //! ```
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use liveupdate_host::bundle::{
     Digest, File, Formats, MANIFEST, Manifest, Part, SIGNATURES, Signatures, SigningKey, VERSION,
 };
-use liveupdate_lab_guest::DATA_PARAMETER;
+use liveupdate_lab_guest::{DATA, DATA_PARAMETER};
 
 use super::node::{NodePlace, Product, VmNode};
 use super::options::command_line;
@@ -24,6 +24,8 @@ use crate::{Error, Result};
 const DISK_BYTES: u64 = 2 << 30;
 const DISK: &str = "/dev/vda";
 const BUNDLES: &str = "liveupdate/bundles";
+/// Of the programs, on the data disk.
+const BIN: &str = "lab/bin";
 const SIGNER: &str = "etc/liveupdate/signers/lab.pub";
 /// Package and binary of what runs in every guest.
 const PROGRAMS: [(&str, &str); 3] = [
@@ -32,11 +34,21 @@ const PROGRAMS: [(&str, &str); 3] = [
     ("liveupdate-holder", "liveupdate-hold"),
 ];
 
+/// Where keeper, agent and reference holder are. They are found in `/bin` either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Programs {
+    /// On the data disk, as on most machines: bundles stay small, and emulation spends no minutes on their digests.
+    OnDisk,
+    /// In the initrd, as on machines that run from it: nothing is read from a disk between two kernels.
+    InInitrd,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Kit {
     folder: PathBuf,
     kernels: Kernels,
+    programs: Programs,
     initrd: PathBuf,
     /// Signs every bundle of the kit; its public half is in the initrd.
     key: SigningKey,
@@ -58,17 +70,21 @@ impl Kit {
     ///
     /// # Errors
     /// When a kernel or a program cannot be built.
-    pub fn new(folder: &Path) -> Result<Kit> {
+    pub fn new(folder: &Path, programs: Programs) -> Result<Kit> {
         let kernels = Kernels::find()?;
         let mut initrd = Initrd::new()?;
         for (package, binary) in PROGRAMS {
-            initrd.program(&format!("bin/{binary}"), &static_binaries::fresh(package, binary)?)?;
+            let path = format!("bin/{binary}");
+            match programs {
+                Programs::OnDisk => initrd.link(&path, &format!("{DATA}/{BIN}/{binary}")),
+                Programs::InInitrd => initrd.program(&path, &static_binaries::fresh(package, binary)?)?,
+            }
         }
         let key = SigningKey::generate()
             .map_err(|error| Error::Kernels { reason: format!("no key to sign bundles: {error}") })?;
         initrd.contents(SIGNER, 0o644, key.public().to_pem().as_bytes());
         let initrd = initrd.write(&folder.join("initrd"))?;
-        let kit = Kit { folder: folder.to_owned(), kernels, initrd, key };
+        let kit = Kit { folder: folder.to_owned(), kernels, programs, initrd, key };
         create(&kit.disk_folder())?;
         Ok(kit)
     }
@@ -180,11 +196,24 @@ impl Kit {
     /// When the disk cannot be made.
     pub fn guest(&self, name: &str, variant: Variant) -> Result<GuestOptions> {
         self.bundle(variant)?;
+        if self.programs == Programs::OnDisk {
+            self.install_programs()?;
+        }
         let mut options = GuestOptions::new(name, &self.kernels.kernel(variant)?, &self.initrd);
         options.append.push(Kit::more_parameters());
         let data = self.folder.join(format!("{name}.disk"));
         options.disks.push(disk::ext4_of(&data, DISK_BYTES, &self.disk_folder())?);
         Ok(options)
+    }
+
+    fn install_programs(&self) -> Result<()> {
+        let folder = self.disk_folder().join(BIN);
+        create(&folder)?;
+        for (package, binary) in PROGRAMS {
+            let program = static_binaries::fresh(package, binary)?;
+            fs::copy(&program, folder.join(binary)).map_err(Error::file("copy", &program))?;
+        }
+        Ok(())
     }
 
     /// Starts a guest on the kernel `lu1` as a node.

@@ -35,7 +35,7 @@ pub use guest::Guest;
 pub use hold::{Hold, HoldReport};
 pub use initrd::Initrd;
 pub use kernels::{Kernel, Kernels, Variant};
-pub use kit::{Kit, KitBundle};
+pub use kit::{Kit, KitBundle, Programs};
 pub use node::{Manager, NodePlace, Product, VmNode};
 pub use options::{Firmware, Forward, GuestOptions, Reset};
 pub use serial::{Line, Serial};

@@ -1,19 +1,22 @@
-//! A control plane with guests for one test.
+//! A guest as a node of a control plane, for one test.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use liveupdate_crds::NodeLiveUpdateStatus;
+use liveupdate_crds::{LiveUpdate, LiveUpdateSpec, NodeLiveUpdateStatus};
+use liveupdate_lab::RunDir;
 use liveupdate_lab::testbed::machines::POOL;
 use liveupdate_lab::vm::hold::{HoldEvent, events};
 use liveupdate_lab::vm::{
-    Guest, GuestOptions, Hold, HoldReport, Kit, KitBundle, NodePlace, PATIENCE, Product, Variant, VmNode,
-    disk, updates,
+    Guest, GuestOptions, Hold, HoldReport, Kit, KitBundle, NodePlace, PATIENCE, Product, Programs, Variant,
+    VmNode, disk, updates,
 };
 use liveupdate_lab::wait::{self, Answer};
-use liveupdate_lab::{RunDir, Testbed, TestbedOptions};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-pub(crate) use liveupdate_lab::vm::updates::update as to;
+use crate::plane::{Decommission, Plane};
 
 /// The lab's own program in a guest.
 pub(crate) const INIT: &str = "/bin/liveupdate-lab-init";
@@ -21,6 +24,8 @@ const UNSYNCED: (&str, &str) = ("/var/lib/lab/unsynced", "not a byte is lost");
 const NUMBERS: &str = "/var/lib/lab/numbers";
 /// What takes seconds on an idle machine takes minutes on a busy one.
 pub(crate) const ENOUGH: Duration = Duration::from_secs(300);
+/// Nodes so far.
+static NODES: AtomicU8 = AtomicU8::new(0);
 /// QEMU's guests at once: more only slow each other down.
 static GUESTS: Semaphore = Semaphore::const_new(2);
 
@@ -33,7 +38,8 @@ pub(crate) async fn turn() -> SemaphorePermit<'static> {
 pub(crate) struct Bed {
     pub(crate) node: VmNode,
     pub(crate) hold: Hold,
-    pub(crate) bed: Testbed,
+    _decommission: Decommission,
+    pub(crate) plane: Arc<Plane>,
     pub(crate) targets: Vec<KitBundle>,
     _folder: RunDir,
     _turn: SemaphorePermit<'static>,
@@ -45,6 +51,8 @@ pub(crate) struct Wanted {
     pub(crate) hold: Hold,
     /// None: no holder runs.
     pub(crate) held: bool,
+    /// The test does something to the control plane.
+    pub(crate) alone: bool,
     /// How QEMU is started: the guest's name, and what it is made of.
     pub(crate) machine: fn(&Kit, &str) -> GuestOptions,
     /// Changes how QEMU is started.
@@ -58,6 +66,7 @@ impl Wanted {
             product: Product::default(),
             hold: Hold::new("vm-a"),
             held: true,
+            alone: false,
             machine: |kit, name| kit.guest(name, Variant::Lu1).unwrap(),
             guest: |_| {},
         }
@@ -80,19 +89,20 @@ impl Bed {
     pub(crate) async fn start(wanted: Wanted, bundles: impl FnOnce(&Kit) -> Vec<KitBundle>) -> Bed {
         let turn = turn().await;
         let folder = RunDir::create().unwrap();
-        let kit = Kit::new(folder.path()).unwrap();
+        let kit = Kit::new(folder.path(), Programs::OnDisk).unwrap();
         let targets = bundles(&kit);
-        let mut bed = Testbed::start(TestbedOptions::default(), Vec::new()).await.unwrap();
-        bed.start_controller().await.unwrap();
-        bed.apply_policy(updates::policy()).await.unwrap();
-        let Wanted { mut product, hold, held, machine, guest } = wanted;
+        let Wanted { mut product, hold, held, alone, machine, guest } = wanted;
+        let plane = if alone { Plane::alone().await } else { Plane::shared().await };
+        let place = place();
         if held {
             product.beside.push(hold.service());
         }
-        let mut options = machine(&kit, &place(0).name);
+        let mut options = machine(&kit, &place.name);
         guest(&mut options);
-        let node = VmNode::start(&bed, place(0), options, &product, folder.path()).await.unwrap();
-        let bed = Bed { node, hold, bed, targets, _folder: folder, _turn: turn };
+        let decommission = Decommission(Arc::downgrade(&plane), place.name.clone());
+        let node = VmNode::start(&plane, place, options, &product, folder.path()).await.unwrap();
+        let bed =
+            Bed { node, hold, _decommission: decommission, plane, targets, _folder: folder, _turn: turn };
         if held {
             bed.await_line("verdict").await;
         }
@@ -101,6 +111,38 @@ impl Bed {
 
     pub(crate) fn guest(&self) -> &Guest {
         self.node.guest()
+    }
+
+    /// Asks for an update of this node. Its name is the test's own.
+    pub(crate) async fn apply(&self, name: &str, target: &KitBundle) {
+        self.apply_with(name, target, |_| {}).await;
+    }
+
+    /// As [`Bed::apply`], with something changed.
+    pub(crate) async fn apply_with(
+        &self,
+        name: &str,
+        target: &KitBundle,
+        change: impl FnOnce(&mut LiveUpdateSpec),
+    ) {
+        let mut update = updates::update(&self.update_name(name), target);
+        update.spec.node_selector.match_labels = Some(pool(self.node.name()));
+        change(&mut update.spec);
+        self.plane.apply_update(&update).await.unwrap();
+    }
+
+    /// What an update of the test is called: its node shares the control plane with others.
+    pub(crate) fn update_name(&self, name: &str) -> String {
+        format!("{name}-{}", self.node.name())
+    }
+
+    pub(crate) async fn update(&self, name: &str) -> LiveUpdate {
+        self.plane.update(&self.update_name(name)).await.unwrap()
+    }
+
+    /// Takes an update away, and waits until it is gone.
+    pub(crate) async fn delete(&self, name: &str) {
+        self.plane.delete_update_and_wait(&self.update_name(name), ENOUGH).await.unwrap();
     }
 
     /// Waits for a line of the holder, from the guest's start on.
@@ -132,7 +174,7 @@ impl Bed {
     ) -> NodeLiveUpdateStatus {
         let what = format!("NodeLiveUpdate/{}: {what}", self.node.name());
         let found = wait::until(&what, ENOUGH, async || {
-            Ok(match self.bed.node_update(self.node.name()).await {
+            Ok(match self.plane.node_update(self.node.name()).await {
                 Ok(record) => match record.status {
                     Some(status) if wanted(&status) => Answer::Yes(status),
                     Some(status) => Answer::not_yet(format!(
@@ -152,8 +194,8 @@ impl Bed {
 
     /// Waits until an update has succeeded.
     pub(crate) async fn await_success(&self, name: &str) {
-        if let Err(error) = self.bed.await_success(name, ENOUGH).await {
-            let record = self.bed.node_update(self.node.name()).await.ok().and_then(|record| record.status);
+        if let Err(error) = self.plane.await_success(&self.update_name(name), ENOUGH).await {
+            let record = self.plane.node_update(self.node.name()).await.ok().and_then(|record| record.status);
             panic!("{error}\n{record:#?}\n{}", self.guest().serial().transcript());
         }
     }
@@ -187,7 +229,15 @@ impl Bed {
     }
 }
 
-/// Node number `index`, counted from 0: `vm-01` is the first one's name.
-pub(crate) fn place(index: u8) -> NodePlace {
-    NodePlace::new(index, format!("vm-{:02}", index + 1)).label(POOL.0, POOL.1)
+/// The next node's place: `vm-01` is the first one's name. No update of another test selects it.
+fn place() -> NodePlace {
+    let index = NODES.fetch_add(1, Ordering::Relaxed);
+    let name = format!("vm-{:02}", index + 1);
+    let labels = pool(&name);
+    NodePlace { labels, ..NodePlace::new(index, name) }
+}
+
+/// The label of a node that is in a pool of its own.
+fn pool(node: &str) -> BTreeMap<String, String> {
+    [(POOL.0.to_owned(), node.to_owned())].into()
 }

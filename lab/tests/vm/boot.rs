@@ -3,7 +3,7 @@
 
 use liveupdate_lab::vm::{Kit, Manager, PATIENCE, Variant};
 
-use crate::bed::{Bed, ENOUGH, INIT, Wanted, to};
+use crate::bed::{Bed, ENOUGH, INIT, Wanted};
 
 const LOADER: &str = "/efi/loader/loader.conf";
 const ENDED: &str = "/var/lib/lab/ended";
@@ -50,7 +50,7 @@ async fn invariant_11_services_end_in_order_under_systemd_and_the_verified_kerne
     start_service(&bed, "database", "", pages).await;
     start_service(&bed, "front", "Requires=database.service\nAfter=database.service", "sleep 2").await;
 
-    bed.bed.apply_update(&to("real", &target)).await.unwrap();
+    bed.apply("real", &target).await;
     bed.await_success("real").await;
 
     let after = bed.node.running().unwrap();

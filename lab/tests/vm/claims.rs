@@ -2,7 +2,7 @@
 
 use liveupdate_lab::vm::{Hold, Variant};
 
-use crate::bed::{Bed, ENOUGH, Wanted, to};
+use crate::bed::{Bed, ENOUGH, Wanted};
 
 /// A second service that runs the reference holder, with arguments of its own.
 async fn beside(service: &str, name: &str, args: &[&str]) -> Bed {
@@ -13,7 +13,7 @@ async fn beside(service: &str, name: &str, args: &[&str]) -> Bed {
     let bed = Bed::start(Wanted::holder(), |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await;
     // After the holder that does no wrong has its name.
     let services = vec![bed.hold.service(), other];
-    bed.node.add_service(&bed.bed, &Default::default(), services).await.unwrap();
+    bed.node.add_service(&bed.plane, &Default::default(), services).await.unwrap();
     bed
 }
 
@@ -22,7 +22,7 @@ async fn a_holder_that_claims_anothers_name_gets_nothing_before_the_jump_nor_aft
     let bed = beside("thief", "vm-a", &[]).await;
     let serial = bed.guest().serial();
     serial.wait_for("a connection was refused: vm-a is process", ENOUGH).await.unwrap();
-    bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
+    bed.apply("real", &bed.targets[0]).await;
     bed.await_success("real").await;
     // It asks again on the next kernel, where only the name's owner may.
     let theirs = "vm-a is the name of unit vm-a.service, and you are unit thief.service";
@@ -35,7 +35,7 @@ async fn a_holder_that_claims_anothers_name_gets_nothing_before_the_jump_nor_aft
 async fn a_holder_that_names_a_file_which_it_does_not_hold_is_refused_and_harms_nobody() {
     let bed = beside("vm-b", "vm-b", &["--misbehave=declare-unheld"]).await;
     bed.guest().serial().wait_for("liveupdate-hold: vm-b: refused: ", ENOUGH).await.unwrap();
-    bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
+    bed.apply("real", &bed.targets[0]).await;
     bed.await_success("real").await;
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
     assert!(!bed.guest().serial().transcript().contains("was believed"));

@@ -2,11 +2,11 @@
 
 use liveupdate_lab::vm::Variant;
 
-use crate::bed::{Bed, Wanted, to};
+use crate::bed::{Bed, Wanted};
 
 async fn bed(how: &str) -> Bed {
     let bed = Bed::start(Wanted::misbehaving(how), |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await;
-    bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
+    bed.apply("real", &bed.targets[0]).await;
     bed
 }
 

@@ -3,7 +3,7 @@
 use liveupdate_lab::vm::{Kernels, Kit, PATIENCE, Reset, Variant};
 use liveupdate_lab_guest::Order;
 
-use crate::bed::{Bed, ENOUGH, INIT, Wanted, to};
+use crate::bed::{Bed, ENOUGH, INIT, Wanted};
 
 async fn bed(wanted: Wanted) -> Bed {
     Bed::start(wanted, |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await
@@ -20,7 +20,7 @@ async fn kexec_forbidden_by_its_sysctl_or_offered_by_the_old_call_blocks_the_nod
     };
     let bed = bed(wanted).await;
     bed.node.output(INIT, &["put", "/proc/sys/kernel/kexec_load_disabled", "1"]).await.unwrap();
-    bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
+    bed.apply("real", &bed.targets[0]).await;
     let record = bed.await_node("a block", |status| status.state == "Blocked").await;
     for found in ["KexecAllowed", "kexec_load_disabled: 1", "CONFIG_KEXEC=y"] {
         assert!(record.message.contains(found), "{found}: {record:#?}");
@@ -41,7 +41,7 @@ async fn somebody_elses_session_device_and_kernel_block_the_node_until_they_are_
     let (image, initrd) = (format!("{folder}/image"), format!("{folder}/initrd"));
     bed.node.output(INIT, &["load", &image, &initrd]).await.unwrap();
 
-    bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
+    bed.apply("real", &bed.targets[0]).await;
     let record = bed.await_node("a block", |status| status.state == "Blocked").await;
     let evidence = |id: &str| {
         let gate = record.gates.iter().find(|gate| gate.id == id && gate.result == "Fail");
@@ -67,7 +67,7 @@ async fn somebody_elses_session_device_and_kernel_block_the_node_until_they_are_
 async fn invariant_11_what_was_written_and_not_synced_is_there_after_the_jump() {
     let bed = bed(Wanted::nobody()).await;
     bed.write_without_syncing().await;
-    bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
+    bed.apply("real", &bed.targets[0]).await;
     bed.await_success("real").await;
     bed.assert_nothing_lost().await;
 }
@@ -84,7 +84,7 @@ async fn a_wall_clock_that_is_wrong_by_an_hour_changes_nothing() {
         ..Wanted::holder()
     };
     let bed = bed(wanted).await;
-    bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
+    bed.apply("real", &bed.targets[0]).await;
     bed.await_success("real").await;
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
 }
@@ -92,7 +92,7 @@ async fn a_wall_clock_that_is_wrong_by_an_hour_changes_nothing() {
 #[tokio::test]
 async fn invariant_6_a_keeper_killed_while_it_has_custody_undoes_the_attempt_and_the_next_one_succeeds() {
     let bed = bed(Wanted::holder()).await;
-    bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
+    bed.apply("real", &bed.targets[0]).await;
     bed.await_line("preserved").await;
     bed.node.order("liveupdate-keeper", Order::Kill).await.unwrap();
     bed.await_success("real").await;
@@ -109,14 +109,14 @@ async fn invariant_6_an_agent_killed_at_any_step_costs_an_attempt_at_most_and_no
     for (number, step) in ["] preserve", "] settled", "] quiesced"].into_iter().enumerate() {
         let (name, target) = (format!("real-{number}"), &bed.targets[number % 2]);
         let mark = bed.guest().serial().mark();
-        bed.bed.apply_update(&to(&name, target)).await.unwrap();
+        bed.apply(&name, target).await;
         bed.guest().serial().wait_for_after(mark, step, ENOUGH).await.unwrap();
         // Past Quiesce the jump may be faster than the order.
         let _ = bed.node.order("liveupdate-agent", Order::Kill).await;
         bed.await_success(&name).await;
         assert_eq!(bed.node.running().unwrap().number, number + 2, "after {step}");
         assert!(bed.report().unbroken(bed.hold.seed), "after {step}: {:?}", bed.report());
-        bed.bed.delete_update_and_wait(&name, ENOUGH).await.unwrap();
+        bed.delete(&name).await;
     }
     assert_eq!(bed.said_times("made"), 1);
 }
@@ -132,7 +132,7 @@ async fn a_next_kernel_that_panics_makes_room_for_the_old_one_and_the_node_says_
     };
     let bed = Bed::start(wanted, bundles).await;
     let before = bed.node.running().unwrap();
-    bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
+    bed.apply("real", &bed.targets[0]).await;
     let record = bed.await_node("a failure", |status| status.state == "Failed").await;
     assert_eq!(record.reason, "WrongKernel", "{record:#?}");
     assert!(record.message.contains(&before.release), "{record:#?}");

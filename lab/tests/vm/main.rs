@@ -2,15 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
 
+mod again;
 mod bed;
 mod boot;
 mod claims;
 mod holders;
 mod luo;
 mod machine;
+mod plane;
 mod returns;
 mod shim;
 mod successors;
 mod targets;
-mod ten;
 mod update;

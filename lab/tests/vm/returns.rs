@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use liveupdate_crds::DurationString;
+use liveupdate_crds::LiveUpdateSpec;
 use liveupdate_lab::vm::{Initrd, Kit, Reset, Variant};
 use liveupdate_lab_guest::HANGS;
 
-use crate::bed::{Bed, ENOUGH, Wanted, to};
+use crate::bed::{Bed, ENOUGH, Wanted};
 
 /// A node is waited for no longer than that, where a test wants it to be given up.
 const RETURN: &str = "20s";
@@ -25,9 +25,8 @@ async fn a_next_kernel_that_hangs_is_said_not_to_have_returned_and_no_more_than_
     };
     let mut bed = Bed::start(wanted, bundles).await;
     let before = bed.node.running().unwrap();
-    let mut update = to("real", &bed.targets[0]);
-    update.spec.deadlines.r#return = RETURN.parse::<DurationString>().unwrap();
-    bed.bed.apply_update(&update).await.unwrap();
+    let soon = |spec: &mut LiveUpdateSpec| spec.deadlines.r#return = RETURN.parse().unwrap();
+    bed.apply_with("real", &bed.targets[0], soon).await;
     let record = bed.await_node("a failure", |status| status.state == "Failed").await;
     assert_eq!(record.reason, "DidNotReturn", "{record:#?}");
     // It did jump, and hangs there: nobody who looks from outside can know that, and nobody says so.
@@ -52,7 +51,7 @@ async fn invariant_11_a_power_cut_right_after_success_takes_nothing_and_the_node
     let mut bed = Bed::start(wanted, |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await;
     let before = bed.node.running().unwrap();
     bed.write_without_syncing().await;
-    bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
+    bed.apply("real", &bed.targets[0]).await;
     bed.await_success("real").await;
     // No word to the guest: what it had not written to its disk is gone.
     bed.node.guest_mut().reset().await.unwrap();
@@ -74,7 +73,7 @@ async fn a_bundle_that_does_not_fit_the_scratch_memory_blocks_the_node_and_says_
         ..Wanted::holder()
     };
     let bed = Bed::start(wanted, |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await;
-    bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
+    bed.apply("real", &bed.targets[0]).await;
     let record = bed.await_node("a block", |status| status.state == "Blocked").await;
     for found in ["KexecHandover", "scratch_len: ", "do not fit", "kho_scratch="] {
         assert!(record.message.contains(found), "{found}: {record:#?}");

@@ -1,10 +1,10 @@
 //! Giving back, when those who should take or give die, or have no room.
 
-use liveupdate_crds::DurationString;
+use liveupdate_crds::LiveUpdateSpec;
 use liveupdate_lab::vm::{Hold, Variant};
 use liveupdate_lab_guest::Order;
 
-use crate::bed::{Bed, ENOUGH, INIT, Wanted, to};
+use crate::bed::{Bed, ENOUGH, INIT, Wanted};
 
 const KEEPER: &str = "liveupdate-keeper";
 /// Only on the boot on which a test puts it there.
@@ -25,7 +25,7 @@ async fn mend(bed: &Bed) {
 /// The successor of a successor has everything, and what was in custody ended once.
 async fn taken_over_by_the_next(how: &str, says: &str) {
     let bed = bed(how).await;
-    bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
+    bed.apply("real", &bed.targets[0]).await;
     bed.await_line(says).await;
     bed.guest().control().boot(2, ENOUGH).await.unwrap();
     mend(&bed).await;
@@ -48,7 +48,7 @@ async fn invariant_8_a_successor_that_dies_before_it_goes_on_is_followed_by_the_
 #[tokio::test]
 async fn invariant_8_a_keeper_killed_after_the_jump_gives_back_when_it_is_started_again() {
     let bed = bed("die-when-granted").await;
-    bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
+    bed.apply("real", &bed.targets[0]).await;
     bed.await_line("dies with its session granted").await;
     bed.guest().control().boot(2, ENOUGH).await.unwrap();
     bed.node.order(KEEPER, Order::Kill).await.unwrap();
@@ -61,9 +61,8 @@ async fn invariant_8_a_keeper_killed_after_the_jump_gives_back_when_it_is_starte
 #[tokio::test]
 async fn a_keeper_killed_after_the_jump_whose_files_nobody_kept_says_so_and_claims_nothing() {
     let bed = bed("die-when-granted").await;
-    let mut update = to("real", &bed.targets[0]);
-    update.spec.deadlines.reclaim = "20s".parse::<DurationString>().unwrap();
-    bed.bed.apply_update(&update).await.unwrap();
+    let soon = |spec: &mut LiveUpdateSpec| spec.deadlines.reclaim = "20s".parse().unwrap();
+    bed.apply_with("real", &bed.targets[0], soon).await;
     bed.await_line("dies with its session granted").await;
     let after = bed.guest().control().boot(2, ENOUGH).await.unwrap();
     bed.node.order(KEEPER, Order::Forget).await.unwrap();
@@ -77,7 +76,7 @@ async fn a_keeper_killed_after_the_jump_whose_files_nobody_kept_says_so_and_clai
     assert_eq!(record.blackout, "", "{record:#?}");
     assert!(record.message.contains(&bed.hold.name), "{record:#?}");
     assert_eq!(bed.said_times("resumed"), 0, "{:?}", bed.said());
-    let update = bed.bed.update("real").await.unwrap().status.unwrap_or_default();
+    let update = bed.update("real").await.status.unwrap_or_default();
     assert_eq!(update.counts.updated, 0, "{update:#?}");
 }
 
@@ -87,8 +86,8 @@ async fn invariant_8_a_successor_whose_control_group_is_too_small_gets_nothing_u
     // Known of from the next kernel on: it is too late for any gate.
     let mut small = bed.hold.service();
     small.memory_max = Some("8M".into());
-    bed.node.add_service(&bed.bed, &Default::default(), vec![small]).await.unwrap();
-    bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
+    bed.node.add_service(&bed.plane, &Default::default(), vec![small]).await.unwrap();
+    bed.apply("real", &bed.targets[0]).await;
     let why =
         "your control group cannot take the memory: /sys/fs/cgroup/system.slice/vm-a.service: memory.max";
     bed.guest().serial().wait_for(why, ENOUGH).await.unwrap();

@@ -2,7 +2,7 @@
 
 use liveupdate_lab::vm::{Kit, KitBundle, Variant};
 
-use crate::bed::{Bed, ENOUGH, Wanted, to};
+use crate::bed::{Bed, Wanted};
 
 /// A bundle with another variant's image under the release that it really has.
 fn variant(kit: &Kit, variant: Variant) -> KitBundle {
@@ -46,15 +46,16 @@ async fn targets_that_cannot_take_over_are_refused_by_name_and_the_holder_never_
     let bed = Bed::start(Wanted::holder(), bundles).await;
     for target in &bed.targets {
         let name = format!("to-{}", target.name.replace('.', "-"));
-        bed.bed.apply_update(&to(&name, target)).await.unwrap();
+        bed.apply(&name, target).await;
         let record = bed
             .await_node(&format!("a refusal of {}", target.name), |status| {
-                status.update_name == name && (status.state == "Blocked" || status.aborts >= 1)
+                status.update_name == bed.update_name(&name)
+                    && (status.state == "Blocked" || status.aborts >= 1)
             })
             .await;
         println!("{}: {} {}: {}", target.name, record.state, record.reason, record.message);
         bed.assert_undisturbed().await;
         assert_eq!(bed.said_times("quiesced"), 0, "{}: {:?}", target.name, bed.said());
-        bed.bed.delete_update_and_wait(&name, ENOUGH).await.unwrap();
+        bed.delete(&name).await;
     }
 }

@@ -2,7 +2,7 @@
 
 use liveupdate_lab::vm::{Variant, phases};
 
-use crate::bed::{Bed, Wanted, to};
+use crate::bed::{Bed, Wanted};
 
 #[tokio::test]
 async fn a_guest_that_holds_nothing_jumps_into_the_next_kernel() {
@@ -10,7 +10,7 @@ async fn a_guest_that_holds_nothing_jumps_into_the_next_kernel() {
     let target = &bed.targets[0];
     let before = bed.node.running().unwrap();
 
-    bed.bed.apply_update(&to("real", target)).await.unwrap();
+    bed.apply("real", target).await;
     bed.await_success("real").await;
 
     let after = bed.node.running().unwrap();
@@ -26,7 +26,7 @@ async fn a_guest_that_holds_nothing_jumps_into_the_next_kernel() {
 async fn a_holders_memory_and_counter_come_through_the_jump_unbroken() {
     let bed = Bed::start(Wanted::holder(), |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await;
 
-    bed.bed.apply_update(&to("real", &bed.targets[0])).await.unwrap();
+    bed.apply("real", &bed.targets[0]).await;
     bed.await_success("real").await;
 
     let after = bed.node.running().unwrap();

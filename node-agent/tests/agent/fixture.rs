@@ -89,7 +89,7 @@ impl Fixture {
         let ca = Ca::new("liveupdate test");
         let world = World::in_memory(spec);
         let keeper = Arc::new(Keeper::open(Arc::new(world.host().unwrap())).unwrap());
-        let agent = spawn(&ca, &world, &keeper, edit).await;
+        let agent = spawn(&ca, &world, Arc::new(InProcess(Arc::clone(&keeper))), edit).await;
         let credentials = ca.controller();
         Self { ca, world, keeper, agent, credentials }
     }
@@ -98,14 +98,27 @@ impl Fixture {
     pub(crate) async fn restart_agent(&mut self, edit: impl FnOnce(&mut AgentConfig)) {
         self.agent.kill();
         soon(self.agent.stopped()).await;
-        self.agent = spawn(&self.ca, &self.world, &self.keeper, edit).await;
+        let keeper = Arc::new(InProcess(Arc::clone(&self.keeper)));
+        self.agent = spawn(&self.ca, &self.world, keeper, edit).await;
     }
 
     /// The machine comes up after a jump, with a keeper and an agent of the new boot.
     pub(crate) async fn boot(&mut self, edit: impl FnOnce(&mut AgentConfig)) {
+        self.boot_with(edit, |keeper| Arc::new(keeper)).await;
+    }
+
+    /// As [`Fixture::boot`]; the agent reaches its keeper in a way of the test's own.
+    pub(crate) async fn boot_with(
+        &mut self,
+        edit: impl FnOnce(&mut AgentConfig),
+        reach: impl FnOnce(InProcess) -> Arc<dyn KeeperClient>,
+    ) {
         self.world.boot().unwrap();
         self.keeper = Arc::new(Keeper::open(Arc::new(self.world.host().unwrap())).unwrap());
-        self.restart_agent(edit).await;
+        self.agent.kill();
+        soon(self.agent.stopped()).await;
+        let keeper = reach(InProcess(Arc::clone(&self.keeper)));
+        self.agent = spawn(&self.ca, &self.world, keeper, edit).await;
     }
 
     pub(crate) async fn channel(&self) -> Channel {
@@ -194,14 +207,13 @@ impl Fixture {
 async fn spawn(
     ca: &Ca,
     world: &World,
-    keeper: &Arc<Keeper>,
+    keeper: Arc<dyn KeeperClient>,
     edit: impl FnOnce(&mut AgentConfig),
 ) -> AgentHandle {
     let folder = ca.folder(&Identity::node(NODE, UID));
     let mut config = AgentConfig::new(NODE, UID, "127.0.0.1:0".parse().unwrap(), folder);
     config.limits.knock_spread = Duration::ZERO;
     edit(&mut config);
-    let keeper = Arc::new(InProcess(Arc::clone(keeper)));
     AgentServer::spawn(config, Arc::new(world.host().unwrap()), keeper).await.unwrap()
 }
 

@@ -1,12 +1,16 @@
 //! Knocking at the controller.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use liveupdate_host::simulated::{Answer, GateSpec};
+use liveupdate_keeper::{ClientError, InProcess, KeeperClient};
 use liveupdate_proto::common::v1::NodeState;
 use liveupdate_proto::controller::v1::controller_server::{Controller, ControllerServer};
 use liveupdate_proto::controller::v1::{EnrolReply, EnrolRequest, KnockCause, KnockReply, KnockRequest};
+use liveupdate_proto::keeper;
+use liveupdate_proto::keeper::v1::Reply;
 use liveupdate_proto::refusal::Refusal;
 use liveupdate_proto::tls::{AcceptLimits, Credentials, Identity, Peer, incoming};
 use tokio::net::TcpListener;
@@ -91,6 +95,34 @@ async fn an_agent_knocks_when_it_starts_when_facts_change_and_when_it_returns() 
     fixture.boot(edit).await;
     assert_eq!(heard(&mut knocks).await, KnockCause::Returned);
     fixture.outcome_in(NodeState::Verifying).await;
+}
+
+/// A keeper that comes up a moment after its agent.
+struct Late(InProcess, AtomicUsize);
+
+impl KeeperClient for Late {
+    fn ask(&self, request: &keeper::v1::Request) -> Result<Reply, ClientError> {
+        let left = self.1.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if left.is_err() {
+            return self.0.ask(request);
+        }
+        let why = std::io::ErrorKind::NotFound.into();
+        Err(ClientError::Unreachable { path: "/run/liveupdate/keeper.sock".into(), why })
+    }
+}
+
+#[tokio::test]
+async fn a_return_is_told_as_one_when_the_keeper_comes_up_after_the_agent() {
+    let mut fixture = Fixture::new().await;
+    let mut run = fixture.run().await;
+    let (receipt, _) = run.receipt().await;
+    run.permit(&receipt).await;
+    run.end().await.unwrap();
+    let (listener, address) = listen().await;
+    let (mut knocks, _open) = open(listener, fixture.ca.controller());
+    let edit = |config: &mut liveupdate_agent::AgentConfig| config.controller = Some(address);
+    fixture.boot_with(edit, |keeper| Arc::new(Late(keeper, AtomicUsize::new(6)))).await;
+    assert_eq!(heard(&mut knocks).await, KnockCause::Returned);
 }
 
 #[tokio::test]

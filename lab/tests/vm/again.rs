@@ -1,10 +1,11 @@
-//! Ten updates of one guest in a row, there and back.
+//! Again and again: ten updates of one guest in a row, there and back. The longest test, and by its name the first to
+//! begin.
 
 use std::collections::BTreeMap;
 
 use liveupdate_lab::vm::Variant;
 
-use crate::bed::{Bed, ENOUGH, INIT, Wanted, to};
+use crate::bed::{Bed, INIT, Wanted};
 
 /// Boots of one kernel differ by that much without any leak, in KiB.
 const NOISE: i64 = 8 << 10;
@@ -25,14 +26,14 @@ async fn ten_updates_in_a_row_leak_nothing_and_the_holder_counts_through_all_of_
     let mut counter = 0;
     for number in 0..10 {
         let (name, target) = (format!("real-{number}"), &bed.targets[number % 2]);
-        bed.bed.apply_update(&to(&name, target)).await.unwrap();
+        bed.apply(&name, target).await;
         bed.await_success(&name).await;
         assert_eq!(bed.node.running().unwrap().number, number + 2);
         let report = bed.report();
         assert!(report.unbroken(bed.hold.seed), "update {number}: {report:?}");
         assert!(report.quiesced > Some(counter), "update {number}: {report:?}");
         counter = report.quiesced.unwrap();
-        bed.bed.delete_update_and_wait(&name, ENOUGH).await.unwrap();
+        bed.delete(&name).await;
         seen.push(memory(&bed).await);
         println!("{number}: {:?}", seen[number]);
     }
