@@ -25,10 +25,10 @@ demo: ## Show a fleet of 20 simulated nodes being updated in canary steps (KEEP=
 demo-vm: ## Show three QEMU guests with real kernels being live-updated (the first time it builds the kernels)
 	@scripts/demo-vm.sh
 
-test: ## Run everything: format, lints, documentation, unit, property, golden and integration tests
+test: ## Run everything: format, lints, documentation, all tests, also those on real kernels in QEMU guests
 	@scripts/test.sh
 
-test-vm: ## Run the tests on real kernels in QEMU guests (no part of test yet; about an hour on two cores)
+test-vm: ## Run the tests on real kernels in QEMU guests alone (a part of test)
 	@scripts/test-vm.sh
 
 fmt: ## Format the code

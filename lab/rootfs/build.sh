@@ -13,7 +13,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # systemd 254 is the first that keeps files over a restart of its service and says so, which custody asks for.
 suite=trixie
-packages=systemd,systemd-sysv,udev,kmod,zstd,linux-image-cloud-amd64
+# kexec-tools stands for somebody else who loads a kernel, by the old call.
+packages=systemd,systemd-sysv,udev,kmod,zstd,kexec-tools,linux-image-cloud-amd64
 size=1G
 cache=${LIVEUPDATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/liveupdate}/rootfs
 out=$cache/$(sha256sum "$here/build.sh" | cut -c1-16)
@@ -62,7 +63,8 @@ mkdir -p efi
 rm -rf var/cache/apt var/lib/apt/lists/*
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
   e2scrub_reap.service getty.target systemd-logind.service systemd-update-utmp.service \
-  systemd-update-utmp-runlevel.service systemd-random-seed.service systemd-boot-update.service; do
+  systemd-update-utmp-runlevel.service systemd-random-seed.service systemd-boot-update.service \
+  kexec.service kexec-load.service; do
   ln -sf /dev/null "etc/systemd/system/$unit"
 done
 # The distribution's kernel sets no address by itself; who starts it asks for this.

@@ -27,6 +27,7 @@ pub mod qmp;
 pub mod serial;
 pub mod static_binaries;
 pub mod updates;
+pub mod witness;
 
 use std::time::Duration;
 

@@ -41,6 +41,8 @@ pub(crate) struct Bed {
     _decommission: Decommission,
     pub(crate) plane: Arc<Plane>,
     pub(crate) targets: Vec<KitBundle>,
+    /// As it was started.
+    pub(crate) product: Product,
     _folder: RunDir,
     _turn: SemaphorePermit<'static>,
 }
@@ -101,8 +103,16 @@ impl Bed {
         guest(&mut options);
         let decommission = Decommission(Arc::downgrade(&plane), place.name.clone());
         let node = VmNode::start(&plane, place, options, &product, folder.path()).await.unwrap();
-        let bed =
-            Bed { node, hold, _decommission: decommission, plane, targets, _folder: folder, _turn: turn };
+        let bed = Bed {
+            node,
+            hold,
+            _decommission: decommission,
+            plane,
+            targets,
+            product,
+            _folder: folder,
+            _turn: turn,
+        };
         if held {
             bed.await_line("verdict").await;
         }

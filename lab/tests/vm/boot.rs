@@ -40,7 +40,7 @@ async fn get(bed: &Bed, path: &str) -> String {
 
 #[tokio::test]
 async fn invariant_11_services_end_in_order_under_systemd_and_the_verified_kernel_becomes_the_default() {
-    let bed = bed().await;
+    let mut bed = bed().await;
     let target = bed.targets[0].clone();
     let process = get(&bed, "/proc/1/comm").await;
     assert_eq!(process.trim(), "systemd");
@@ -68,10 +68,70 @@ async fn invariant_11_services_end_in_order_under_systemd_and_the_verified_kerne
         target.release,
         short(&target.digest)
     )));
+
+    // No word to the guest: what it had not written to its disk is gone, and firmware starts the default.
+    bed.node.guest_mut().reset().await.unwrap();
+    let cold = bed.guest().control().boot(3, ENOUGH).await.unwrap();
+    assert_eq!(cold.release, target.release);
+    bed.node.output("sha256sum", &["--check", "/var/lib/lab/digest"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_drained_node_goes_from_a_distributions_kernel_to_one_that_can_do_more_and_on_from_there() {
+    let mut wanted = under_systemd(Wanted::nobody());
+    wanted.machine = |kit, name| kit.stock(name).unwrap();
+    let bundles =
+        |kit: &Kit| [Variant::Lu1, Variant::Lu2].map(|kernel| kit.installed_bundle(kernel).unwrap()).to_vec();
+    let bed = Bed::start(wanted, bundles).await;
+    let stock = bed.node.running().unwrap().release;
+    let record = bed.await_node("what the stock kernel lacks", |status| !status.gates.is_empty()).await;
+    let lacks = |id: &str| record.gates.iter().any(|gate| gate.id == id && gate.result == "Fail");
+    assert!(lacks("LiveUpdateKernel") && lacks("KexecHandover"), "{stock}: {:#?}", record.gates);
+
+    bed.apply("adopted", &bed.targets[0]).await;
+    bed.await_success("adopted").await;
+    let after = bed.node.running().unwrap();
+    assert_eq!((after.number, &after.release), (2, &bed.targets[0].release));
+    assert_ne!(after.release, stock);
+    bed.delete("adopted").await;
+
+    // From here on a holder is carried along.
+    bed.node.add_service(&bed.plane, &bed.product, vec![bed.hold.service()]).await.unwrap();
+    bed.await_line("verdict").await;
+    bed.apply("carried", &bed.targets[1]).await;
+    bed.await_success("carried").await;
+    assert_eq!(bed.node.running().unwrap().release, bed.targets[1].release);
+    assert!(
+        bed.report().unbroken(bed.hold.seed),
+        "{:?}\n{}",
+        bed.report(),
+        bed.guest().serial().transcript()
+    );
 }
 
 /// As it stands in the names of boot entries.
 fn short(digest: &str) -> &str {
     let hex = digest.strip_prefix("sha256:").unwrap();
     &hex[..12]
+}
+
+/// By the tool that administrators have, on a kernel that still offers kexec_load(2).
+#[tokio::test]
+async fn an_image_that_somebody_loaded_by_the_old_call_blocks_the_node_and_is_told_from_ours() {
+    let mut wanted = under_systemd(Wanted::holder());
+    wanted.machine = |kit, name| kit.installed(name, Variant::OldKexec).unwrap();
+    let bed = Bed::start(wanted, |kit| vec![kit.installed_bundle(Variant::Lu2).unwrap()]).await;
+    let image = format!("/var/lib/liveupdate/bundles/{}/image", bed.targets[0].name);
+    bed.node.output("kexec", &["--kexec-syscall", "--load", &image, "--reuse-cmdline"]).await.unwrap();
+    assert_eq!(get(&bed, "/sys/kernel/kexec_loaded").await.trim(), "1");
+
+    bed.apply("real", &bed.targets[0]).await;
+    let record = bed.await_node("a block", |status| status.state == "Blocked").await;
+    for found in ["KexecAllowed", "the keeper did not load it", "CONFIG_KEXEC=y"] {
+        assert!(record.message.contains(found), "{found}: {record:#?}");
+    }
+    bed.assert_undisturbed().await;
+    assert_eq!(bed.said_times("quiesced"), 0, "{:?}", bed.said());
+    // What is somebody else's is theirs to take away.
+    assert_eq!(get(&bed, "/sys/kernel/kexec_loaded").await.trim(), "1");
 }

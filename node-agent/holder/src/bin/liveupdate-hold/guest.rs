@@ -186,6 +186,10 @@ impl Guest for Hold {
                 thread::park();
             },
             Some(Misbehaviour::AnswerLate) => thread::sleep(deadline + Duration::from_millis(500)),
+            Some(Misbehaviour::StopSlowly) => {
+                self.tell("stops slowly");
+                thread::sleep(deadline * 2 / 3);
+            }
             Some(Misbehaviour::VoteNo) => return Err("asked to misbehave".into()),
             Some(Misbehaviour::DieAfterQuiesce) => die_soon(),
             _ => {}

@@ -17,6 +17,8 @@ pub(crate) enum Misbehaviour {
     NeverAnswer,
     /// Stops half a second after the deadline.
     AnswerLate,
+    /// Stops when two thirds of the deadline are over: no misbehaviour, but time for something else to happen.
+    StopSlowly,
     /// Refuses to stop.
     VoteNo,
     /// Refuses to be preserved.

@@ -1,0 +1,181 @@
+//! What the witness saw of one device between two moments.
+
+use std::time::SystemTime;
+
+use super::trace::{Event, What};
+
+const COMMAND: u16 = 0x04;
+const MEMORY: u32 = 1 << 1;
+const MASTER: u32 = 1 << 2;
+const INTX_DISABLE: u32 = 1 << 10;
+/// Of a bridge.
+const BRIDGE_CONTROL: u16 = 0x3e;
+const BUS_RESET: u32 = 1 << 6;
+const FIRST_BAR: u16 = 0x10;
+const LAST_BAR: u16 = 0x24;
+
+/// All of it is about the time between the two moments that [`Sight::of`] was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// Writes that took bus mastering from the device or from a bridge on its way: when, and whose.
+    pub cleared: Vec<(SystemTime, String)>,
+    /// Resets of the device: by its function, its bus or its own register.
+    pub resets: usize,
+    /// What the device could not do.
+    pub errors: Vec<String>,
+    /// Accesses that the IOMMU stopped.
+    pub faults: Vec<String>,
+    /// When translation was switched off.
+    pub translation_off: Vec<SystemTime>,
+    /// Times that its memory was not decoded: every kernel does so while it sizes BARs.
+    pub decoding_off: usize,
+    /// BARs that were sized, by all-ones.
+    pub sized: usize,
+    /// Changes of INTx Disable.
+    pub intx_toggles: usize,
+    /// When commands of its I/O queues were completed.
+    pub completions: Vec<SystemTime>,
+}
+
+impl Sight {
+    /// Of the device at this address behind these bridges.
+    pub fn of(
+        events: &[Event],
+        address: &str,
+        bridges: &[String],
+        from: SystemTime,
+        to: SystemTime,
+    ) -> Sight {
+        let mut sight = Sight::default();
+        let mut command = None;
+        for event in events.iter().filter(|event| event.at <= to) {
+            let within = event.at >= from;
+            match &event.what {
+                What::Config { address: whose, offset, value } if whose == address => {
+                    let before = if *offset == COMMAND { command.replace(*value) } else { None };
+                    if within {
+                        sight.own_write(event.at, address, *offset, *value, before);
+                    }
+                }
+                What::Config { address: whose, offset, value } if within && bridges.contains(whose) => {
+                    match *offset {
+                        COMMAND if value & MASTER == 0 => sight.cleared.push((event.at, whose.clone())),
+                        BRIDGE_CONTROL if value & BUS_RESET != 0 => sight.resets += 1,
+                        _ => {}
+                    }
+                }
+                _ if !within => {}
+                What::NvmeReset | What::NvmeStopped => sight.resets += 1,
+                What::NvmeError(what) => sight.errors.push(what.clone()),
+                What::Fault(what) => sight.faults.push(what.clone()),
+                What::Translation(false) => sight.translation_off.push(event.at),
+                What::Completion { queue } if *queue > 0 => sight.completions.push(event.at),
+                _ => {}
+            }
+        }
+        sight
+    }
+
+    fn own_write(&mut self, at: SystemTime, address: &str, offset: u16, value: u32, before: Option<u32>) {
+        match offset {
+            COMMAND => {
+                if value & MASTER == 0 {
+                    self.cleared.push((at, address.to_owned()));
+                }
+                if value & MEMORY == 0 {
+                    self.decoding_off += 1;
+                }
+                if before.is_some_and(|before| (before ^ value) & INTX_DISABLE != 0) {
+                    self.intx_toggles += 1;
+                }
+            }
+            FIRST_BAR..=LAST_BAR if value == u32::MAX => self.sized += 1,
+            _ => {}
+        }
+    }
+
+    /// What of an outcome's facts the witness cannot agree with; empty when it agrees. The words are the API's.
+    pub fn contradictions(&self, outcome: &str, reset: &str, dma: &str) -> Vec<String> {
+        let mut against = Vec::new();
+        if reset == "None" && self.resets > 0 {
+            against.push(format!("reset None, and {} resets were seen", self.resets));
+        }
+        if dma == "Continuous" && !self.cleared.is_empty() {
+            against.push(format!("dma Continuous, and bus mastering was cleared: {:?}", self.cleared));
+        }
+        if outcome == "Uninterrupted" {
+            if self.resets > 0 || !self.cleared.is_empty() {
+                against
+                    .push(format!("Uninterrupted with {} resets, cleared {:?}", self.resets, self.cleared));
+            }
+            if !self.errors.is_empty() || !self.faults.is_empty() {
+                against
+                    .push(format!("Uninterrupted with errors {:?}, faults {:?}", self.errors, self.faults));
+            }
+        }
+        against
+    }
+
+    /// It saw what every kernel does to every device when it comes up: a witness that did not was looking away.
+    pub fn saw_enumeration(&self) -> bool {
+        self.sized > 0 && self.decoding_off > 0 && self.intx_toggles > 0
+    }
+
+    /// The longest time without a completion.
+    pub fn longest_gap(&self) -> Option<std::time::Duration> {
+        self.completions.windows(2).filter_map(|pair| pair[1].duration_since(pair[0]).ok()).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::trace::parse;
+    use super::*;
+    use std::time::Duration;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn sight(lines: &[&str]) -> Sight {
+        let text: String =
+            lines.iter().enumerate().map(|(second, line)| format!("1@{second}.000000:{line}\n")).collect();
+        Sight::of(&parse(&text), "0000:01:00.0", &["0000:00:02.0".to_owned()], at(1), at(100))
+    }
+
+    #[test]
+    fn enumeration_is_seen_and_contradicts_nothing() {
+        let seen = sight(&[
+            "pci_cfg_write nvme 01:00.0 @0x4 <- 0x107",
+            "pci_cfg_write nvme 01:00.0 @0x4 <- 0x507",
+            "pci_cfg_write nvme 01:00.0 @0x4 <- 0x504",
+            "pci_cfg_write nvme 01:00.0 @0x10 <- 0xffffffff",
+            "pci_cfg_write nvme 01:00.0 @0x4 <- 0x507",
+            "pci_nvme_enqueue_req_completion cid 1 cqid 1 dw0 0x0 dw1 0x0 status 0x0",
+            "pci_cfg_write pcie-root-port 00:02.0 @0x4 <- 0x507",
+        ]);
+        assert!(seen.saw_enumeration(), "{seen:?}");
+        assert_eq!(seen.completions.len(), 1);
+        assert_eq!(seen.contradictions("Uninterrupted", "None", "Continuous"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn whatever_stops_the_device_contradicts_that_it_was_not_stopped() {
+        for line in [
+            "pci_cfg_write nvme 01:00.0 @0x4 <- 0x503",
+            "pci_cfg_write pcie-root-port 00:02.0 @0x4 <- 0x103",
+            "pci_cfg_write pcie-root-port 00:02.0 @0x3e <- 0x42",
+            "pci_nvme_pci_reset PCI reset",
+            "pci_nvme_mmio_stopped cleared controller enable bit",
+            "pci_nvme_err_cfs controller fatal status",
+        ] {
+            let seen = sight(&["pci_cfg_write nvme 01:00.0 @0x4 <- 0x507", line]);
+            assert!(!seen.contradictions("Uninterrupted", "None", "Continuous").is_empty(), "{line}");
+            let before = sight(&[line, "pci_cfg_write nvme 01:00.0 @0x4 <- 0x507"]);
+            assert_eq!(before.contradictions("Uninterrupted", "None", "Continuous"), Vec::<String>::new());
+        }
+        let other =
+            sight(&["pci_cfg_write edu 00:03.0 @0x4 <- 0x503", "pci_cfg_write edu 00:03.0 @0x4 <- 0x503"]);
+        assert!(other.cleared.is_empty(), "{other:?}");
+    }
+}

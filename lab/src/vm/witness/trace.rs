@@ -1,0 +1,133 @@
+//! QEMU's own trace, line by line.
+//!
+//! ```text
+//!  4242@1700000000.123456:pci_cfg_write nvme 01:00.0 @0x4 <- 0x507
+//!  4242@1700000000.234567:pci_nvme_enqueue_req_completion cid 7 cqid 1 dw0 0x0 dw1 0x0 status 0x0
+//! ```
+//! The stamps are this machine's wall clock, as those of a guest's console lines are.
+
+use std::time::{Duration, SystemTime};
+
+/// Events that QEMU is asked for.
+pub(super) const EVENTS: [&str; 8] = [
+    "pci_cfg_write",
+    "pci_nvme_pci_reset",
+    "pci_nvme_err_*",
+    "pci_nvme_enqueue_req_completion",
+    "pci_nvme_mmio_stopped",
+    "pci_nvme_mmio_start_success",
+    "vtd_dmar_enable",
+    "vtd_dmar_fault",
+];
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When, by this machine's wall clock.
+    pub at: SystemTime,
+    /// What.
+    pub what: What,
+}
+
+/// What the machine, or a device of it, saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The guest wrote into a function's configuration space.
+    Config {
+        /// `0000:01:00.0`; its bus is the one that the guest gave it.
+        address: String,
+        /// Where.
+        offset: u16,
+        /// What.
+        value: u32,
+    },
+    /// The NVMe controller was reset from outside: by its function, its bus or its power.
+    NvmeReset,
+    /// The NVMe controller was switched off by its own register.
+    NvmeStopped,
+    /// The NVMe controller was switched on.
+    NvmeStarted,
+    /// The NVMe controller could not do something, or was asked for nonsense.
+    NvmeError(String),
+    /// A command was completed.
+    Completion {
+        /// Of which queue; 0 is the admin queue.
+        queue: u16,
+    },
+    /// The IOMMU's translation was switched on or off.
+    Translation(bool),
+    /// The IOMMU stopped a device's access.
+    Fault(String),
+}
+
+/// All lines of a trace that tell something of the above. What QEMU says beside its trace is left out.
+pub fn parse(text: &str) -> Vec<Event> {
+    text.lines().filter_map(event).collect()
+}
+
+fn event(line: &str) -> Option<Event> {
+    let (stamp, said) = line.split_once('@')?.1.split_once(':')?;
+    let (seconds, micros) = stamp.split_once('.')?;
+    let since = Duration::from_secs(seconds.parse().ok()?) + Duration::from_micros(micros.parse().ok()?);
+    let (name, rest) = said.split_once(' ').unwrap_or((said, ""));
+    let what = match name {
+        "pci_cfg_write" => config(rest)?,
+        "pci_nvme_pci_reset" => What::NvmeReset,
+        "pci_nvme_mmio_stopped" => What::NvmeStopped,
+        "pci_nvme_mmio_start_success" => What::NvmeStarted,
+        "pci_nvme_enqueue_req_completion" => {
+            What::Completion { queue: word_after(rest, "cqid")?.parse().ok()? }
+        }
+        "vtd_dmar_enable" => What::Translation(rest.trim_end().ends_with('1')),
+        "vtd_dmar_fault" => What::Fault(rest.to_owned()),
+        _ if name.starts_with("pci_nvme_err_") => What::NvmeError(said.to_owned()),
+        _ => return None,
+    };
+    Some(Event { at: SystemTime::UNIX_EPOCH + since, what })
+}
+
+/// `nvme 01:00.0 @0x4 <- 0x507`
+fn config(rest: &str) -> Option<What> {
+    let mut words = rest.split_whitespace().rev();
+    let value = hex(words.next()?)?;
+    let offset = words.nth(1)?.strip_prefix('@').and_then(hex)?;
+    let address = format!("0000:{}", words.next()?);
+    Some(What::Config { address, offset: u16::try_from(offset).ok()?, value })
+}
+
+fn hex(text: &str) -> Option<u32> {
+    u32::from_str_radix(text.strip_prefix("0x")?, 16).ok()
+}
+
+fn word_after<'a>(text: &'a str, word: &str) -> Option<&'a str> {
+    text.split_whitespace().skip_while(|found| *found != word).nth(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_a_trace_are_read_and_others_left_out() {
+        let text = "qemu-system-x86_64: warning: something\n\
+            4242@1700000000.000010:pci_cfg_write nvme 01:00.0 @0x4 <- 0x507\n\
+            4242@1700000001.500000:pci_nvme_enqueue_req_completion cid 7 cqid 1 dw0 0x0 dw1 0x0 status 0x0\n\
+            4242@1700000002.000000:pci_nvme_pci_reset PCI Function Level Reset\n\
+            4242@1700000003.000000:vtd_dmar_enable enable 0\n\
+            4242@1700000003.000001:pci_nvme_err_addr_write addr 0x0\n\
+            4242@1700000003.000002:pci_cfg_read nvme 01:00.0 @0x4 -> 0x507\n\
+            half a li";
+        let at = |micros: u64| SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_000 + micros);
+        let config = What::Config { address: "0000:01:00.0".into(), offset: 4, value: 0x507 };
+        let wanted = [
+            (10, config),
+            (1_500_000, What::Completion { queue: 1 }),
+            (2_000_000, What::NvmeReset),
+            (3_000_000, What::Translation(false)),
+            (3_000_001, What::NvmeError("pci_nvme_err_addr_write addr 0x0".into())),
+        ];
+        let wanted: Vec<_> =
+            wanted.into_iter().map(|(micros, what)| Event { at: at(micros), what }).collect();
+        assert_eq!(parse(text), wanted);
+    }
+}
