@@ -1,6 +1,6 @@
 //! Bringing a guest up: file systems, modules, the server; then waiting for the dead, as process 1 must.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -70,10 +70,8 @@ fn bring_up() -> Result<(), String> {
         std::fs::create_dir_all(DATA).map_err(|error| format!("cannot create {DATA}: {error}"))?;
         mount_disk(disk).map_err(|error| format!("cannot mount {disk} at {DATA}: {error}"))?;
     }
-    for path in parameter(MODULES_PARAMETER).into_iter().flat_map(|list| list.split(',')) {
-        let module = File::open(path).map_err(|error| format!("cannot open module {path}: {error}"))?;
-        rustix::system::finit_module(&module, c"", 0)
-            .map_err(|error| format!("cannot load module {path}: {error}"))?;
+    for module in parameter(MODULES_PARAMETER).into_iter().flat_map(|list| list.split(',')) {
+        load_module(module)?;
     }
     Command::new("/proc/self/exe")
         .arg("serve")
@@ -81,6 +79,20 @@ fn bring_up() -> Result<(), String> {
         .spawn()
         .map_err(|error| format!("cannot start the server: {error}"))?;
     Ok(())
+}
+
+/// `PATH[:PARAMETER]`; `{release}` in it stands for the running kernel's. One that is there already is left alone: the
+/// shim may have loaded it.
+fn load_module(text: &str) -> Result<(), String> {
+    let text = text.replace("{release}", &rustix::system::uname().release().to_string_lossy());
+    let (path, parameters) = text.split_once(':').unwrap_or((&text, ""));
+    let failed = |what: &str, error: &dyn std::fmt::Display| format!("cannot {what} module {path}: {error}");
+    let module = File::open(path).map_err(|error| failed("open", &error))?;
+    let parameters = CString::new(parameters).map_err(|error| failed("load", &error))?;
+    match rustix::system::finit_module(&module, &parameters, 0) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(error) => Err(failed("load", &error)),
+    }
 }
 
 /// Waits a moment for the disk: its driver comes up side by side with us.

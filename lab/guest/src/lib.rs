@@ -22,7 +22,8 @@ pub const UP: &str = "lab-init: up on ";
 pub const BARE: &str = "lab-init: jumps by itself";
 /// An initrd with this file comes up to its first process, and never further.
 pub const HANGS: &str = "/lab/hangs";
-/// Kernel modules that the first process loads, in order: paths separated by commas, on the command line.
+/// Kernel modules that the first process loads, in order, on the command line: `PATH[:PARAMETER]`, separated by commas;
+/// `{release}` in a path stands for the running kernel's.
 pub const MODULES_PARAMETER: &str = "liveupdate_lab.modules";
 /// The ext4 disk that the first process mounts at [`DATA`], on the command line.
 pub const DATA_PARAMETER: &str = "liveupdate_lab.data";

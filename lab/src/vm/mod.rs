@@ -22,6 +22,7 @@ pub mod kernels;
 pub mod kit;
 pub mod node;
 pub mod options;
+pub mod passthrough;
 pub mod phases;
 pub mod qmp;
 pub mod serial;

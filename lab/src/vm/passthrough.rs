@@ -1,0 +1,145 @@
+//! Devices that guests hand to their holders: NVMe controllers behind root ports or a switch, slow enough that commands
+//! are on their way while the kernel is replaced.
+//!
+//! ```text
+//!  pcie.0 ── 00:10.0 root port ── 01:00.0 nvme
+//!  pcie.0 ── 00:10.0 root port ── 01:00.0 upstream ── 02:00.0 downstream ── 03:00.0 nvme
+//! ```
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// Blocks on each disk.
+const BLOCKS: u64 = 32 << 10;
+/// Bytes of one.
+const BLOCK: u64 = 512;
+/// The first root port's slot; nothing else of the lab's machines is there.
+const FIRST_SLOT: u8 = 0x10;
+
+/// What stands between a device and the root complex.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// A root port of its own.
+    RootPort,
+    /// A switch behind a root port of its own.
+    Switch,
+}
+
+/// An NVMe controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nvme {
+    /// Its address in the guest.
+    pub address: String,
+    /// Those of the bridges on its way, the root port first.
+    pub bridges: Vec<String>,
+    number: usize,
+    behind: Behind,
+    disk: PathBuf,
+    commands_per_second: u32,
+}
+
+/// The controllers of one guest, numbered by the guest as they are here.
+///
+/// # Errors
+/// When a disk cannot be written.
+pub fn controllers(
+    folder: &Path,
+    guest: &str,
+    behind: &[Behind],
+    commands_per_second: u32,
+) -> Result<Vec<Nvme>> {
+    let mut bus = 1;
+    let mut all = Vec::new();
+    for (number, behind) in behind.iter().enumerate() {
+        let disk = pattern(&folder.join(format!("{guest}.nvme{number}")))?;
+        let slot = usize::from(FIRST_SLOT) + number;
+        let mut bridges = vec![format!("0000:00:{slot:02x}.0")];
+        if *behind == Behind::Switch {
+            bridges.push(format!("0000:{bus:02x}:00.0"));
+            bridges.push(format!("0000:{:02x}:00.0", bus + 1));
+            bus += 2;
+        }
+        let address = format!("0000:{bus:02x}:00.0");
+        bus += 1;
+        all.push(Nvme { address, bridges, number, behind: *behind, disk, commands_per_second });
+    }
+    Ok(all)
+}
+
+impl Nvme {
+    /// What QEMU has to be told.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let Nvme { number, disk, commands_per_second: rate, .. } = self;
+        let slot = usize::from(FIRST_SLOT) + number;
+        let disk = disk.to_string_lossy().replace(',', ",,");
+        let mut args = vec![
+            (
+                "-drive",
+                format!("if=none,id=nvme{number},format=raw,file={disk},throttling.iops-total={rate}"),
+            ),
+            (
+                "-device",
+                format!(
+                    "pcie-root-port,id=port{number},bus=pcie.0,addr={slot:#x},chassis={number},slot={number}"
+                ),
+            ),
+        ];
+        let bus = match self.behind {
+            Behind::RootPort => format!("port{number}"),
+            Behind::Switch => {
+                args.push(("-device", format!("x3130-upstream,id=up{number},bus=port{number}")));
+                let chassis = 64 + number;
+                args.push((
+                    "-device",
+                    format!("xio3130-downstream,id=down{number},bus=up{number},chassis={chassis}"),
+                ));
+                format!("down{number}")
+            }
+        };
+        args.push(("-device", format!("nvme,serial=lab{number},drive=nvme{number},bus={bus}")));
+        args.into_iter().flat_map(|(name, value)| [name.into(), value.into()]).collect()
+    }
+}
+
+/// A disk on which each block says its own number, over and over, so that what is read shows where it came from.
+fn pattern(path: &Path) -> Result<PathBuf> {
+    let failed = Error::file("write", path);
+    let write = || -> std::io::Result<()> {
+        let mut file = BufWriter::new(File::create(path)?);
+        for block in 0..BLOCKS {
+            for _ in 0..BLOCK / 8 {
+                file.write_all(&block.to_le_bytes())?;
+            }
+        }
+        file.flush()
+    };
+    write().map_err(failed)?;
+    Ok(path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RunDir;
+
+    #[test]
+    fn addresses_follow_the_order_of_the_bridges_and_blocks_say_their_number() {
+        let folder = RunDir::create().unwrap();
+        let all = controllers(folder.path(), "g", &[Behind::Switch, Behind::RootPort], 20).unwrap();
+        let seen: Vec<_> = all.iter().map(|nvme| (nvme.address.as_str(), nvme.bridges.join(" "))).collect();
+        assert_eq!(
+            seen,
+            [
+                ("0000:03:00.0", "0000:00:10.0 0000:01:00.0 0000:02:00.0".to_owned()),
+                ("0000:04:00.0", "0000:00:11.0".to_owned()),
+            ]
+        );
+        let disk = std::fs::read(folder.path().join("g.nvme1")).unwrap();
+        assert_eq!(disk.len() as u64, BLOCKS * BLOCK);
+        assert_eq!(&disk[512 * 7..512 * 7 + 16], [7, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
+    }
+}
