@@ -115,6 +115,9 @@ impl Kit {
         options.firmware = Some(Firmware { code: CODE.into(), variables });
         options.reset = super::Reset::BootsAgain;
         options.memory = 1536;
+        // A kernel gives its other processors a second to stop before it jumps. On a machine that also does other
+        // things one was once held up for longer than that, and ran on in memory that the next kernel had taken.
+        options.processors = 1;
         options.disks.push(disk);
         Ok(options)
     }
