@@ -115,8 +115,9 @@ impl Kit {
         options.firmware = Some(Firmware { code: CODE.into(), variables });
         options.reset = super::Reset::BootsAgain;
         options.memory = 1536;
-        // A kernel gives its other processors a second to stop before it jumps. On a machine that also does other
-        // things one was once held up for longer than that, and ran on in memory that the next kernel had taken.
+        // A kernel gives its other processors a second to stop, then it jumps. On a busy machine one of them may be
+        // held up for longer and run on in what is the next kernel's memory by then: the likely reason why such a
+        // guest once hung between two kernels.
         options.processors = 1;
         options.disks.push(disk);
         Ok(options)
