@@ -245,21 +245,23 @@ static struct pci_driver variant_driver = {
 	.driver_managed_dma	= true,
 };
 
+static bool registered;
+
 static int __init variant_init(void)
 {
 	int ret;
 
 	/* First, so that the orchestrator finds us however early it is opened. */
 	ret = lu_handler_register();
-	if (ret) {
-		pr_err(DRIVER_NAME ": the Live Update Orchestrator refuses it: %d; boot with liveupdate=on kho=on\n",
-		       ret);
+	if (ret == -EOPNOTSUPP)
+		pr_warn(DRIVER_NAME ": live update is off in this kernel (boot with liveupdate=on kho=on); devices are served as by vfio-pci\n");
+	else if (ret)
 		return ret;
-	}
-	if (lu_enable)
+	registered = !ret;
+	if (lu_enable && registered)
 		lu_list_claim(DRIVER_NAME);
 	ret = pci_register_driver(&variant_driver);
-	if (ret)
+	if (ret && registered)
 		lu_handler_unregister();
 
 	return ret;
@@ -269,7 +271,8 @@ module_init(variant_init);
 static void __exit variant_exit(void)
 {
 	pci_unregister_driver(&variant_driver);
-	lu_handler_unregister();
+	if (registered)
+		lu_handler_unregister();
 	lu_list_remove();
 }
 module_exit(variant_exit);
