@@ -88,9 +88,22 @@ extern struct list_head lu_devices;
 extern struct mutex lu_devices_lock;
 extern bool lu_enable;
 
+struct liveupdate_file_op_args;
+
 /* handler.c: the Live Update Orchestrator's side */
 int lu_handler_register(void);
 void lu_handler_unregister(void);
+
+/* incoming.c: its callbacks in the next kernel */
+int lu_retrieve(struct liveupdate_file_op_args *args);
+bool lu_can_finish(struct liveupdate_file_op_args *args);
+void lu_finish(struct liveupdate_file_op_args *args);
+
+/* device.c: a device from probe to removal */
+struct lu_device *lu_find(u32 domain, u16 bdf);
+struct lu_device *lu_find_file(struct file *file);
+void lu_lock(struct lu_device *lu);
+void lu_unlock(struct lu_device *lu);
 void lu_device_init(struct lu_device *lu, struct vfio_pci_core_device *core,
 		    bool incoming);
 void lu_device_add(struct lu_device *lu);
