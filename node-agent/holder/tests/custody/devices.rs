@@ -49,6 +49,12 @@ fn never_stopped(machine: &Machine) {
     }
 }
 
+/// The driver's word after PRESERVE_FD.
+fn driver_preserves(machine: &Machine) {
+    machine.file(&sysfs("liveupdate/state"), "preserved\n");
+    machine.file(&sysfs("power_state"), "D0\n");
+}
+
 /// A holder of a device and of the memory that it writes to.
 struct Holder {
     client: Client,
@@ -106,6 +112,7 @@ fn jumped(machine: &Machine, dma_quiescent: bool) -> Custodian {
     let keeper = machine.keeper();
     let mut holder = Holder::declared(machine, &keeper);
     holder.quiesced(&keeper, dma_quiescent);
+    driver_preserves(machine);
     keeper.commit(&intent(), Some(1)).unwrap();
     drop(holder);
     let next = machine.jump(keeper);
@@ -185,6 +192,7 @@ fn devices_are_taken_after_the_memory_and_their_evidence_makes_the_facts() {
         "preserve token 0 of liveupdate",
     ];
     assert_eq!(machine.orchestrator.log(), taken);
+    driver_preserves(&machine);
     keeper.commit(&intent(), Some(1)).unwrap();
     drop(holder);
     let keeper = machine.jump(keeper);
@@ -204,6 +212,23 @@ fn devices_are_taken_after_the_memory_and_their_evidence_makes_the_facts() {
     assert_eq!(again(&keeper), [device.clone()]);
     drop(keeper);
     assert_eq!(again(&machine.keeper()), [device]);
+}
+
+#[test]
+fn a_device_that_was_unbound_or_fell_asleep_lets_nobody_jump() {
+    let machine = Machine::new();
+    let keeper = machine.keeper();
+    let mut holder = Holder::declared(&machine, &keeper);
+    holder.quiesced(&keeper, false);
+    let refused = || keeper.commit(&intent(), Some(1)).unwrap_err().to_string();
+    assert!(refused().contains("its driver tells nothing of it"), "{}", refused());
+    driver_preserves(&machine);
+    machine.file(&sysfs("power_state"), "D3hot\n");
+    assert!(refused().contains("its power state is D3hot, not D0"), "{}", refused());
+    machine.file(&sysfs("liveupdate/state"), "idle\n");
+    assert!(refused().contains("its driver says Idle"), "{}", refused());
+    driver_preserves(&machine);
+    keeper.commit(&intent(), Some(1)).unwrap();
 }
 
 #[test]
