@@ -21,3 +21,4 @@ pub mod processes;
 pub mod root;
 pub mod storage;
 pub mod ticks;
+pub mod vfio;
