@@ -1,6 +1,7 @@
 //! What happens on a node, as pure state machines: `(state, event) -> (state, effects)`.
 //!
 //! - [`outcome`]: facts per device, then one word; [`outcomes`] gives each device exactly one.
+//! - [`evidence`]: what driver and holder saw of a device, and the facts that follow.
 //! - [`gate`]: the questions about support, which are required, and what they permit.
 //! - [`verdict`]: what would happen to each device, and which voice decided.
 //! - [`node`]: a node's way through an attempt; the point of no return is a type.
@@ -13,6 +14,8 @@ extern crate alloc;
 
 pub mod codec;
 pub mod custody;
+pub mod evidence;
+pub mod facts_text;
 pub mod fence;
 pub mod gate;
 pub mod holder;

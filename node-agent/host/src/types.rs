@@ -139,4 +139,6 @@ pub struct ReclaimedDevice {
     pub address: String,
     /// What was seen of it; `returned` is false until its holder has resumed.
     pub facts: Facts,
+    /// What made its facts worse than the best, in short; empty where nothing did.
+    pub evidence: String,
 }

@@ -181,6 +181,7 @@ impl Keeper {
                 let stamps = notes.stamps.entry(answer.holder.clone()).or_default();
                 stamps.resumed = stamps.resumed.or(answer.counter);
             });
+            self.note_evidence(&answer.devices);
             events.extend(answer.devices.into_iter().map(told));
             events.push(Event::HolderResumed(answer.holder));
         }
@@ -198,9 +199,21 @@ impl Keeper {
             let lost = holders.iter().filter_map(|h| Some(format!("{}: {}", h.holder, h.lost.as_ref()?)));
             notes.lost = lost.collect::<Vec<_>>().join("; ");
         });
+        self.note_evidence(&devices);
         let back = devices.into_iter().filter(|device| device.facts.returned).map(told);
         let resumed = holders.into_iter().filter(|h| h.resumed).map(|h| Event::HolderResumed(h.holder));
         Ok(back.chain(resumed).collect())
+    }
+
+    fn note_evidence(&self, devices: &[ReclaimedDevice]) {
+        if devices.iter().all(|device| device.evidence.is_empty()) {
+            return;
+        }
+        self.note(|notes| {
+            for device in devices.iter().filter(|device| !device.evidence.is_empty()) {
+                notes.evidence.insert(device.address.clone(), device.evidence.clone());
+            }
+        });
     }
 
     /// What cannot be done is told and not tried again: a full partition does not empty itself.

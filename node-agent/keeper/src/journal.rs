@@ -40,6 +40,9 @@ pub(crate) struct Notes {
     /// Whose files are lost, and why.
     #[serde(default)]
     pub(crate) lost: String,
+    /// By device: what made its facts worse than the best.
+    #[serde(default)]
+    pub(crate) evidence: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -35,7 +35,7 @@ pub(crate) fn report(journal: &Journal, simulated: bool) -> Option<proto::Attemp
             milliseconds: measured.unwrap_or(0),
             simulated,
         }),
-        devices: devices(&journal.node, attempt),
+        devices: devices(journal, attempt),
         states: journal.notes.states.iter().map(state).collect(),
         confirmed: confirmed(&journal.node),
     })
@@ -64,10 +64,14 @@ pub(crate) fn confirmed(node: &Node) -> bool {
     }
 }
 
-fn devices(node: &Node, attempt: &Attempt) -> Vec<proto::DeviceOutcome> {
-    let one = |address: &str, settled: &Settled| convert::device_outcome(attempt, address, settled);
+fn devices(journal: &Journal, attempt: &Attempt) -> Vec<proto::DeviceOutcome> {
+    let evidence = &journal.notes.evidence;
+    let one = |address: &str, settled: &Settled| proto::DeviceOutcome {
+        evidence: evidence.get(address).cloned().unwrap_or_default(),
+        ..convert::device_outcome(attempt, address, settled)
+    };
     let all = |finished: &Finished| finished.devices().iter().map(|(a, settled)| one(a, settled)).collect();
-    match node {
+    match &journal.node {
         Node::Ended(ended) => all(&ended.outcomes),
         Node::After(after) => match after.outcomes() {
             // What is missing in the end is lost; the report says so from then on.

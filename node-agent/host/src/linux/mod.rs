@@ -6,6 +6,7 @@ pub mod boot_parameters;
 pub mod cgroup;
 pub mod clock;
 pub mod custody;
+pub mod driver;
 pub mod fallback;
 pub mod gates;
 pub mod kernel;

@@ -377,7 +377,8 @@ fn resumed(machine: &Machine, name: &str) -> Resumed {
 fn seen(machine: &Machine, address: &str, facts: Facts) -> ReclaimedDevice {
     let reset = machine.has(|f| matches!(f, Fault::DeviceReset { address: a } if a == address));
     let reset = if reset { Reset::Detected } else { facts.reset };
-    ReclaimedDevice { address: address.into(), facts: Facts { reset, ..facts } }
+    let evidence = if reset == facts.reset { "" } else { "simulated: a reset was seen" };
+    ReclaimedDevice { address: address.into(), facts: Facts { reset, ..facts }, evidence: evidence.into() }
 }
 
 fn vote(machine: &Machine, name: &str, late: bool, deadline: Duration) -> Result<(), String> {

@@ -97,6 +97,8 @@ pub fn device_outcome(attempt: &Attempt, address: &str, settled: &Settled) -> pb
         holder: device.map(|device| device.holder.clone()).unwrap_or_default(),
         outcome: pb::Outcome::from(settled.outcome).into(),
         facts: settled.facts.as_ref().map(Into::into),
+        // Whoever has seen the device tells.
+        evidence: String::new(),
     }
 }
 

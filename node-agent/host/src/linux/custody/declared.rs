@@ -1,7 +1,8 @@
 //! What a holder says it has, held against what it really has: a memfd by its inode, a device by its fdinfo.
 
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use liveupdate_node_core::Continuity;
@@ -10,13 +11,19 @@ use liveupdate_proto::handover::v1::{Declare, Object as Said, ObjectKind};
 
 use super::index::{Kind, Object};
 use super::peer::{MAX_NAME, Peer};
+use super::sessions::Told;
 use crate::linux::pci;
 use crate::linux::root::Root;
 
 const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 /// Of a label, in bytes: the index has room for so many.
 const MAX_LABEL: usize = 64;
+/// Where a device's file leads that was opened by its group.
+const GROUP_OPENED: &str = "anon_inode:[vfio-device]";
 const MOST: usize = liveupdate_proto::frame::MAX_FILES;
+
+/// What the kernel tells of a file.
+pub(super) type Tell<'a> = dyn Fn(BorrowedFd<'_>) -> io::Result<Told> + 'a;
 
 /// A file that its holder really has.
 #[derive(Debug)]
@@ -40,6 +47,10 @@ pub(super) enum Identity {
 #[derive(Debug)]
 pub(super) struct Declared {
     pub(super) files: Vec<DeclaredFile>,
+    /// How many of them are all that DMA mappings point into.
+    pub(super) dma_targets: usize,
+    /// It stops its devices' DMA at Quiesce.
+    pub(super) quiesces_dma: bool,
     pub(super) dependencies: Vec<String>,
     pub(super) minimum: Option<Continuity>,
     pub(super) refuses: bool,
@@ -52,6 +63,7 @@ impl Declared {
         files: Vec<OwnedFd>,
         peer: &Peer,
         root: &Root,
+        told: &Tell<'_>,
     ) -> Result<Self, String> {
         if said.objects.len() != files.len() {
             return Err(format!("{} objects are declared beside {} files", said.objects.len(), files.len()));
@@ -59,7 +71,7 @@ impl Declared {
         if said.dependencies.len() > MOST || said.dependencies.iter().any(|name| name.len() > MAX_NAME) {
             return Err(format!("at most {MOST} dependencies of {MAX_NAME} bytes each"));
         }
-        let own = Own::read(peer, root)?;
+        let own = Own::read(peer, root, told)?;
         let mut checked: Vec<DeclaredFile> = Vec::with_capacity(files.len());
         for (said, file) in said.objects.iter().zip(files) {
             let declared = own.check(said, file)?;
@@ -83,6 +95,8 @@ impl Declared {
         let minimum = common::Continuity::try_from(said.minimum).unwrap_or_default();
         Ok(Self {
             files: checked,
+            dma_targets: said.dma_targets.len(),
+            quiesces_dma: said.quiesces_dma,
             dependencies: said.dependencies.clone(),
             minimum: minimum.into(),
             refuses: said.refuses,
@@ -108,15 +122,16 @@ impl Declared {
 struct Own<'a> {
     pid: u32,
     root: &'a Root,
+    told: &'a Tell<'a>,
     descriptors: Vec<String>,
 }
 
 impl<'a> Own<'a> {
-    fn read(peer: &Peer, root: &'a Root) -> Result<Self, String> {
+    fn read(peer: &Peer, root: &'a Root, told: &'a Tell<'a>) -> Result<Self, String> {
         let folder = format!("/proc/{}/fd", peer.pid);
         let descriptors =
             root.names(&folder).map_err(|error| format!("what you hold cannot be seen: {error}"))?;
-        Ok(Self { pid: peer.pid, root, descriptors })
+        Ok(Self { pid: peer.pid, root, told, descriptors })
     }
 
     fn check(&self, said: &Said, file: OwnedFd) -> Result<DeclaredFile, String> {
@@ -129,13 +144,17 @@ impl<'a> Own<'a> {
                 Ok((bytes, identity)) => (Kind::Memory(bytes), identity),
                 Err(why) => return wrong(&why),
             },
-            ObjectKind::VfioDevice => match device(&file) {
-                Some(address) => (Kind::Device(address.clone()), Identity::Device(address)),
-                None => {
-                    return wrong(
-                        "its fdinfo names no PCI device: it is no VFIO device opened by its own node",
-                    );
+            ObjectKind::VfioDevice => match self.device(&file) {
+                Ok(address) if address == said.label => {
+                    (Kind::Device(address.clone()), Identity::Device(address))
                 }
+                Ok(address) => {
+                    return wrong(&format!(
+                        "it is device {address}, and its label says {:?}: label a device by its address",
+                        said.label
+                    ));
+                }
+                Err(why) => return wrong(&why),
             },
             ObjectKind::Unspecified => return wrong("it is of a kind that this keeper does not know"),
         };
@@ -144,6 +163,17 @@ impl<'a> Own<'a> {
         }
         let object = Object { token: said.token, label: said.label.clone(), kind };
         Ok(DeclaredFile { object, file, identity })
+    }
+
+    /// The PCI address of a VFIO device, by the kernel's word: a name in a folder can be anybody's.
+    fn device(&self, file: &OwnedFd) -> Result<String, String> {
+        let told = (self.told)(file.as_fd()).map_err(|error| error.to_string())?;
+        if told.link == GROUP_OPENED {
+            return Err("it was opened by its group, which cannot be handed over: open /dev/vfio/devices/<name> and an iommufd instead".into());
+        }
+        named_in(&told.info).ok_or_else(|| {
+            "its fdinfo names no PCI device: it is no VFIO device opened by its own node".to_owned()
+        })
     }
 
     /// The process has the same file open, by whatever descriptor.
@@ -178,10 +208,6 @@ fn memory(file: &OwnedFd) -> Result<(u64, Identity), String> {
         Ok(bytes) if bytes > 0 => Ok((bytes, Identity::Inode(found.st_dev, found.st_ino))),
         _ => Err("it is empty".into()),
     }
-}
-
-fn device(file: &OwnedFd) -> Option<String> {
-    named_in(&fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?)
 }
 
 fn named_in(info: &str) -> Option<String> {

@@ -3,7 +3,6 @@
 use liveupdate_node_core::GateResult;
 use liveupdate_node_core::custody::Phase;
 use liveupdate_node_core::holder::{Effect, Event, State as Handover};
-use liveupdate_node_core::outcome::Facts;
 use liveupdate_proto::causes::chain;
 use liveupdate_proto::common::v1::DeviceFacts;
 use liveupdate_proto::handover::v1::envelope::Message;
@@ -13,6 +12,7 @@ use super::arrived::forget;
 use super::index::{Claim, Entry, Kind};
 use super::leave::wrong;
 use super::peer::Peer;
+use super::seen::{self, Look, When};
 use super::state::{Shared, State, report};
 use crate::linux::cgroup;
 use crate::linux::gates::memory_charge;
@@ -52,8 +52,11 @@ impl Shared {
         let (Some(entry), Some(Ok(session))) = (arrived.entry(name), arrived.sessions.get(name)) else {
             return Ok(());
         };
+        let look = self.look(state.counter_khz.or(state.own_khz), When::Jumped);
         if let Some(connected) = state.connected.get_mut(name) {
-            connected.say(&attempt, Message::Grant(grant(entry)), &[session.file()]);
+            // What an earlier successor found is not this one's.
+            connected.checks.clear();
+            connected.say(&attempt, Message::Grant(grant(entry, look)), &[session.file()]);
         }
         Ok(())
     }
@@ -89,8 +92,12 @@ impl Shared {
     /// A successor goes on: only now may its session end.
     pub(super) fn resumed_after(&self, state: &mut State, name: &str, ticks: u64) -> Result<(), String> {
         state.ledger.resumed(name).map_err(|refusal| refusal.to_string())?;
+        let look = self.look(state.counter_khz.or(state.own_khz), When::Jumped);
+        let checks = state.connected.get(name).map(|connected| connected.checks.as_slice());
         let Some(arrived) = state.arrived.as_mut() else { return Ok(()) };
         if let Some(entry) = arrived.entry_mut(name) {
+            // Before its session ends: afterwards anybody may reset them.
+            entry.seen = look.all(entry, checks.unwrap_or_default());
             entry.claim = Claim::Resumed;
             entry.resumed = Some(ticks);
         }
@@ -147,15 +154,13 @@ impl Shared {
             resumed_at: self.nanoseconds(state, entry.resumed),
             lost: arrived.sessions.get(&entry.name).and_then(|session| session.as_ref().err().cloned()),
         });
-        let devices = arrived.index.holders.iter().flat_map(|entry| {
-            let (returned, quiescent) = (entry.claim == Claim::Resumed, entry.dma_quiescent);
-            entry.devices().map(move |address| ReclaimedDevice {
-                address: address.to_owned(),
-                // The driver tells the rest; what it does not tell is unknown.
-                facts: Facts { returned, quiescent, ..Facts::default() },
-            })
-        });
+        let devices = arrived.index.holders.iter().flat_map(seen::devices);
         (holders.collect(), devices.collect())
+    }
+
+    /// With what devices are looked at.
+    pub(super) fn look(&self, counter_khz: Option<u64>, when: When) -> Look<'_> {
+        Look { root: &self.options.root, counter_khz, when }
     }
 
     /// Ends custody when everybody has what is theirs.
@@ -203,7 +208,7 @@ impl Shared {
     }
 }
 
-fn grant(entry: &Entry) -> Grant {
+fn grant(entry: &Entry, look: Look<'_>) -> Grant {
     let kind = |kind: &Kind| match kind {
         Kind::Memory(_) => ObjectKind::Memfd,
         Kind::Device(_) => ObjectKind::VfioDevice,
@@ -213,8 +218,12 @@ fn grant(entry: &Entry) -> Grant {
         token: object.token,
         label: object.label.clone(),
     });
-    let devices = entry.objects.iter().filter(|object| matches!(object.kind, Kind::Device(_)));
-    let devices = devices
-        .map(|object| DeviceGrant { token: object.token, facts: Some(DeviceFacts::from(&Facts::default())) });
+    let devices = entry.objects.iter().filter_map(|object| match &object.kind {
+        Kind::Device(address) => {
+            let seen = seen::told(&look.at(address, &[], entry.dma_quiescent, false));
+            Some(DeviceGrant { token: object.token, facts: Some(DeviceFacts::from(&seen.facts)) })
+        }
+        Kind::Memory(_) => None,
+    });
     Grant { objects: objects.collect(), devices: devices.collect() }
 }

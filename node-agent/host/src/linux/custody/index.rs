@@ -6,6 +6,7 @@
 //! ```
 //! Two slots of one fixed size, written in turn: whoever dies while writing one leaves the other.
 
+use liveupdate_node_core::outcome::Facts;
 use serde::{Deserialize, Serialize};
 
 const MAGIC: [u8; 8] = *b"LUINDEX\0";
@@ -76,6 +77,21 @@ pub struct Entry {
     pub claim: Claim,
     /// The counter (ticks) when it went on.
     pub resumed: Option<u64>,
+    /// Its devices as they were seen then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seen: Vec<Sighting>,
+}
+
+/// What was seen of a device when its holder went on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Sighting {
+    /// Its PCI address.
+    pub address: String,
+    /// The core's facts, as it writes them.
+    pub facts: String,
+    /// What made them worse than the best; empty where nothing did.
+    pub evidence: String,
 }
 
 /// A kept file.
@@ -208,6 +224,9 @@ impl Index {
             tokens.sort_unstable();
             if tokens.windows(2).any(|pair| pair[0] == pair[1]) {
                 return wrong("two files under one token");
+            }
+            if entry.seen.iter().any(|seen| seen.facts.parse::<Facts>().is_err()) {
+                return wrong("facts of a device that are none");
             }
         }
         Ok(())

@@ -81,7 +81,9 @@ impl Shared {
         };
         let mut parts = Vec::new();
         for name in names {
-            let Some(connected) = state.connected.get(&name) else { continue };
+            let Some(connected) = state.connected.get_mut(&name) else { continue };
+            // What it said of an earlier attempt is not this one's.
+            connected.checks.clear();
             let declared = connected.declared.iter().flat_map(|declared| &declared.files);
             index.holders.push(Entry {
                 owner: connected.peer.key(),
@@ -91,6 +93,7 @@ impl Shared {
                 dma_quiescent: false,
                 claim: Claim::Awaited,
                 resumed: None,
+                seen: Vec::new(),
                 name: name.clone(),
             });
             let (session, vote, lost, resumed) = (None, None, None, None);
@@ -149,6 +152,8 @@ impl Shared {
             let files = self.files_of(&name, connection)?;
             let session = SessionName::new(session).map_err(|error| refused(&name, &error))?;
             let session = self.orchestrator.create(&session).map_err(|error| refused(&name, &error))?;
+            // In the order in which they are frozen: memory needs nothing, and a device that cannot be frozen has
+            // disturbed nobody then. It is given back in reverse.
             for (token, file) in &files {
                 if !go_on() {
                     return Err(HostError::Cancelled);
@@ -186,7 +191,9 @@ impl Shared {
         let entries = state.leaving.iter_mut().flat_map(|leaving| &mut leaving.index.holders);
         let mut objects: Vec<_> = entries.filter(|e| e.name == name).flat_map(|e| &mut e.objects).collect();
         let mut files = Vec::new();
-        for declared in &declared.files {
+        let (memory, devices): (Vec<_>, Vec<_>) =
+            declared.files.iter().partition(|file| matches!(file.object.kind, Kind::Memory(_)));
+        for declared in memory.into_iter().chain(devices) {
             let io = |error: &dyn ToString| HostError::Io {
                 what: format!("look at token {} of {name}", declared.object.token),
                 why: error.to_string(),

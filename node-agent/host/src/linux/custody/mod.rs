@@ -18,6 +18,7 @@ mod options;
 mod order;
 mod peer;
 pub mod published;
+mod seen;
 mod server;
 pub mod sessions;
 mod stand;

@@ -28,6 +28,12 @@ pub struct Published {
     pub state: String,
     /// PCI addresses of the devices that it declared.
     pub devices: Vec<String>,
+    /// How many of its memfds it declared as all that its devices' DMA mappings point into.
+    #[serde(default)]
+    pub dma_targets: usize,
+    /// It stops its devices' DMA at Quiesce.
+    #[serde(default)]
+    pub quiesces_dma: bool,
     /// Bytes of memory that it declared.
     pub memory_bytes: u64,
     /// The least that its owner accepts, as the API writes it.
@@ -122,6 +128,8 @@ mod tests {
             cgroup: "/system.slice/vm-a.service".into(),
             state: "Declared".into(),
             devices: vec!["0000:01:00.0".into()],
+            dma_targets: 1,
+            quiesces_dma: false,
             memory_bytes: 1 << 30,
             minimum: Some("Paused".into()),
             refuses: false,

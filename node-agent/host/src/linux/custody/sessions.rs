@@ -1,9 +1,10 @@
 //! The orchestrator as custody uses it. The machine's is [`Kernel`]; tests bring one of their own, so that the whole
 //! handover runs on machines that have none.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use rustix::io::Errno;
 
@@ -26,6 +27,31 @@ pub trait Orchestrate: Send + Sync {
     /// # Errors
     /// [`LuoError`]: it is no session.
     fn kept(&self, file: OwnedFd) -> Result<Box<dyn Arrived>, LuoError>;
+    /// What the kernel tells of a file that we have.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    fn told(&self, file: BorrowedFd<'_>) -> io::Result<Told> {
+        Told::read(file)
+    }
+}
+
+/// What the kernel tells of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Where its link leads.
+    pub link: String,
+    /// Its fdinfo.
+    pub info: String,
+}
+
+impl Told {
+    fn read(file: BorrowedFd<'_>) -> io::Result<Self> {
+        let number = file.as_raw_fd();
+        let link = fs::read_link(format!("/proc/self/fd/{number}"))?;
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
+        Ok(Self { link: link.to_string_lossy().into_owned(), info })
+    }
 }
 
 /// A session that shall go through the next jump; dropping it gives back what it preserved.

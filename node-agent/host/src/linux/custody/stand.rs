@@ -8,6 +8,7 @@ use liveupdate_node_core::holder::{Event, State as Handover};
 
 use super::leave::{not_preserved, part_names, wrong};
 use super::order;
+use super::seen::{self, When};
 use super::state::{Leaving, Part, Shared, State};
 use crate::{HostError, JumpIntent, Quiesced, Resumed};
 
@@ -149,17 +150,18 @@ impl Shared {
     }
 
     fn went_on(&self, state: &State, part: &Part) -> Resumed {
+        let leaving = state.leaving.iter().flat_map(|leaving| &leaving.index.holders);
+        let entry = leaving.filter(|entry| entry.name == part.name);
+        let checks = state.connected.get(&part.name).filter(|c| c.id == part.connection);
+        let look = self.look(state.counter_khz.or(state.own_khz), When::Undone);
+        let seen = entry.flat_map(|entry| look.all(entry, checks.map_or(&[], |c| c.checks.as_slice())));
+        let devices =
+            if part.resumed.is_some() { seen.map(|s| seen::told(&s)).collect() } else { Vec::new() };
         let result = match state.handover(&part.name, part.connection) {
             Some(handover) if handover.may_stand_still() => Err("did not say Resumed".to_owned()),
             Some(_) => Ok(()),
             None => Err(part.lost.clone().unwrap_or_else(|| "it went away".into())),
         };
-        Resumed {
-            holder: part.name.clone(),
-            counter: self.nanoseconds(state, part.resumed),
-            // On the kernel that they were held on nothing is known of devices but that they are there.
-            devices: Vec::new(),
-            result,
-        }
+        Resumed { holder: part.name.clone(), counter: self.nanoseconds(state, part.resumed), devices, result }
     }
 }

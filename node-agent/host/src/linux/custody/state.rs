@@ -9,7 +9,7 @@ use liveupdate_node_core::custody::Custody as Ledger;
 use liveupdate_node_core::holder::{self as handover, Effect, Event};
 use liveupdate_proto::frame::Sequence;
 use liveupdate_proto::handover::v1::envelope::Message;
-use liveupdate_proto::handover::v1::{Commit, Preserve, Quiesce, Refused, Resume, Verdict};
+use liveupdate_proto::handover::v1::{Check, Commit, Preserve, Quiesce, Refused, Resume, Verdict};
 use liveupdate_proto::packets::Packets;
 
 use super::arrived::Arrived;
@@ -71,6 +71,8 @@ impl Shared {
                 cgroup: connected.peer.cgroup.clone(),
                 state: connected.handover.as_str().to_owned(),
                 devices: declared.devices().map(str::to_owned).collect(),
+                dma_targets: declared.dma_targets,
+                quiesces_dma: declared.quiesces_dma,
                 memory_bytes: declared.memory_bytes(),
                 minimum: declared.minimum.map(|minimum| minimum.as_str().to_owned()),
                 refuses: declared.refuses,
@@ -116,6 +118,8 @@ pub(super) struct Connected {
     pub(super) peer: Arc<Peer>,
     pub(super) handover: handover::State,
     pub(super) declared: Option<Declared>,
+    /// What it said that it found.
+    pub(super) checks: Vec<Check>,
     pub(super) refusals: usize,
 }
 

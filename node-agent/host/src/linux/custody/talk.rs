@@ -7,12 +7,13 @@ use std::time::Duration;
 use liveupdate_node_core::holder::{Effect, Event, State as Handover};
 use liveupdate_proto::frame::{MAX_BYTES, MAX_FILES, Sequence, VERSION};
 use liveupdate_proto::handover::v1::envelope::Message;
-use liveupdate_proto::handover::v1::{Declare, Hello, Quiesced, Refused, Welcome};
+use liveupdate_proto::handover::v1::{Check, Declare, Hello, Quiesced, Refused, Welcome};
 use liveupdate_proto::packets::Packets;
 
 use super::declared::Declared;
 use super::index::MAX_HOLDERS;
 use super::peer::Peer;
+use super::seen::MOST_CHECKS;
 use super::state::{Connected, Shared, State, report};
 
 /// For `Hello`.
@@ -82,6 +83,7 @@ fn greet<'a>(
         peer: Arc::clone(&peer),
         handover: if pending { Handover::Pending } else { Handover::default() },
         declared: None,
+        checks: Vec::new(),
         refusals: 0,
     };
     connected.say(
@@ -168,6 +170,7 @@ impl Holder<'_> {
             }),
             Message::Resumed(resumed) => {
                 let mut state = self.shared.lock();
+                self.found(&mut state, resumed.checks);
                 if let Err(why) = self.resumed(&mut state, resumed.counter) {
                     drop(state);
                     self.refuse(why);
@@ -188,7 +191,9 @@ impl Holder<'_> {
                         self.name, check.name, check.detail
                     ));
                 }
-                self.fits("Attached", Event::Attached);
+                if self.fits("Attached", Event::Attached) {
+                    self.found(&mut self.shared.lock(), attached.checks);
+                }
             }
             Message::Hello(_) => return Err("Hello came twice".into()),
             Message::Welcome(_)
@@ -204,7 +209,9 @@ impl Holder<'_> {
     }
 
     fn declare(&self, said: &Declare, files: Vec<OwnedFd>) {
-        let checked = Declared::check(said, files, &self.peer, &self.shared.options.root);
+        let checked = Declared::check(said, files, &self.peer, &self.shared.options.root, &|file| {
+            self.shared.orchestrator.told(file)
+        });
         let mut guard = self.shared.lock();
         let state = &mut *guard;
         let checked = checked.and_then(|declared| {
@@ -310,12 +317,22 @@ impl Holder<'_> {
         Ok(())
     }
 
-    fn fits(&self, what: &str, event: Event) {
+    fn fits(&self, what: &str, event: Event) -> bool {
         let mut state = self.shared.lock();
         let before = state.handover(&self.name, self.id);
-        if state.step(&self.name, event).is_none() {
+        let fits = state.step(&self.name, event).is_some();
+        if !fits {
             drop(state);
             self.refuse(format!("{what} does not fit while {}", before.map_or("gone", Handover::as_str)));
+        }
+        fits
+    }
+
+    /// What it says that it found is kept until it goes on.
+    fn found(&self, state: &mut State, checks: Vec<Check>) {
+        if let Some(connected) = state.connected.get_mut(&self.name).filter(|c| c.id == self.id) {
+            connected.checks.extend(checks);
+            connected.checks.truncate(MOST_CHECKS);
         }
     }
 
