@@ -22,3 +22,4 @@ pub mod processes;
 pub mod root;
 pub mod storage;
 pub mod ticks;
+pub mod vfio;

@@ -1,7 +1,7 @@
 //! What the reference holder does when the keeper asks.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -14,12 +14,16 @@ use liveupdate_host::linux::ticks;
 use liveupdate_proto::causes::chain;
 use rustix::fs::{Mode, OFlags};
 
+use crate::devices::Devices;
 use crate::memory::{Found, Memory};
 use crate::misbehaviour::{Misbehaviour, STATUS, die_soon};
+use crate::nvme::{Faults, Use};
 use crate::tell;
 
 /// The memory in its session.
 const TOKEN: u64 = 1;
+/// The first of its devices.
+const DEVICES: u64 = 2;
 
 /// How it was started.
 pub(crate) struct Settings {
@@ -28,6 +32,14 @@ pub(crate) struct Settings {
     pub(crate) seed: Option<u64>,
     pub(crate) interval: Duration,
     pub(crate) after: Vec<String>,
+    /// PCI addresses.
+    pub(crate) devices: Vec<String>,
+    /// Commands on their way at once, to each device.
+    pub(crate) depth: usize,
+    /// Writes to disks, too.
+    pub(crate) write: bool,
+    /// Stops its devices' DMA with its vCPUs.
+    pub(crate) quiescent: bool,
     pub(crate) refuse: bool,
     /// Look at the pattern only when it goes on.
     pub(crate) check_after: bool,
@@ -43,9 +55,10 @@ pub(crate) enum Sessions {
     Folder,
 }
 
-/// The memory with who counts in it.
+/// The memory with who counts in it, and the devices that write into it.
 pub(crate) struct Hold {
     settings: Settings,
+    devices: Devices,
     counting: Arc<Mutex<Counting>>,
 }
 
@@ -60,7 +73,8 @@ struct Counting {
 
 impl Hold {
     pub(crate) fn new(settings: Settings) -> Self {
-        Self { settings, counting: Arc::default() }
+        let devices = Devices::new(&settings.name);
+        Self { settings, devices, counting: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Counting> {
@@ -94,7 +108,7 @@ impl Hold {
         }
         let seed =
             self.settings.seed.unwrap_or_else(|| ticks::now().unwrap_or(u64::from(std::process::id())));
-        let memory = Memory::make(self.settings.size, seed)?;
+        let memory = Memory::make(self.settings.size, seed, self.settings.devices.len() as u64)?;
         let (bytes, file) = (memory.bytes()?, memory.file()?);
         counting.memory = Some(memory);
         self.tell(&format!("made bytes={bytes} counter=0"));
@@ -134,15 +148,32 @@ impl Hold {
         });
     }
 
-    fn take_out(&self, session: OwnedFd, token: u64) -> Result<OwnedFd, String> {
+    /// Opens its devices, unless they came back to it.
+    fn open(&mut self, memory: OwnedFd) -> Result<(), String> {
+        let stray = self.does(Misbehaviour::UndeclaredDma);
+        let used = Use { depth: self.settings.depth, writes: self.settings.write, stray };
+        self.devices.open(&self.settings.devices, &Memory::of(memory), used)
+    }
+
+    fn faults(&self) -> Faults {
+        Faults {
+            resets_device: self.does(Misbehaviour::ResetDevice),
+            resets_controller: self.does(Misbehaviour::ResetController),
+            forgets_kick: self.does(Misbehaviour::ForgetKick),
+        }
+    }
+
+    fn take_out(&self, session: BorrowedFd<'_>, token: u64) -> Result<OwnedFd, String> {
         match self.settings.sessions {
             Sessions::Kernel => {
+                // Not its last descriptor: the keeper has one, and ends the session.
+                let session = session.try_clone_to_owned().map_err(|error| error.to_string())?;
                 let session = IncomingSession::from_file(session).map_err(|error| chain(&error))?;
                 session.retrieve(Token(token)).map_err(|error| chain(&error))
             }
             Sessions::Folder => {
                 let flags = OFlags::RDWR | OFlags::CLOEXEC;
-                rustix::fs::openat(&session, token.to_string(), flags, Mode::empty())
+                rustix::fs::openat(session, token.to_string(), flags, Mode::empty())
                     .map_err(|error| format!("token {token} is not in the folder: {error}"))
             }
         }
@@ -157,15 +188,27 @@ impl Guest for Hold {
             Ok(file) => file,
             Err(error) => self.die(&format!("ends: there is no memory: {error}")),
         };
+        let devices =
+            file.try_clone().map_err(|error| error.to_string()).and_then(|memory| self.open(memory));
+        let devices = devices.and_then(|()| self.devices.declare(DEVICES).map_err(|error| error.to_string()));
+        let (devices, device_files) = match devices {
+            Ok(devices) => devices,
+            Err(error) => self.die(&format!("ends: {error}")),
+        };
         self.tell(&format!("declares counter={}", self.lock().counter));
-        let object = Object { kind: ObjectKind::Memfd.into(), token: TOKEN, label: "memory".into() };
+        let mut objects =
+            vec![Object { kind: ObjectKind::Memfd.into(), token: TOKEN, label: "memory".into() }];
+        let dma_targets = if devices.is_empty() { Vec::new() } else { vec![TOKEN] };
+        objects.extend(devices);
         let declare = Declare {
-            objects: vec![object],
+            objects,
+            dma_targets,
             dependencies: self.settings.after.clone(),
             refuses: self.settings.refuse,
+            quiesces_dma: self.settings.quiescent,
             ..Declare::default()
         };
-        (declare, vec![file])
+        (declare, std::iter::once(file).chain(device_files).collect())
     }
 
     fn preserve(&mut self) -> Result<(), String> {
@@ -198,21 +241,29 @@ impl Guest for Hold {
         counting.stands = true;
         let (counter, ticks) = (counting.counter, ticks::now().unwrap_or_default());
         drop(counting);
+        let drains = self.settings.quiescent.then_some(deadline / 2);
+        let quiet =
+            self.devices.stand(drains, self.does(Misbehaviour::KeepInterrupts)).inspect_err(|error| {
+                self.lock().stands = false;
+                self.tell(error);
+            })?;
         self.tell(&format!("quiesced counter={counter} ticks={ticks}"));
-        // It has no devices: no interrupt comes, and nothing writes into its memory.
-        Ok(Stopped { counter: ticks, interrupts_off: true, dma_quiescent: true, state_length: 0 })
+        // Commands that happen to be done are no promise that a device keeps quiet.
+        let dma_quiescent = self.devices.is_empty() || (self.settings.quiescent && quiet);
+        Ok(Stopped { counter: ticks, interrupts_off: true, dma_quiescent, state_length: 0 })
     }
 
     fn resume(&mut self, cause: &str) -> Result<Resumed, String> {
         let counting = self.lock();
         let counter = counting.counter;
         self.count(counting);
+        let checks = self.devices.go_on(self.faults());
         let ticks = ticks::now().unwrap_or_default();
         self.tell(&format!("resumed counter={counter} ticks={ticks} cause={cause:?}"));
         if self.settings.check_after {
             self.check();
         }
-        Ok(Resumed { counter: ticks, checks: Vec::new() })
+        Ok(Resumed { counter: ticks, checks })
     }
 
     fn attach(&mut self, grant: &Grant, session: OwnedFd) -> Result<Vec<Check>, String> {
@@ -221,12 +272,21 @@ impl Guest for Hold {
         }
         let stamp = || format!("ticks={}", ticks::now().unwrap_or_default());
         self.tell(&format!("granted files={} {}", grant.objects.len(), stamp()));
-        let [object] = grant.objects.as_slice() else {
-            return Err(format!("{} files are granted, one was held", grant.objects.len()));
+        let session = session.as_fd();
+        let (memories, devices): (Vec<_>, Vec<_>) =
+            grant.objects.iter().partition(|object| object.kind() == ObjectKind::Memfd);
+        let [object] = memories.as_slice() else {
+            return Err(format!("{} memories are granted, one was held", memories.len()));
         };
         let memory = Memory::of(self.take_out(session, object.token)?);
+        // First: for them every millisecond without interrupts counts.
+        for device in devices {
+            let file = self.take_out(session, device.token);
+            let faults = self.faults();
+            self.devices.back(&device.label, file, &memory, faults)?;
+        }
         let found = if self.settings.check_after { memory.look() } else { memory.check() };
-        let Found { seed, pages, counter, wrong } = found.map_err(|error| error.to_string())?;
+        let Found { seed, pages, counter, wrong, .. } = found.map_err(|error| error.to_string())?;
         let wrong_or = if self.settings.check_after { "unchecked".to_owned() } else { wrong.to_string() };
         self.tell(&format!(
             "reclaimed pages={pages} wrong={wrong_or} counter={counter} seed={seed:016x} {}",
@@ -244,7 +304,9 @@ impl Guest for Hold {
         counting.counter = counting.counter.max(counter);
         counting.memory = Some(memory);
         let detail = format!("{pages} pages");
-        Ok(vec![Check { name: "pattern".into(), passed: true, detail }])
+        let mut checks = vec![Check { name: "memory".into(), passed: true, detail }];
+        checks.extend_from_slice(self.devices.checks());
+        Ok(checks)
     }
 
     fn verdict(&mut self, verdict: &Verdict) {

@@ -1,11 +1,14 @@
-//! The reference holder: memory with a checked pattern, and a counter in it that goes on over a live update.
+//! The reference holder: memory with a checked pattern, a counter in it that goes on over a live update, and devices that
+//! work all the time with queues and buffers in that memory.
 //!
 //! Started on one kernel it makes the memory; started again after the jump it gets it back. A line on standard error
 //! for each thing that happens, so that a test can read it.
 
+mod devices;
 mod guest;
 mod memory;
 mod misbehaviour;
+mod nvme;
 mod unheld;
 
 use std::error::Error;
@@ -20,8 +23,9 @@ use liveupdate_proto::causes::chain;
 
 use guest::{Hold, Sessions};
 use misbehaviour::Misbehaviour;
+use nvme::MOST;
 
-/// Holds memory and a counter over live updates, as a VMM would hold a guest.
+/// Holds memory, a counter and devices over live updates, as a VMM would hold a guest.
 #[derive(Parser)]
 #[command(version, about)]
 struct Arguments {
@@ -47,6 +51,19 @@ struct Arguments {
     /// Its owner refuses any update.
     #[arg(long)]
     refuse: bool,
+    /// PCI address of an NVMe controller, bound to a VFIO driver, that it works all the time: a disk whose blocks of 512
+    /// bytes hold their own numbers. May be said more than once.
+    #[arg(long = "device", value_name = "ADDRESS")]
+    devices: Vec<String>,
+    /// Commands on their way at once, to each device.
+    #[arg(long, default_value = "16", value_parser = clap::value_parser!(u16).range(1..=MOST as i64))]
+    depth: u16,
+    /// Writes to the disks as well, what is there anyway.
+    #[arg(long)]
+    write: bool,
+    /// Waits at a stop until its devices do no DMA, and attests so.
+    #[arg(long)]
+    quiescent: bool,
     /// Looks at the pattern after it has gone on, as a VMM would not look at it at all: for measuring blackouts.
     #[arg(long)]
     check_after: bool,
@@ -110,6 +127,10 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         seed,
         interval: Duration::from_millis(arguments.interval.max(1)),
         after: arguments.after.clone(),
+        devices: arguments.devices.clone(),
+        depth: arguments.depth.into(),
+        write: arguments.write,
+        quiescent: arguments.quiescent,
         refuse: arguments.refuse,
         check_after: arguments.check_after,
         misbehave: arguments.misbehave,

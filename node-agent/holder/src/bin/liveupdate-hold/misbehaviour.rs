@@ -29,6 +29,16 @@ pub(crate) enum Misbehaviour {
     DieWhenGranted,
     /// Ends when it has its memory, before it says that it goes on.
     DieBeforeResumed,
+    /// Asks the kernel to reset each device that it is granted.
+    ResetDevice,
+    /// Switches each controller that it is granted off by its own register, which no kernel can refuse.
+    ResetController,
+    /// Leaves its devices' interrupts on when it stops, and says that they are off.
+    KeepInterrupts,
+    /// Lets each device write into memory that it does not declare.
+    UndeclaredDma,
+    /// Signals no vector after it has armed them.
+    ForgetKick,
 }
 
 /// What it ends with.

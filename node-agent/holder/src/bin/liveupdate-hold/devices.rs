@@ -1,0 +1,194 @@
+//! The devices of this holder, each with a thread that works it as a vCPU would.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use liveupdate_holder::messages::{Check, Object, ObjectKind};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::memory::Memory;
+use crate::nvme::{Drive, Faults, Found, State, Use};
+use crate::tell;
+
+/// Looks by itself so often, whether or not a vector was signalled.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+/// While it stands.
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// All of them.
+#[derive(Debug)]
+pub(crate) struct Devices {
+    name: String,
+    all: Vec<Arc<Mutex<Drive>>>,
+    /// Of those that came back, until they are told.
+    checks: Vec<Check>,
+}
+
+impl Devices {
+    pub(crate) fn new(name: &str) -> Self {
+        Self { name: name.into(), all: Vec::new(), checks: Vec::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Opens those that nobody has yet, each with its part of the memory.
+    pub(crate) fn open(&mut self, addresses: &[String], memory: &Memory, used: Use) -> Result<(), String> {
+        for (place, address) in addresses.iter().enumerate().skip(self.all.len()) {
+            let part = memory.part(place as u64).map_err(|error| error.to_string())?;
+            let mut drive = Drive::open(address, Arc::new(part), used)
+                .map_err(|error| format!("device {address}: {error}"))?;
+            let (disk, depth) = (drive.disk(), used.depth);
+            self.say(address, &[format!("opened bytes={} sector={} depth={depth}", disk.bytes, disk.sector)]);
+            self.say(address, &drive.go_on());
+            self.work(drive);
+        }
+        Ok(())
+    }
+
+    /// Their files, in the order of their tokens.
+    pub(crate) fn declare(&self, first: u64) -> std::io::Result<(Vec<Object>, Vec<OwnedFd>)> {
+        let all = self.all.iter().zip(first..).map(|(drive, token)| {
+            let drive = lock(drive);
+            let kind = ObjectKind::VfioDevice.into();
+            Ok((Object { kind, token, label: drive.address().into() }, drive.file()?))
+        });
+        all.collect()
+    }
+
+    /// All stand. True: none does DMA.
+    pub(crate) fn stand(&self, drains: Option<Duration>, interrupts: bool) -> Result<bool, String> {
+        let mut quiet = true;
+        for drive in &self.all {
+            let mut drive = lock(drive);
+            let stood = drive.stand(drains, interrupts);
+            match stood {
+                Ok(stood) => quiet &= stood,
+                Err(error) => {
+                    drop(drive);
+                    // Not stopped, it runs on: all of it.
+                    self.go_on(Faults::default());
+                    return Err(error);
+                }
+            }
+            let (flight, interrupts) = (drive.flight(), if interrupts { "on" } else { "off" });
+            let (done, waiting) = (flight.counts.done, flight.len());
+            self.say(
+                drive.address(),
+                &[format!("stands done={done} waiting={waiting} interrupts={interrupts}")],
+            );
+        }
+        Ok(quiet)
+    }
+
+    /// All go on. Those that were not looked at since they stood are looked at first.
+    pub(crate) fn go_on(&self, faults: Faults) -> Vec<Check> {
+        let mut checks = Vec::new();
+        for drive in &self.all {
+            let mut drive = lock(drive);
+            if !drive.settled() {
+                let mut found = Found::default();
+                drive.settle(faults, &mut found);
+                self.told(drive.address(), &found);
+                checks.extend(found.checks);
+            }
+            if drive.stands() {
+                let said = drive.go_on();
+                self.say(drive.address(), &said);
+            }
+        }
+        checks
+    }
+
+    /// Takes one back that came through a jump. Asked again it says what it said.
+    pub(crate) fn back(
+        &mut self,
+        address: &str,
+        file: Result<OwnedFd, String>,
+        memory: &Memory,
+        faults: Faults,
+    ) -> Result<(), String> {
+        if self.all.iter().any(|drive| lock(drive).address() == address) {
+            return Ok(());
+        }
+        let file = match file {
+            Ok(file) => file,
+            Err(error) => {
+                // It is lost for good; the memory is not.
+                let mut found = Found::default();
+                found.check("device", address, false, error);
+                self.told(address, &found);
+                self.checks.extend(found.checks);
+                return Ok(());
+            }
+        };
+        let parts = memory.parts().map_err(|error| error.to_string())?;
+        let own = parts.into_iter().find_map(|part| {
+            let state = State::load(&part)?;
+            (state.address == address).then_some((part, state))
+        });
+        let (part, state) =
+            own.ok_or_else(|| format!("device {address}: no part of the memory is its own"))?;
+        let (drive, found) = Drive::back(file, Arc::new(part), state, faults)
+            .map_err(|error| format!("device {address}: {error}"))?;
+        self.told(address, &found);
+        self.checks.extend(found.checks);
+        self.work(drive);
+        Ok(())
+    }
+
+    /// What was found of all that came back.
+    pub(crate) fn checks(&self) -> &[Check] {
+        &self.checks
+    }
+
+    fn told(&self, address: &str, found: &Found) {
+        self.say(address, &found.said);
+        let checks = found.checks.iter().map(|check| {
+            let what = check.name.split(' ').next().unwrap_or_default();
+            format!("{what} passed={} {}", check.passed, check.detail)
+        });
+        self.say(address, &checks.collect::<Vec<_>>());
+    }
+
+    fn say(&self, address: &str, said: &[String]) {
+        for what in said {
+            tell(&self.name, &format!("device {address} {what}"));
+        }
+    }
+
+    fn work(&mut self, drive: Drive) {
+        let (events, address) = (drive.events(), drive.address().to_owned());
+        let drive = Arc::new(Mutex::new(drive));
+        self.all.push(Arc::clone(&drive));
+        let name = self.name.clone();
+        thread::spawn(move || {
+            loop {
+                let mut waits =
+                    events.each_ref().map(|event| PollFd::from_borrowed_fd(event.as_fd(), PollFlags::IN));
+                let _ = poll(&mut waits, Some(&LOOK));
+                let mut drive = lock(&drive);
+                if drive.stands() {
+                    // What is signalled now is for whoever kicks.
+                    drop(drive);
+                    thread::sleep(MOMENT);
+                    continue;
+                }
+                drive.signals();
+                let mut said = drive.turn();
+                said.extend(drive.summary());
+                drop(drive);
+                for what in said {
+                    tell(&name, &format!("device {address} {what}"));
+                }
+            }
+        });
+    }
+}
+
+fn lock(drive: &Mutex<Drive>) -> MutexGuard<'_, Drive> {
+    drive.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,20 @@
+//! An NVMe controller driven from here, through VFIO: the smallest driver that a live update can be tried with.
+//!
+//! One admin queue, one for reads (and writes, where it may), all in the memory that is preserved. A number of commands
+//! is on its way all the time, and every answer's data is checked: the disk's blocks hold their own numbers.
+
+mod command;
+mod controller;
+mod drive;
+mod flight;
+mod layout;
+mod open;
+mod ring;
+mod state;
+mod way;
+
+pub(crate) use drive::{Drive, Use};
+pub(crate) use flight::MOST;
+pub(crate) use layout::PAGES;
+pub(crate) use state::State;
+pub(crate) use way::{Faults, Found};

@@ -1,0 +1,208 @@
+//! A disk on its way through an update: it stands, and it goes on, here or in the next kernel.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use liveupdate_holder::messages::Check;
+use liveupdate_host::linux::ticks;
+use liveupdate_host::linux::vfio::{Device, Map};
+use liveupdate_proto::causes::chain;
+
+use super::command;
+use super::drive::Drive;
+use super::flight::Counts;
+use super::layout::IDENTIFY;
+use super::open::{Opened, vectors};
+use super::state::State;
+
+/// For commands that were on their way when it had to stand: a slow disk is no lost one.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a successor does wrong, for tests.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Faults {
+    /// Asks the kernel to reset the device.
+    pub(crate) resets_device: bool,
+    /// Switches the controller off by its own register.
+    pub(crate) resets_controller: bool,
+    /// Signals no vector.
+    pub(crate) forgets_kick: bool,
+}
+
+/// What became of a device, for the keeper and for those who read along.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) checks: Vec<Check>,
+    pub(crate) said: Vec<String>,
+}
+
+impl Drive {
+    /// Nothing new is asked, no interrupt comes. True: the device does no DMA, either.
+    pub(crate) fn stand(&mut self, drains: Option<Duration>, interrupts: bool) -> Result<bool, String> {
+        self.stands = true;
+        self.settled = false;
+        if let Some(patience) = drains
+            && !self.drain(patience).0
+        {
+            let still = self.flight().len();
+            return Err(format!("device {}: {still} commands are not answered in time", self.address()));
+        }
+        self.take();
+        if !interrupts {
+            self.opened.device.disarm().map_err(|error| chain(&error))?;
+        }
+        self.state.off = ticks::now().unwrap_or_default();
+        self.state.before = self.state.flight.counts.done;
+        self.told();
+        Ok(self.flight().len() == 0)
+    }
+
+    /// Takes a device back after a jump, with its part of the memory.
+    pub(crate) fn back(
+        file: OwnedFd,
+        memory: Arc<Map>,
+        state: State,
+        faults: Faults,
+    ) -> Result<(Self, Found), String> {
+        let device = Device::from_file(file, &state.address).map_err(|error| chain(&error))?;
+        let mut found = Found::default();
+        let opened = Opened::of(device, memory)?;
+        if faults.resets_device {
+            found.said.push(match opened.device.reset() {
+                Ok(()) => "was reset, as asked to misbehave".into(),
+                Err(error) => format!("could not be reset: {}", chain(&error)),
+            });
+        }
+        if faults.resets_controller {
+            opened.controller.switch_off();
+            found.said.push("its controller was switched off, as asked to misbehave".into());
+        }
+        let mut drive = Self::left(opened, state);
+        let attached = match drive.opened.pages {
+            Some(_) => "attached anew",
+            None => "still attached, by who had it before",
+        };
+        found.check("device", drive.address(), true, attached);
+        drive.settle(faults, &mut found);
+        Ok((drive, found))
+    }
+
+    /// Interrupts on, and all that was on its way is answered; or, where the device has forgotten it, asked again.
+    pub(crate) fn settle(&mut self, faults: Faults, found: &mut Found) {
+        let address = self.address().to_owned();
+        let (counts, waiting) = (self.state.flight.counts, self.flight().len());
+        // Before anything is done to the device: what is here came while nobody ran.
+        found.said.extend(self.take());
+        self.state.returned = self.state.flight.counts.done;
+        let blackout = waiting - self.flight().len();
+        let (relatched, interrupts) = self.relatch(!faults.forgets_kick);
+        let mut changed = self.changed();
+        if changed.is_none() {
+            self.told();
+            let (all, said) = self.drain(PATIENCE);
+            found.said.extend(said);
+            let still = self.flight().len();
+            changed = match self.opened.controller.stopped() {
+                None if !all => Some(format!("{still} commands are not answered")),
+                stopped => stopped,
+            };
+        }
+        if changed.is_none() {
+            let page = self.state.pages.get(IDENTIFY).copied().unwrap_or_default();
+            let memory = Arc::clone(&self.opened.memory);
+            let asked =
+                self.opened.controller.ask(&memory, &mut self.state.admin, command::identify(0, page));
+            changed = asked.err();
+        }
+        let later = waiting - blackout - self.flight().len();
+        let wrong = wrong(counts, self.state.flight.counts);
+        let mut dma =
+            format!("{waiting} were on their way: {blackout} answered in the blackout, {later} later");
+        if self.opened.mastered_anew {
+            dma += "; it was no bus master";
+        }
+        let state = match &changed {
+            None => "it works on with the queues that it had".to_owned(),
+            Some(why) => {
+                let lost = self.flight().len();
+                let anew = match self.restart() {
+                    Ok(()) => format!("set up anew, {lost} commands asked again"),
+                    Err(error) => format!("it could not be set up anew: {error}"),
+                };
+                found.said.push(format!("{anew}: {why}"));
+                dma += &format!(", {lost} lost");
+                format!("{why}; {anew}")
+            }
+        };
+        if wrong > 0 {
+            dma += &format!(", {wrong} not as they should be");
+        }
+        found.check("dma", &address, changed.is_none() && wrong == 0, dma);
+        found.check("interrupts", &address, relatched, interrupts);
+        found.check("state", &address, changed.is_none(), state);
+        self.state.off = 0;
+        self.told();
+        self.settled = true;
+    }
+
+    /// Works again, and tells of it once all that is new has gone round.
+    pub(crate) fn go_on(&mut self) -> Vec<String> {
+        self.stands = false;
+        let counts = self.state.flight.counts;
+        self.tell_at = Some(counts.done + self.state.flight.places.len() as u64);
+        self.turn()
+    }
+
+    /// How it went, once the first commands that were asked after its return are done.
+    pub(crate) fn summary(&mut self) -> Option<String> {
+        let Counts { done, wrong, failed, strange, lost } = self.state.flight.counts;
+        self.tell_at.take_if(|at| *at <= done)?;
+        let (before, blackout) = (self.state.before, self.state.returned.saturating_sub(self.state.before));
+        let after = done.saturating_sub(self.state.returned);
+        // What was asked and neither answered nor on its way.
+        let known = done + wrong + failed + self.flight().len() as u64;
+        let holes = self.state.flight.next.abs_diff(known);
+        Some(format!(
+            "summary before={before} blackout={blackout} after={after} holes={holes} lost={lost} wrong={wrong} failed={failed} strange={strange}"
+        ))
+    }
+
+    fn relatch(&mut self, kicks: bool) -> (bool, String) {
+        let signalled = self.opened.arm().and_then(|()| self.opened.kick(kicks));
+        let gap = ticks::now().unwrap_or_default().saturating_sub(self.state.off);
+        let gap = gap.div_ceil(self.state.khz.max(1));
+        match signalled {
+            Ok(count) => {
+                let all = vectors();
+                (count == all, format!("{count} of {all} vectors were signalled, gap={gap}ms"))
+            }
+            Err(error) => (false, error),
+        }
+    }
+
+    /// What is not as it was left; none: all is.
+    fn changed(&self) -> Option<String> {
+        if let Some(stopped) = self.opened.controller.stopped() {
+            return Some(stopped);
+        }
+        let (was, is) = (self.state.registers, self.opened.controller.told());
+        if was != is {
+            return Some(format!("it was told {was:x?}, and has {is:x?}"));
+        }
+        let pages = self.opened.pages.as_ref()?;
+        let moved = self.state.pages.iter().zip(pages).position(|(was, is)| was != is)?;
+        Some(format!("page {moved} of its memory is no longer where the device knows it"))
+    }
+}
+
+impl Found {
+    pub(crate) fn check(&mut self, what: &str, address: &str, passed: bool, detail: impl Into<String>) {
+        self.checks.push(Check { name: format!("{what} {address}"), passed, detail: detail.into() });
+    }
+}
+
+fn wrong(before: Counts, after: Counts) -> u64 {
+    let all = |counts: Counts| counts.wrong + counts.failed + counts.strange;
+    all(after) - all(before)
+}
