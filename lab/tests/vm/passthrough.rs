@@ -12,9 +12,9 @@ use liveupdate_lab::vm::{GuestOptions, Kernels, Variant};
 use liveupdate_lab_guest::{BIND_PARAMETER, MODULES_PARAMETER};
 
 /// Commands of a disk's in a second: some are done in each part of a jump, and those that are under way last over it.
-pub(crate) const RATE: u32 = 8;
+pub(crate) const RATE: u32 = 5;
 /// Commands under way.
-const DEPTH: u32 = 120;
+const DEPTH: u32 = 63;
 
 /// What a guest is to have. None by default.
 #[derive(Clone, Debug, Default)]
@@ -100,6 +100,6 @@ pub(crate) fn preserve(spec: &mut LiveUpdateSpec) {
         r#match: DeviceMatch { class: Some("0108".into()), ..DeviceMatch::default() },
         on_update: OnUpdate::Preserve,
         minimum_continuity: Some(Continuity::Reinitialised),
-        on_shortfall: Some(OnShortfall::Block),
+        on_shortfall: OnShortfall::Block,
     }];
 }
