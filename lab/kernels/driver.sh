@@ -47,7 +47,9 @@ for kernel in "$kernels"/*/build; do
   mkdir -p "$work"
   # Kbuild builds where the sources lie, so in a copy.
   (cd "$driver" && sources | xargs cp --parents -t "$work")
-  nice -n 10 make -s -C "$kernel" M="$work" W=1 modules >&2 ||
+  # The kernel's own folder names the tree that all kernels share, which is now as the last of them was.
+  tree=$(sed -n 's|^include \(.*\)/Makefile$|\1|p' "$kernel/Makefile")
+  nice -n 10 make -s -C "$tree" O="$kernel" M="$work" W=1 modules >&2 ||
     fail "the driver does not build for kernel $variant"
   mkdir -p "$out/$variant"
   strip --strip-debug -o "$out/$variant/vfio_pci_liveupdate.ko" "$work/vfio_pci_liveupdate.ko"
