@@ -97,7 +97,7 @@ bool lu_is_incoming(struct lu_device *lu)
  */
 bool lu_keeps_bus_master(struct lu_device *lu)
 {
-	return lu->core->vdev.cdev_opened && lu->core->vdev.noiommu;
+	return lu_enable && lu->core->vdev.cdev_opened && lu->core->vdev.noiommu;
 }
 
 /**

@@ -40,9 +40,9 @@
  *   boot. Another driver took the device first: EBUSY at retrieve. The device
  *   is gone, or another is at its place: ENODEV. The orchestrator keeps these
  *   errors; the memory stays reserved.
- * - Nobody asks for the file, or nobody attaches it: finish is refused (EBUSY)
- *   as long as the device may do DMA, because to finish frees memory. To give
- *   up a device, unbind it from this driver: that stops and resets it.
+ * - Nobody asks for the file, or nobody attaches it: finish is refused (EBUSY),
+ *   because to finish frees memory and the device may write to it. To give up a
+ *   device, unbind it from this driver: that stops and resets it.
  * - It is reset all the same, through sysfs or by an error: that is counted,
  *   and the canaries tell of what was not seen.
  */

@@ -164,7 +164,7 @@ static bool at_rest(u32 domain, u16 bdf)
  * lu_can_finish - may the memory beside the device be freed?
  * @args: the orchestrator's
  *
- * Return: true when it is attached again, or does nothing.
+ * Return: true when it is attached again, or was given up and does nothing.
  */
 bool lu_can_finish(struct liveupdate_file_op_args *args)
 {
@@ -173,13 +173,11 @@ bool lu_can_finish(struct liveupdate_file_op_args *args)
 	bool attached;
 
 	state = phys_to_virt(args->serialized_data);
-	if (args->retrieve_status <= 0)
-		return at_rest(state->domain, state->bdf);
-
 	guard(mutex)(&lu_devices_lock);
-	lu = lu_find_file(args->file);
-	if (!lu)
-		return true;
+	lu = lu_find(state->domain, state->bdf);
+	/* Given up, or never ours: it is enough that it does nothing. */
+	if (!lu || !lu_is_incoming(lu))
+		return at_rest(state->domain, state->bdf);
 	mutex_lock(&lu->lock);
 	attached = lu->state == LU_ATTACHED;
 	mutex_unlock(&lu->lock);
