@@ -4,12 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use liveupdate_crds::node::DeviceStatus;
 use liveupdate_lab::vm::driver::Driven;
-use liveupdate_lab::vm::passthrough::{Behind, Nvme};
+use liveupdate_lab::vm::passthrough::Behind;
 use liveupdate_lab::vm::witness::Sight;
 use liveupdate_lab::vm::{Kit, KitBundle, Variant};
 
 use crate::bed::{Bed, Wanted};
-use crate::passthrough::{Passthrough, RATE, preserve};
+use crate::passthrough::{Passthrough, SLOW, preserve};
 
 fn bundle(kit: &Kit, kernel: Variant) -> KitBundle {
     kit.driven_bundle(&Driven::new(kernel).unwrap()).unwrap()
@@ -25,21 +25,18 @@ async fn said(bed: &Bed, mark: usize, text: &str) -> SystemTime {
     bed.guest().serial().wait_for_after(mark, text, Duration::from_secs(1)).await.unwrap().wall
 }
 
-/// One update of a bed's only device: the node's word and what was seen of it from Quiesce to Resumed.
+/// One update: the node's word on each device, and what was seen of it from Quiesce to Resumed.
 struct Seen {
-    device: DeviceStatus,
-    sight: Sight,
+    devices: Vec<(DeviceStatus, Sight)>,
     /// Quiesce, the jump, the next kernel's first line, Resumed.
     moments: [SystemTime; 4],
 }
 
-async fn update(bed: &Bed, name: &str, target: &KitBundle, device: &Nvme) -> Seen {
+async fn update(bed: &Bed, name: &str, target: &KitBundle) -> Seen {
     let mark = bed.guest().serial().mark();
     bed.apply_with(name, target, preserve).await;
     bed.await_success(name).await;
     let record = bed.await_node("the end", |status| status.state == "Updated").await;
-    let found = record.devices.iter().find(|found| found.address == device.address).cloned();
-    let found = found.unwrap_or_else(|| panic!("{}: {record:#?}", device.address));
     let hold = &bed.hold.name;
     let texts = [
         format!("liveupdate-hold: {hold}: quiesced"),
@@ -51,45 +48,54 @@ async fn update(bed: &Bed, name: &str, target: &KitBundle, device: &Nvme) -> See
     for (moment, text) in moments.iter_mut().zip(&texts) {
         *moment = said(bed, mark, text).await;
     }
-    let sight = bed.passed.sight(device, moments[0], moments[3]);
-    let (outcome, facts) =
-        (found.outcome.clone().unwrap_or_default(), found.facts.clone().unwrap_or_default());
-    assert_eq!(sight.contradictions(&outcome, &facts), Vec::<String>::new(), "{found:#?}\n{sight:#?}");
-    assert!(sight.saw_enumeration(), "the witness looked away: {sight:#?}");
-    Seen { device: found, sight, moments }
+    let mut devices = Vec::new();
+    for device in &bed.passed.devices {
+        let found = record.devices.iter().find(|found| found.address == device.address).cloned();
+        let found = found.unwrap_or_else(|| panic!("{}: {record:#?}", device.address));
+        let sight = bed.passed.sight(device, moments[0], moments[3]);
+        let word = |text: &Option<String>| text.clone().unwrap_or_default();
+        let against = sight.contradictions(&word(&found.outcome), &word(&found.facts));
+        assert_eq!(against, Vec::<String>::new(), "{found:#?}\n{sight:#?}");
+        assert!(sight.saw_enumeration(), "the witness looked away: {sight:#?}");
+        println!("{name}: {} {:?} {:?}", device.address, found.outcome, found.facts);
+        devices.push((found, sight));
+    }
+    Seen { devices, moments }
 }
 
+/// Both devices went on: the fast one in each part of the way that is short, the slow one until it was bound again.
 fn uninterrupted(seen: &Seen) {
-    assert_eq!(seen.device.outcome.as_deref(), Some("Uninterrupted"), "{:#?}", seen.device);
-    assert!(seen.sight.cleared.is_empty() && seen.sight.resets == 0, "{:#?}", seen.sight);
-    // In each part of the way the device went on writing.
-    for (from, to) in seen.moments.iter().zip(&seen.moments[1..]) {
-        let within = seen.sight.completions.iter().filter(|at| (from..to).contains(at)).count();
-        assert!(within > 0, "no completion between {from:?} and {to:?}: {:?}", seen.sight.completions);
+    for (device, sight) in &seen.devices {
+        assert_eq!(device.outcome.as_deref(), Some("Uninterrupted"), "{device:#?}");
+        assert!(sight.cleared.is_empty() && sight.resets == 0, "{sight:#?}");
     }
+    let [(_, slow), (_, fast)] = seen.devices.as_slice() else { panic!("two devices") };
+    let [quiesced, jump, first_line, resumed] = seen.moments;
+    let within = |sight: &Sight, from: SystemTime, to: SystemTime| {
+        sight.completions.iter().filter(|at| (from..to).contains(at)).count()
+    };
+    assert!(within(fast, quiesced, jump) > 0, "none before the jump: {:?}", fast.completions);
+    assert!(within(fast, jump, first_line) > 0, "none in the jump: {:?}", fast.completions);
+    assert!(within(slow, first_line, resumed) > 0, "none in the next kernel: {:?}", slow.completions);
     // Nothing but the throttle parts them.
-    let gap = seen.sight.longest_gap().unwrap_or_default();
-    assert!(gap < Duration::from_secs(3) / RATE, "a hole of {gap:?}: {:?}", seen.sight.completions);
+    let gap = slow.longest_gap().unwrap_or_default();
+    assert!(gap < 3 * Duration::from_secs(1) / SLOW, "a hole of {gap:?}: {:?}", slow.completions);
 }
 
 #[tokio::test]
-async fn an_nvme_without_iommu_goes_on_through_the_jump_and_its_witness_agrees() {
-    let bed = bed(Passthrough::one()).await;
-    let device = bed.passed.devices[0].clone();
-    let seen = update(&bed, "real", &bed.targets[0], &device).await;
-    println!("{:#?}\n{:#?}", seen.device, seen.sight);
+async fn nvmes_without_iommu_go_on_through_the_jump_and_their_witness_agrees() {
+    let bed = bed(Passthrough::two(Behind::RootPort)).await;
+    let seen = update(&bed, "real", &bed.targets[0]).await;
     uninterrupted(&seen);
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
 }
 
 #[tokio::test]
-async fn an_nvme_behind_a_switch_goes_on_ten_times_in_a_row() {
-    let bed = bed(Passthrough { devices: vec![Behind::Switch], ..Passthrough::default() }).await;
-    let device = bed.passed.devices[0].clone();
+async fn nvmes_behind_a_switch_go_on_ten_times_in_a_row() {
+    let bed = bed(Passthrough::two(Behind::Switch)).await;
     for number in 0..10 {
         let name = format!("real-{number}");
-        let seen = update(&bed, &name, &bed.targets[number % 2], &device).await;
-        println!("{number}: {:?}", seen.device.facts);
+        let seen = update(&bed, &name, &bed.targets[number % 2]).await;
         uninterrupted(&seen);
         assert!(bed.report().unbroken(bed.hold.seed), "{number}: {:?}", bed.report());
         bed.delete(&name).await;
@@ -97,17 +103,16 @@ async fn an_nvme_behind_a_switch_goes_on_ten_times_in_a_row() {
 }
 
 #[tokio::test]
-async fn a_device_behind_an_iommu_stops_before_translation_does_and_nobody_says_more() {
-    let bed = bed(Passthrough { iommu: true, ..Passthrough::one() }).await;
-    let device = bed.passed.devices[0].clone();
-    let seen = update(&bed, "real", &bed.targets[0], &device).await;
-    println!("{:#?}\n{:#?}", seen.device, seen.sight);
-    let outcome = seen.device.outcome.as_deref();
-    assert_eq!(outcome, Some("Reinitialised"), "{:#?}", seen.device);
-    // It was stopped before its addresses meant something else, so that no access was stopped.
-    let stopped = seen.sight.cleared.first().map(|(at, _)| *at);
-    let off = seen.sight.translation_off.first().copied();
-    assert!(stopped.is_some() && off.is_some() && stopped < off, "{:#?}", seen.sight);
-    assert_eq!(seen.sight.faults, Vec::<String>::new());
+async fn devices_behind_an_iommu_stop_before_translation_does_and_nobody_says_more() {
+    let bed = bed(Passthrough { iommu: true, ..Passthrough::two(Behind::RootPort) }).await;
+    let seen = update(&bed, "real", &bed.targets[0]).await;
+    for (device, sight) in &seen.devices {
+        assert_eq!(device.outcome.as_deref(), Some("Reinitialised"), "{device:#?}");
+        // It was stopped before its addresses meant something else, so that no access had to be stopped.
+        let stopped = sight.cleared.first().map(|(at, _)| *at);
+        let off = sight.translation_off.first().copied();
+        assert!(stopped.is_some() && off.is_some() && stopped < off, "{sight:#?}");
+        assert_eq!(sight.faults, Vec::<String>::new());
+    }
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
 }

@@ -6,21 +6,23 @@ use std::time::SystemTime;
 use liveupdate_crds::update::{DeviceMatch, DeviceRule, OnShortfall, OnUpdate};
 use liveupdate_crds::{Acknowledgement, Continuity, LiveUpdateSpec};
 use liveupdate_lab::vm::driver::{DRIVER, MODULE, WITHOUT_IOMMU, module};
-use liveupdate_lab::vm::passthrough::{Behind, Nvme, controllers};
+use liveupdate_lab::vm::passthrough::{Behind, Nvme, Slot, controllers};
 use liveupdate_lab::vm::witness::{Sight, Witness};
 use liveupdate_lab::vm::{GuestOptions, Kernels, Variant};
 use liveupdate_lab_guest::{BIND_PARAMETER, MODULES_PARAMETER};
 
-/// Commands of a disk's in a second: some are done in each part of a jump, and those that are under way last over it.
-pub(crate) const RATE: u32 = 5;
-/// Commands under way.
+/// Commands a second of a disk whose commands last until its device is bound again.
+pub(crate) const SLOW: u32 = 5;
+/// Commands a second of a disk that does some in each part of a jump that is no longer than a tenth of a second.
+pub(crate) const FAST: u32 = 40;
+/// Commands under way at each disk.
 const DEPTH: u32 = 63;
 
 /// What a guest is to have. None by default.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Passthrough {
     /// NVMe controllers.
-    pub(crate) devices: Vec<Behind>,
+    pub(crate) devices: Vec<Slot>,
     /// The machine has an IOMMU, and it is on.
     pub(crate) iommu: bool,
     /// The first kernel's driver was loaded without its opt-in.
@@ -39,9 +41,10 @@ fn in_guest(release: &str) -> String {
 }
 
 impl Passthrough {
-    /// One controller behind a root port.
-    pub(crate) fn one() -> Passthrough {
-        Passthrough { devices: vec![Behind::RootPort], ..Passthrough::default() }
+    /// Two controllers behind such bridges, the first one slow.
+    pub(crate) fn two(behind: Behind) -> Passthrough {
+        let devices = [SLOW, FAST].map(|commands_per_second| Slot { behind, commands_per_second }).to_vec();
+        Passthrough { devices, ..Passthrough::default() }
     }
 
     /// Kernel modules that the guest's initrd has, each with its place.
@@ -57,7 +60,7 @@ impl Passthrough {
     /// Gives QEMU and the guest's first kernel what it takes.
     pub(crate) fn pass(&self, folder: &Path, options: &mut GuestOptions) -> Passed {
         let witness = Witness::of(folder, &options.name);
-        let devices = controllers(folder, &options.name, &self.devices, RATE).unwrap();
+        let devices = controllers(folder, &options.name, &self.devices).unwrap();
         if devices.is_empty() {
             return Passed { devices, witness };
         }
