@@ -22,7 +22,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 pub(crate) struct Devices {
     name: String,
     all: Vec<Arc<Mutex<Drive>>>,
-    /// Of those that came back, until they are told.
+    /// Of those that came back.
     checks: Vec<Check>,
 }
 
@@ -35,8 +35,12 @@ impl Devices {
         self.all.is_empty()
     }
 
-    /// Opens those that nobody has yet, each with its part of the memory.
+    /// Opens those that it does not have yet, each with its part of the memory. Once it has come back, it has what came
+    /// with it: what was lost cannot be had by its own node.
     pub(crate) fn open(&mut self, addresses: &[String], memory: &Memory, used: Use) -> Result<(), String> {
+        if !self.checks.is_empty() {
+            return Ok(());
+        }
         for (place, address) in addresses.iter().enumerate().skip(self.all.len()) {
             let part = memory.part(place as u64).map_err(|error| error.to_string())?;
             let mut drive = Drive::open(address, Arc::new(part), used)
@@ -177,7 +181,7 @@ impl Devices {
                     thread::sleep(MOMENT);
                     continue;
                 }
-                drive.signals();
+                drive.signalled();
                 let mut said = drive.turn();
                 said.extend(drive.summary());
                 drop(drive);

@@ -40,6 +40,8 @@ pub(crate) struct Drive {
     pub(super) stands: bool,
     /// Since it stood last, it was looked at.
     pub(super) settled: bool,
+    /// By the device's vectors, since it was looked at.
+    pub(super) signals: u64,
     /// Until so much is done, the last return is not told of to its end.
     pub(super) tell_at: Option<u64>,
     stray: Option<Map>,
@@ -50,6 +52,7 @@ impl Drive {
     pub(crate) fn open(address: &str, memory: Arc<Map>, used: Use) -> Result<Self, String> {
         let device = Device::open(address).map_err(|error| chain(&error))?;
         let mut opened = Opened::of(device, memory)?;
+        opened.switch_on()?;
         let mut pages = opened.pages.clone().ok_or("it is bound already")?;
         let mut outside = None;
         if used.stray {
@@ -76,7 +79,8 @@ impl Drive {
             flight: Flight::new(used.depth),
             pages,
         };
-        let mut drive = Self { opened, state, stands: true, settled: true, tell_at: None, stray: outside };
+        let mut drive =
+            Self { opened, state, stands: true, settled: true, signals: 0, tell_at: None, stray: outside };
         drive.opened.arm()?;
         drive.restart()?;
         Ok(drive)
@@ -84,7 +88,7 @@ impl Drive {
 
     /// One that somebody had, as it was left.
     pub(super) fn left(opened: Opened, state: State) -> Self {
-        Self { opened, state, stands: true, settled: false, tell_at: None, stray: None }
+        Self { opened, state, stands: true, settled: false, signals: 0, tell_at: None, stray: None }
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -109,9 +113,9 @@ impl Drive {
         self.settled
     }
 
-    /// How often each vector was signalled since this was asked last.
-    pub(crate) fn signals(&self) -> [u64; 2] {
-        self.opened.signals()
+    /// Takes note of what was signalled, so that the next signal wakes again.
+    pub(crate) fn signalled(&mut self) {
+        self.signals += self.opened.signals().into_iter().sum::<u64>();
     }
 
     pub(crate) fn disk(&self) -> Disk {

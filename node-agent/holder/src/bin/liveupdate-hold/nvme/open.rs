@@ -30,8 +30,6 @@ pub(crate) struct Opened {
     pub(crate) memory: Arc<Map>,
     /// What it knows each page by; none: it was bound already, by who had it before.
     pub(crate) pages: Option<Vec<u64>>,
-    /// It was no bus master, and is one now.
-    pub(crate) mastered_anew: bool,
     pub(crate) events: Arc<[OwnedFd; VECTORS]>,
     /// Reached by the device, for as long as it is ours.
     space: Option<Space>,
@@ -50,16 +48,22 @@ impl Opened {
         };
         let whole = |error: VfioError| chain(&error);
         let pages = space.as_ref().map(|space| pages(space, &device)).transpose().map_err(whole)?;
-        let command = device.read_config16(COMMAND).map_err(whole)?;
-        if command & (ANSWERS | MASTERS) != ANSWERS | MASTERS {
-            device.write_config16(COMMAND, command | ANSWERS | MASTERS).map_err(whole)?;
-        }
         let controller = Controller::new(device.map(BAR0).map_err(whole)?);
         let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let events = [event(), event()];
         let [Ok(admin), Ok(io)] = events else { return Err("no eventfd can be made".into()) };
-        let (events, mastered_anew) = (Arc::new([admin, io]), command & MASTERS == 0);
-        Ok(Self { device, controller, memory, pages, mastered_anew, events, space })
+        let events = Arc::new([admin, io]);
+        Ok(Self { device, controller, memory, pages, events, space })
+    }
+
+    /// Lets it answer and do DMA. True: it could do DMA already.
+    pub(crate) fn switch_on(&self) -> Result<bool, String> {
+        let command = self.device.read_config16(COMMAND).map_err(|error| chain(&error))?;
+        if command & (ANSWERS | MASTERS) != ANSWERS | MASTERS {
+            let written = self.device.write_config16(COMMAND, command | ANSWERS | MASTERS);
+            written.map_err(|error| chain(&error))?;
+        }
+        Ok(command & MASTERS != 0)
     }
 
     /// Each vector signals its own eventfd from here on.

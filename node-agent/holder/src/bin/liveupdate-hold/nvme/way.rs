@@ -96,6 +96,7 @@ impl Drive {
         found.said.extend(self.take());
         self.state.returned = self.state.flight.counts.done;
         let blackout = waiting - self.flight().len();
+        let mastered = self.opened.switch_on();
         let (relatched, interrupts) = self.relatch(!faults.forgets_kick);
         let mut changed = self.changed();
         if changed.is_none() {
@@ -119,8 +120,10 @@ impl Drive {
         let wrong = wrong(counts, self.state.flight.counts);
         let mut dma =
             format!("{waiting} were on their way: {blackout} answered in the blackout, {later} later");
-        if self.opened.mastered_anew {
-            dma += "; it was no bus master";
+        match mastered {
+            Ok(true) => {}
+            Ok(false) => dma += "; its bus mastering had been off",
+            Err(error) => dma += &format!("; its bus mastering is not known: {error}"),
         }
         let state = match &changed {
             None => "it works on with the queues that it had".to_owned(),
@@ -142,6 +145,7 @@ impl Drive {
         found.check("interrupts", &address, relatched, interrupts);
         found.check("state", &address, changed.is_none(), state);
         self.state.off = 0;
+        self.signals = 0;
         self.told();
         self.settled = true;
     }
@@ -160,11 +164,12 @@ impl Drive {
         self.tell_at.take_if(|at| *at <= done)?;
         let (before, blackout) = (self.state.before, self.state.returned.saturating_sub(self.state.before));
         let after = done.saturating_sub(self.state.returned);
-        // What was asked and neither answered nor on its way.
+        // What was asked, and neither answered nor on its way.
+        let signals = self.signals;
         let known = done + wrong + failed + self.flight().len() as u64;
         let holes = self.state.flight.next.abs_diff(known);
         Some(format!(
-            "summary before={before} blackout={blackout} after={after} holes={holes} lost={lost} wrong={wrong} failed={failed} strange={strange}"
+            "summary before={before} blackout={blackout} after={after} holes={holes} interrupts={signals} lost={lost} wrong={wrong} failed={failed} strange={strange}"
         ))
     }
 
