@@ -74,7 +74,7 @@ impl Devices {
                 Err(error) => {
                     drop(drive);
                     // Not stopped, it runs on: all of it.
-                    self.go_on(Faults::default());
+                    self.go_on_here(Faults::default());
                     return Err(error);
                 }
             }
@@ -88,23 +88,44 @@ impl Devices {
         Ok(quiet)
     }
 
-    /// All go on. Those that were not looked at since they stood are looked at first.
-    pub(crate) fn go_on(&self, faults: Faults) -> Vec<Check> {
+    /// All go on on this kernel.
+    pub(crate) fn go_on_here(&self, faults: Faults) -> Vec<Check> {
         let mut checks = Vec::new();
+        // All first: for each of them every millisecond without interrupts counts.
         for drive in &self.all {
-            let mut drive = lock(drive);
-            if !drive.settled() {
-                let mut found = Found::default();
-                drive.settle(faults, &mut found);
+            let (mut drive, mut found) = (lock(drive), Found::default());
+            if drive.stands() {
+                drive.relatch(faults, &mut found);
                 self.told(drive.address(), &found);
                 checks.extend(found.checks);
             }
+        }
+        checks.extend(self.settle());
+        self.go_on();
+        checks
+    }
+
+    /// What was on its way when they stood has come, or is asked again.
+    fn settle(&self) -> Vec<Check> {
+        let mut checks = Vec::new();
+        for drive in &self.all {
+            let (mut drive, mut found) = (lock(drive), Found::default());
+            drive.settle(&mut found);
+            self.told(drive.address(), &found);
+            checks.extend(found.checks);
+        }
+        checks
+    }
+
+    /// All that stand work again.
+    pub(crate) fn go_on(&self) {
+        for drive in &self.all {
+            let mut drive = lock(drive);
             if drive.stands() {
                 let said = drive.go_on();
                 self.say(drive.address(), &said);
             }
         }
-        checks
     }
 
     /// Takes one back that came through a jump. Asked again it says what it said.
@@ -145,8 +166,9 @@ impl Devices {
     }
 
     /// What was found of all that came back.
-    pub(crate) fn checks(&self) -> &[Check] {
-        &self.checks
+    pub(crate) fn checks(&mut self) -> Vec<Check> {
+        self.checks.extend(self.settle());
+        self.checks.clone()
     }
 
     fn told(&self, address: &str, found: &Found) {

@@ -15,6 +15,7 @@ use super::layout::{Queue, at};
 use super::open::{Opened, stray};
 use super::ring::Ring;
 use super::state::State;
+use super::way::Returning;
 use crate::memory::PAGE;
 
 /// Between two looks at commands that are waited for.
@@ -38,8 +39,8 @@ pub(crate) struct Drive {
     pub(super) state: State,
     /// Nothing new is asked of it.
     pub(super) stands: bool,
-    /// Since it stood last, it was looked at.
-    pub(super) settled: bool,
+    /// Between its return and all that has to be seen of it.
+    pub(super) returns: Option<Returning>,
     /// By the device's vectors, since it was looked at.
     pub(super) signals: u64,
     /// Until so much is done, the last return is not told of to its end.
@@ -80,7 +81,7 @@ impl Drive {
             pages,
         };
         let mut drive =
-            Self { opened, state, stands: true, settled: true, signals: 0, tell_at: None, stray: outside };
+            Self { opened, state, stands: true, returns: None, signals: 0, tell_at: None, stray: outside };
         drive.opened.arm()?;
         drive.restart()?;
         Ok(drive)
@@ -88,7 +89,7 @@ impl Drive {
 
     /// One that somebody had, as it was left.
     pub(super) fn left(opened: Opened, state: State) -> Self {
-        Self { opened, state, stands: true, settled: false, signals: 0, tell_at: None, stray: None }
+        Self { opened, state, stands: true, returns: None, signals: 0, tell_at: None, stray: None }
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -106,11 +107,6 @@ impl Drive {
     /// Nothing is asked of it.
     pub(crate) fn stands(&self) -> bool {
         self.stands
-    }
-
-    /// What is known of it since it stood last.
-    pub(crate) fn settled(&self) -> bool {
-        self.settled
     }
 
     /// Takes note of what was signalled, so that the next signal wakes again.
