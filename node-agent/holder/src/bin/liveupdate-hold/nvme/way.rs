@@ -60,7 +60,7 @@ impl Drive {
         }
         self.take();
         if !interrupts {
-            self.opened.device.disarm().map_err(|error| chain(&error))?;
+            self.opened.disarm()?;
         }
         self.state.off = ticks::now().unwrap_or_default();
         self.state.before = self.state.flight.counts.done;
@@ -170,16 +170,19 @@ impl Drive {
         }
         found.check("dma", &address, changed.is_none() && wrong == 0, dma);
         found.check("state", &address, changed.is_none(), state);
-        self.state.off = 0;
         self.told();
     }
 
     /// Works again, and tells of it once all that is new has gone round.
     pub(crate) fn go_on(&mut self) -> Vec<String> {
         self.stands = false;
+        // Not before: who dies until then leaves a gap that has not ended.
+        self.state.off = 0;
         let counts = self.state.flight.counts;
         self.tell_at = Some(counts.done + self.state.flight.places.len() as u64);
-        self.turn()
+        let said = self.turn();
+        self.keep();
+        said
     }
 
     /// How it went, once the first commands that were asked after its return are done.
