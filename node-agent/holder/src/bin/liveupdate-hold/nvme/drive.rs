@@ -142,6 +142,10 @@ impl Drive {
     pub(super) fn restart(&mut self) -> Result<(), String> {
         let lost = self.state.flight.lose();
         self.opened.controller.switch_off();
+        // Where its memory is now: what it knew may be somebody else's.
+        if let Some(pages) = self.opened.pages.as_ref().filter(|_| self.stray.is_none()) {
+            self.state.pages.clone_from(pages);
+        }
         let memory = Arc::clone(&self.opened.memory);
         for queue in [Queue::Admin, Queue::Io] {
             // Answers of another life would be taken for new ones.
