@@ -22,7 +22,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 pub(crate) struct Devices {
     name: String,
     all: Vec<Arc<Mutex<Drive>>>,
-    /// Of those that came back, until they are told.
+    /// Of those that came back.
     checks: Vec<Check>,
 }
 
@@ -35,8 +35,12 @@ impl Devices {
         self.all.is_empty()
     }
 
-    /// Opens those that nobody has yet, each with its part of the memory.
+    /// Opens those that it does not have yet, each with its part of the memory. Once it has come back, it has what came
+    /// with it: what was lost cannot be had by its own node.
     pub(crate) fn open(&mut self, addresses: &[String], memory: &Memory, used: Use) -> Result<(), String> {
+        if !self.checks.is_empty() {
+            return Ok(());
+        }
         for (place, address) in addresses.iter().enumerate().skip(self.all.len()) {
             let part = memory.part(place as u64).map_err(|error| error.to_string())?;
             let mut drive = Drive::open(address, Arc::new(part), used)
@@ -70,7 +74,7 @@ impl Devices {
                 Err(error) => {
                     drop(drive);
                     // Not stopped, it runs on: all of it.
-                    self.go_on(Faults::default());
+                    self.go_on_here(Faults::default());
                     return Err(error);
                 }
             }
@@ -84,23 +88,44 @@ impl Devices {
         Ok(quiet)
     }
 
-    /// All go on. Those that were not looked at since they stood are looked at first.
-    pub(crate) fn go_on(&self, faults: Faults) -> Vec<Check> {
+    /// All go on on this kernel.
+    pub(crate) fn go_on_here(&self, faults: Faults) -> Vec<Check> {
         let mut checks = Vec::new();
+        // All first: for each of them every millisecond without interrupts counts.
         for drive in &self.all {
-            let mut drive = lock(drive);
-            if !drive.settled() {
-                let mut found = Found::default();
-                drive.settle(faults, &mut found);
+            let (mut drive, mut found) = (lock(drive), Found::default());
+            if drive.stands() {
+                drive.relatch(faults, &mut found);
                 self.told(drive.address(), &found);
                 checks.extend(found.checks);
             }
+        }
+        checks.extend(self.settle());
+        self.go_on();
+        checks
+    }
+
+    /// What was on its way when they stood has come, or is asked again.
+    fn settle(&self) -> Vec<Check> {
+        let mut checks = Vec::new();
+        for drive in &self.all {
+            let (mut drive, mut found) = (lock(drive), Found::default());
+            drive.settle(&mut found);
+            self.told(drive.address(), &found);
+            checks.extend(found.checks);
+        }
+        checks
+    }
+
+    /// All that stand work again.
+    pub(crate) fn go_on(&self) {
+        for drive in &self.all {
+            let mut drive = lock(drive);
             if drive.stands() {
                 let said = drive.go_on();
                 self.say(drive.address(), &said);
             }
         }
-        checks
     }
 
     /// Takes one back that came through a jump. Asked again it says what it said.
@@ -141,8 +166,9 @@ impl Devices {
     }
 
     /// What was found of all that came back.
-    pub(crate) fn checks(&self) -> &[Check] {
-        &self.checks
+    pub(crate) fn checks(&mut self) -> Vec<Check> {
+        self.checks.extend(self.settle());
+        self.checks.clone()
     }
 
     fn told(&self, address: &str, found: &Found) {
@@ -177,7 +203,7 @@ impl Devices {
                     thread::sleep(MOMENT);
                     continue;
                 }
-                drive.signals();
+                drive.signalled();
                 let mut said = drive.turn();
                 said.extend(drive.summary());
                 drop(drive);

@@ -59,6 +59,8 @@ pub(crate) enum Sessions {
 pub(crate) struct Hold {
     settings: Settings,
     devices: Devices,
+    /// Its devices were taken back, and have not gone on yet.
+    granted: bool,
     counting: Arc<Mutex<Counting>>,
 }
 
@@ -74,7 +76,7 @@ struct Counting {
 impl Hold {
     pub(crate) fn new(settings: Settings) -> Self {
         let devices = Devices::new(&settings.name);
-        Self { settings, devices, counting: Arc::default() }
+        Self { settings, devices, granted: false, counting: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Counting> {
@@ -257,7 +259,13 @@ impl Guest for Hold {
         let counting = self.lock();
         let counter = counting.counter;
         self.count(counting);
-        let checks = self.devices.go_on(self.faults());
+        let checks = match self.granted {
+            // It was looked at when it was attached.
+            true => Vec::new(),
+            false => self.devices.go_on_here(self.faults()),
+        };
+        self.devices.go_on();
+        self.granted = false;
         let ticks = ticks::now().unwrap_or_default();
         self.tell(&format!("resumed counter={counter} ticks={ticks} cause={cause:?}"));
         if self.settings.check_after {
@@ -303,9 +311,11 @@ impl Guest for Hold {
         // Asked again after it went on already: the counter has moved since.
         counting.counter = counting.counter.max(counter);
         counting.memory = Some(memory);
+        drop(counting);
         let detail = format!("{pages} pages");
         let mut checks = vec![Check { name: "memory".into(), passed: true, detail }];
-        checks.extend_from_slice(self.devices.checks());
+        checks.extend(self.devices.checks());
+        self.granted = true;
         Ok(checks)
     }
 

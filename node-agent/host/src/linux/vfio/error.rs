@@ -47,6 +47,10 @@ fn meaning(call: &str, errno: Errno) -> &'static str {
         ("VFIO_DEVICE_ATTACH_IOMMUFD_PT", Errno::INVAL) => {
             "what is mapped does not fit what the device can reach"
         }
+        ("VFIO_DEVICE_RESET", Errno::BUSY) => {
+            "its driver refuses, as from retrieval until its session has ended: finish the session first"
+        }
+        ("VFIO_DEVICE_RESET", Errno::INVAL | Errno::NOTTY) => "it knows no way to be reset",
         ("IOMMU_IOAS_MAP", Errno::EXIST | Errno::ADDRINUSE) => "something is mapped there already",
         ("IOMMU_IOAS_MAP", Errno::INVAL) => "the place is reserved, or not in whole pages",
         ("IOMMU_IOAS_NOIOMMU_GET_PA", Errno::NOTTY | Errno::OPNOTSUPP) => {

@@ -58,7 +58,7 @@ impl Iommufd {
 pub struct Space {
     iommufd: Iommufd,
     id: u32,
-    /// The kernel has pinned the pages and not our addresses; kept so that what devices reach can be read here.
+    /// Whenever a device is attached, the kernel pins what it finds at their addresses.
     maps: Vec<(u64, Arc<Map>)>,
 }
 
@@ -78,7 +78,7 @@ impl Space {
             iova,
         };
         // SAFETY: IOAS_MAP takes this structure (`struct iommu_ioas_map`); the user range that it names is a whole map,
-        // to which nobody has a reference. The pages stay pinned for the device, wherever the map goes.
+        // kept for as long as the space, and nobody has a reference into it that a device's writes could break.
         unsafe { update::<IOAS_MAP, _>(self.iommufd.0.as_fd(), &mut argument) }.map_err(|errno| {
             VfioError::new("IOMMU_IOAS_MAP", format!("{} bytes at {iova:#x}", map.len()), errno)
         })?;

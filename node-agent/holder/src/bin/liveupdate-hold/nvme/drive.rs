@@ -15,6 +15,7 @@ use super::layout::{Queue, at};
 use super::open::{Opened, stray};
 use super::ring::Ring;
 use super::state::State;
+use super::way::Returning;
 use crate::memory::PAGE;
 
 /// Between two looks at commands that are waited for.
@@ -38,8 +39,10 @@ pub(crate) struct Drive {
     pub(super) state: State,
     /// Nothing new is asked of it.
     pub(super) stands: bool,
-    /// Since it stood last, it was looked at.
-    pub(super) settled: bool,
+    /// Between its return and all that has to be seen of it.
+    pub(super) returns: Option<Returning>,
+    /// By the device's vectors, since it was looked at.
+    pub(super) signals: u64,
     /// Until so much is done, the last return is not told of to its end.
     pub(super) tell_at: Option<u64>,
     stray: Option<Map>,
@@ -50,6 +53,7 @@ impl Drive {
     pub(crate) fn open(address: &str, memory: Arc<Map>, used: Use) -> Result<Self, String> {
         let device = Device::open(address).map_err(|error| chain(&error))?;
         let mut opened = Opened::of(device, memory)?;
+        opened.switch_on()?;
         let mut pages = opened.pages.clone().ok_or("it is bound already")?;
         let mut outside = None;
         if used.stray {
@@ -76,7 +80,8 @@ impl Drive {
             flight: Flight::new(used.depth),
             pages,
         };
-        let mut drive = Self { opened, state, stands: true, settled: true, tell_at: None, stray: outside };
+        let mut drive =
+            Self { opened, state, stands: true, returns: None, signals: 0, tell_at: None, stray: outside };
         drive.opened.arm()?;
         drive.restart()?;
         Ok(drive)
@@ -84,7 +89,7 @@ impl Drive {
 
     /// One that somebody had, as it was left.
     pub(super) fn left(opened: Opened, state: State) -> Self {
-        Self { opened, state, stands: true, settled: false, tell_at: None, stray: None }
+        Self { opened, state, stands: true, returns: None, signals: 0, tell_at: None, stray: None }
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -104,14 +109,9 @@ impl Drive {
         self.stands
     }
 
-    /// What is known of it since it stood last.
-    pub(crate) fn settled(&self) -> bool {
-        self.settled
-    }
-
-    /// How often each vector was signalled since this was asked last.
-    pub(crate) fn signals(&self) -> [u64; 2] {
-        self.opened.signals()
+    /// Takes note of what was signalled, so that the next signal wakes again.
+    pub(crate) fn signalled(&mut self) {
+        self.signals += self.opened.signals().into_iter().sum::<u64>();
     }
 
     pub(crate) fn disk(&self) -> Disk {
@@ -124,13 +124,17 @@ impl Drive {
 
     /// Takes what was answered, and asks for more. Sentences on what is not as it should be.
     pub(crate) fn turn(&mut self) -> Vec<String> {
+        let before = self.state.io;
         let said = self.take();
         while !self.stands
             && let Some(command) = self.state.flight.start()
         {
             self.ask(command);
         }
-        self.told();
+        // What it was told already it takes for a mistake.
+        if self.state.io != before {
+            self.told();
+        }
         said
     }
 
@@ -138,6 +142,10 @@ impl Drive {
     pub(super) fn restart(&mut self) -> Result<(), String> {
         let lost = self.state.flight.lose();
         self.opened.controller.switch_off();
+        // Where its memory is now: what it knew may be somebody else's.
+        if let Some(pages) = self.opened.pages.as_ref().filter(|_| self.stray.is_none()) {
+            self.state.pages.clone_from(pages);
+        }
         let memory = Arc::clone(&self.opened.memory);
         for queue in [Queue::Admin, Queue::Io] {
             // Answers of another life would be taken for new ones.
@@ -180,6 +188,11 @@ impl Drive {
         let memory = &self.opened.memory;
         self.state.save(memory);
         self.opened.controller.ring(memory, Queue::Io, self.state.io);
+    }
+
+    /// Writes down what has changed without a command.
+    pub(super) fn keep(&mut self) {
+        self.state.save(&self.opened.memory);
     }
 
     pub(super) fn take(&mut self) -> Vec<String> {

@@ -15,10 +15,11 @@ use super::layout::{PAGES, at};
 
 /// Where a device behind an IOMMU finds its memory; nothing else is there on any platform.
 const IOVA: u64 = 1 << 32;
-/// COMMAND in configuration space, and its bits for registers and for DMA.
+/// COMMAND in configuration space, and its bits for registers, for DMA, and against the pin.
 const COMMAND: u8 = 4;
 const ANSWERS: u16 = 1 << 1;
 const MASTERS: u16 = 1 << 2;
+const NO_PIN: u16 = 1 << 10;
 /// Admin, and reads and writes.
 const VECTORS: usize = 2;
 
@@ -30,8 +31,6 @@ pub(crate) struct Opened {
     pub(crate) memory: Arc<Map>,
     /// What it knows each page by; none: it was bound already, by who had it before.
     pub(crate) pages: Option<Vec<u64>>,
-    /// It was no bus master, and is one now.
-    pub(crate) mastered_anew: bool,
     pub(crate) events: Arc<[OwnedFd; VECTORS]>,
     /// Reached by the device, for as long as it is ours.
     space: Option<Space>,
@@ -50,16 +49,33 @@ impl Opened {
         };
         let whole = |error: VfioError| chain(&error);
         let pages = space.as_ref().map(|space| pages(space, &device)).transpose().map_err(whole)?;
-        let command = device.read_config16(COMMAND).map_err(whole)?;
-        if command & (ANSWERS | MASTERS) != ANSWERS | MASTERS {
-            device.write_config16(COMMAND, command | ANSWERS | MASTERS).map_err(whole)?;
-        }
         let controller = Controller::new(device.map(BAR0).map_err(whole)?);
         let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let events = [event(), event()];
         let [Ok(admin), Ok(io)] = events else { return Err("no eventfd can be made".into()) };
-        let (events, mastered_anew) = (Arc::new([admin, io]), command & MASTERS == 0);
-        Ok(Self { device, controller, memory, pages, mastered_anew, events, space })
+        let events = Arc::new([admin, io]);
+        Ok(Self { device, controller, memory, pages, events, space })
+    }
+
+    /// Lets it answer and do DMA, and not signal its pin. True: it could do DMA already.
+    pub(crate) fn switch_on(&self) -> Result<bool, String> {
+        let command = self.device.read_config16(COMMAND).map_err(|error| chain(&error))?;
+        let wanted = command | ANSWERS | MASTERS | NO_PIN;
+        if command != wanted {
+            self.device.write_config16(COMMAND, wanted).map_err(|error| chain(&error))?;
+        }
+        Ok(command & MASTERS != 0)
+    }
+
+    /// No vector signals any more, and its pin, which the kernel sets free with the last vector, neither: commands may end
+    /// while nobody listens. The pin is off already as far as it was asked for, and only a change is carried out.
+    pub(crate) fn disarm(&self) -> Result<(), String> {
+        let silent = self.device.disarm().and_then(|()| {
+            let command = self.device.read_config16(COMMAND)?;
+            self.device.write_config16(COMMAND, command & !NO_PIN)?;
+            self.device.write_config16(COMMAND, command | NO_PIN)
+        });
+        silent.map_err(|error| chain(&error))
     }
 
     /// Each vector signals its own eventfd from here on.

@@ -30,6 +30,16 @@ pub(crate) struct Faults {
     pub(crate) forgets_kick: bool,
 }
 
+/// What was seen when a disk came back, until it has settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Returning {
+    counts: Counts,
+    /// On their way when it stood.
+    waiting: usize,
+    /// It did DMA all the time, as far as configuration space tells.
+    mastered: Result<bool, String>,
+}
+
 /// What became of a device, for the keeper and for those who read along.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
@@ -41,7 +51,7 @@ impl Drive {
     /// Nothing new is asked, no interrupt comes. True: the device does no DMA, either.
     pub(crate) fn stand(&mut self, drains: Option<Duration>, interrupts: bool) -> Result<bool, String> {
         self.stands = true;
-        self.settled = false;
+        self.returns = None;
         if let Some(patience) = drains
             && !self.drain(patience).0
         {
@@ -50,7 +60,7 @@ impl Drive {
         }
         self.take();
         if !interrupts {
-            self.opened.device.disarm().map_err(|error| chain(&error))?;
+            self.opened.disarm()?;
         }
         self.state.off = ticks::now().unwrap_or_default();
         self.state.before = self.state.flight.counts.done;
@@ -78,25 +88,43 @@ impl Drive {
             opened.controller.switch_off();
             found.said.push("its controller was switched off, as asked to misbehave".into());
         }
-        let mut drive = Self::left(opened, state);
-        let attached = match drive.opened.pages {
+        let attached = match opened.pages {
             Some(_) => "attached anew",
             None => "still attached, by who had it before",
         };
-        found.check("device", drive.address(), true, attached);
-        drive.settle(faults, &mut found);
+        found.check("device", &state.address, true, attached);
+        let mut drive = Self::left(opened, state);
+        drive.relatch(faults, &mut found);
         Ok((drive, found))
     }
 
-    /// Interrupts on, and all that was on its way is answered; or, where the device has forgotten it, asked again.
-    pub(crate) fn settle(&mut self, faults: Faults, found: &mut Found) {
-        let address = self.address().to_owned();
-        let (counts, waiting) = (self.state.flight.counts, self.flight().len());
-        // Before anything is done to the device: what is here came while nobody ran.
+    /// Interrupts on again, and each vector signalled once. Before that, a look at what came while nobody ran.
+    pub(crate) fn relatch(&mut self, faults: Faults, found: &mut Found) {
+        let (address, waiting) = (self.address().to_owned(), self.flight().len());
+        let counts = self.state.flight.counts;
         found.said.extend(self.take());
         self.state.returned = self.state.flight.counts.done;
-        let blackout = waiting - self.flight().len();
-        let (relatched, interrupts) = self.relatch(!faults.forgets_kick);
+        let mastered = self.opened.switch_on();
+        let signalled = self.opened.arm().and_then(|()| self.opened.kick(!faults.forgets_kick));
+        let gap = ticks::now().unwrap_or_default().saturating_sub(self.state.off);
+        let gap = gap.div_ceil(self.state.khz.max(1));
+        let (passed, detail) = match signalled {
+            Ok(count) => {
+                let all = vectors();
+                (count == all, format!("{count} of {all} vectors were signalled, gap={gap}ms"))
+            }
+            Err(error) => (false, error),
+        };
+        found.check("interrupts", &address, passed, detail);
+        self.signals = 0;
+        self.returns = Some(Returning { counts, waiting, mastered });
+    }
+
+    /// All that was on its way is answered; or, where the device has forgotten it, asked again.
+    pub(crate) fn settle(&mut self, found: &mut Found) {
+        let Some(Returning { counts, waiting, mastered }) = self.returns.take() else { return };
+        let address = self.address().to_owned();
+        let blackout = self.state.returned - counts.done;
         let mut changed = self.changed();
         if changed.is_none() {
             self.told();
@@ -115,12 +143,14 @@ impl Drive {
                 self.opened.controller.ask(&memory, &mut self.state.admin, command::identify(0, page));
             changed = asked.err();
         }
-        let later = waiting - blackout - self.flight().len();
+        let later = self.state.flight.counts.done - self.state.returned;
         let wrong = wrong(counts, self.state.flight.counts);
         let mut dma =
             format!("{waiting} were on their way: {blackout} answered in the blackout, {later} later");
-        if self.opened.mastered_anew {
-            dma += "; it was no bus master";
+        match mastered {
+            Ok(true) => {}
+            Ok(false) => dma += "; its bus mastering had been off",
+            Err(error) => dma += &format!("; its bus mastering is not known: {error}"),
         }
         let state = match &changed {
             None => "it works on with the queues that it had".to_owned(),
@@ -139,19 +169,20 @@ impl Drive {
             dma += &format!(", {wrong} not as they should be");
         }
         found.check("dma", &address, changed.is_none() && wrong == 0, dma);
-        found.check("interrupts", &address, relatched, interrupts);
         found.check("state", &address, changed.is_none(), state);
-        self.state.off = 0;
         self.told();
-        self.settled = true;
     }
 
     /// Works again, and tells of it once all that is new has gone round.
     pub(crate) fn go_on(&mut self) -> Vec<String> {
         self.stands = false;
+        // Not before: who dies until then leaves a gap that has not ended.
+        self.state.off = 0;
         let counts = self.state.flight.counts;
         self.tell_at = Some(counts.done + self.state.flight.places.len() as u64);
-        self.turn()
+        let said = self.turn();
+        self.keep();
+        said
     }
 
     /// How it went, once the first commands that were asked after its return are done.
@@ -160,25 +191,13 @@ impl Drive {
         self.tell_at.take_if(|at| *at <= done)?;
         let (before, blackout) = (self.state.before, self.state.returned.saturating_sub(self.state.before));
         let after = done.saturating_sub(self.state.returned);
-        // What was asked and neither answered nor on its way.
+        // What was asked, and neither answered nor on its way.
+        let signals = self.signals;
         let known = done + wrong + failed + self.flight().len() as u64;
         let holes = self.state.flight.next.abs_diff(known);
         Some(format!(
-            "summary before={before} blackout={blackout} after={after} holes={holes} lost={lost} wrong={wrong} failed={failed} strange={strange}"
+            "summary before={before} blackout={blackout} after={after} holes={holes} interrupts={signals} lost={lost} wrong={wrong} failed={failed} strange={strange}"
         ))
-    }
-
-    fn relatch(&mut self, kicks: bool) -> (bool, String) {
-        let signalled = self.opened.arm().and_then(|()| self.opened.kick(kicks));
-        let gap = ticks::now().unwrap_or_default().saturating_sub(self.state.off);
-        let gap = gap.div_ceil(self.state.khz.max(1));
-        match signalled {
-            Ok(count) => {
-                let all = vectors();
-                (count == all, format!("{count} of {all} vectors were signalled, gap={gap}ms"))
-            }
-            Err(error) => (false, error),
-        }
     }
 
     /// What is not as it was left; none: all is.
