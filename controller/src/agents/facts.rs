@@ -339,7 +339,7 @@ mod tests {
             ..common::DeviceOutcome::default()
         };
         let report =
-            |evidence| AttemptReport { devices: vec![outcome(evidence)], ..AttemptReport::default() };
+            |evidence: &str| AttemptReport { devices: vec![outcome(evidence)], ..AttemptReport::default() };
         let mut found = Vec::new();
         outcomes(&report("canary changed"), &mut found);
         assert_eq!(found[0].evidence.as_deref(), Some("canary changed"));
