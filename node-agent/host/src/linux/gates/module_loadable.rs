@@ -141,7 +141,7 @@ fn loadable(found: &mut Findings, module: &DriverModule, next: NextKernel<'_>) {
             "build the driver into the target's kernel",
         ),
         Some(_) => {
-            found.good(format!("{path}: {}", if file.signed { "signed" } else { "needs no signature" }))
+            found.good(format!("{path}: {}", if file.signed { "signed" } else { "needs no signature" }));
         }
     }
     if config.is_some_and(|config| config.built_in("CONFIG_MODVERSIONS")) {
