@@ -36,6 +36,9 @@ const STATUS_LIST: usize = 64;
 /// Longest evidence in a status; `Inspect` has the rest.
 const EVIDENCE: usize = 200;
 
+/// Longest evidence beside a device: there may be 64 of them.
+const DEVICE_EVIDENCE: usize = 120;
+
 /// Longest sentence of a node about its attempt's end.
 const WHY: usize = 600;
 
@@ -196,7 +199,7 @@ pub fn outcomes(report: &AttemptReport, devices: &mut Vec<DeviceStatus>) {
         if let Some(device) = devices.get_mut(at) {
             device.outcome = outcome(found.outcome()).map(|word| outcome_word(word).to_owned());
             device.facts = found.facts.as_ref().map(facts);
-            let evidence = cut(&found.evidence, EVIDENCE);
+            let evidence = cut(&found.evidence, DEVICE_EVIDENCE);
             device.evidence = (!evidence.is_empty()).then(|| evidence.to_owned());
         }
     }
@@ -317,5 +320,38 @@ pub const fn state_word(state: NodeState) -> &'static str {
         NodeState::Thawing => "Thawing",
         NodeState::Failed => "Failed",
         NodeState::Quarantined => "Quarantined",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_devices_evidence_stays_with_its_outcome_and_is_short() {
+        let address = "0000:01:00.0".to_owned();
+        let outcome = |evidence: &str| common::DeviceOutcome {
+            address: address.clone(),
+            holder: "vmm".into(),
+            outcome: common::Outcome::Reinitialised.into(),
+            facts: Some(common::DeviceFacts::default()),
+            evidence: evidence.to_owned(),
+            ..common::DeviceOutcome::default()
+        };
+        let report =
+            |evidence: &str| AttemptReport { devices: vec![outcome(evidence)], ..AttemptReport::default() };
+        let mut found = Vec::new();
+        outcomes(&report("canary changed"), &mut found);
+        assert_eq!(found[0].evidence.as_deref(), Some("canary changed"));
+        let device = Device { address: address.clone(), holder: "vmm".into(), ..Device::default() };
+        let verdict = DeviceVerdict { device: Some(device.clone()), ..DeviceVerdict::default() };
+        for later in [devices(&[device], &found), verdicts(&[verdict], &found)] {
+            assert_eq!(later[0].evidence.as_deref(), Some("canary changed"));
+        }
+        outcomes(&report(&"x".repeat(1000)), &mut found);
+        assert_eq!(found[0].evidence.as_ref().map(String::len), Some(DEVICE_EVIDENCE));
+        // What was said of an attempt is nothing of the next one's.
+        outcomes(&report(""), &mut found);
+        assert_eq!(found[0].evidence, None);
     }
 }

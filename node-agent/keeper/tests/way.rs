@@ -184,7 +184,19 @@ fn another_kernel_and_lost_custody_are_failures_with_devices_lost() {
 fn a_reset_behind_our_back_makes_a_device_reinitialised() {
     let rig = Rig::with_fault(Fault::DeviceReset { address: GPU.into() }).settled();
     rig.jump();
-    assert_eq!(outcome_of(&report(rig.booted().status()), GPU), Outcome::Reinitialised);
+    let rig = rig.booted();
+    let back = report(rig.status());
+    assert_eq!(outcome_of(&back, GPU), Outcome::Reinitialised);
+    // Why, for those that are not plain, and also by a keeper that starts later.
+    let evidence = |report: &liveupdate_proto::common::v1::AttemptReport, address: &str| {
+        report.devices.iter().find(|device| device.address == address).unwrap().evidence.clone()
+    };
+    assert_eq!(
+        (evidence(&back, GPU).as_str(), evidence(&back, FREE).as_str()),
+        ("simulated: a reset was seen", "")
+    );
+    let rig = rig.reopened();
+    assert_eq!(evidence(&report(rig.status()), GPU), "simulated: a reset was seen");
 }
 
 #[test]

@@ -209,7 +209,7 @@ fn devices_are_taken_after_the_memory_and_their_evidence_makes_the_facts() {
     // Its session has ended: what anybody does to it now is nothing of this attempt's, for no keeper.
     machine.file(&sysfs("liveupdate/canary"), "changed\n");
     let again = |keeper: &Custodian| keeper.reclaim().unwrap().1;
-    assert_eq!(again(&keeper), [device.clone()]);
+    assert_eq!(again(&keeper), std::slice::from_ref(&device));
     drop(keeper);
     assert_eq!(again(&machine.keeper()), [device]);
 }

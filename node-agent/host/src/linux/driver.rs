@@ -32,6 +32,10 @@ pub mod feature {
     pub const ARRIVAL_EVIDENCE: &str = "arrival-evidence";
     /// Modules can register with the orchestrator.
     pub const LUO_EXPORTS: &str = "luo-exports";
+    /// Only its holder's file opens a device that came through a jump.
+    pub const HANDED_OVER_FILES: &str = "handed-over-files";
+    /// Those without which the driver cannot be loaded as a module: it calls what they add.
+    pub const LINKED: [&str; 3] = [LUO_EXPORTS, KEEP_BUS_MASTER, HANDED_OVER_FILES];
 }
 
 /// The driver on the running kernel.

@@ -38,14 +38,19 @@ fn module(change: impl FnOnce(&mut DriverModule)) -> DriverModule {
     module
 }
 
+fn driver_patches() -> BTreeSet<String> {
+    let all =
+        ["keep-bus-master", "open-without-reset", "handed-over-files", "arrival-evidence", "luo-exports"];
+    all.map(String::from).into()
+}
+
 impl Target {
     /// With the driver in its shim, and NVMe as a module.
     fn good() -> Self {
         let mut image = image();
         image.vermagic = Some(MAGIC.into());
         image.config = Ok(Config::parse("CONFIG_MODULES=y\nCONFIG_BLK_DEV_NVME=m\n"));
-        image.abi.patches =
-            ["keep-bus-master", "open-without-reset", "arrival-evidence"].map(String::from).into();
+        image.abi.patches = driver_patches();
         let contents = Contents { shim: Some((module(|_| {}), String::new())), ..Contents::default() };
         Self { image, contents: Ok(contents), line: "quiet" }
     }
@@ -135,6 +140,12 @@ fn module_loadable_is_what_the_targets_kernel_takes() {
         &Target::good().shim(module(|m| m.file = Err("not a module".into())), "").loadable(),
         "not a module",
     );
+    for feature in ["luo-exports", "keep-bus-master", "handed-over-files"] {
+        let unpatched = Target::good().change(|t| assert!(t.image.abi.patches.remove(feature)));
+        fail(&unpatched.loadable(), &format!("not patched for {feature}, which liveupdate/drivers"));
+        let built_in = unpatched.change(|t| t.image.abi.driver = [ABI.to_owned()].into());
+        pass(&built_in.loadable(), "is built in");
+    }
     let forced = "CONFIG_MODULE_SIG_FORCE=y\n";
     fail(&Target::good().config(forced).loadable(), "not signed");
     let signed = module(|m| m.file.as_mut().unwrap().signed = true);

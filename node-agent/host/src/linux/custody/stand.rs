@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use liveupdate_node_core::custody::Phase;
 use liveupdate_node_core::holder::{Event, State as Handover};
 
+use super::index::Entry;
 use super::leave::{not_preserved, part_names, wrong};
 use super::order;
 use super::seen::{self, When};
@@ -95,7 +96,7 @@ impl Shared {
                 return Err(not_preserved(&part.name, why));
             }
         }
-        for address in leaving.index.holders.iter().flat_map(|entry| entry.devices()) {
+        for address in leaving.index.holders.iter().flat_map(Entry::devices) {
             seen::ready(&self.options.root, address).map_err(|why| not_preserved(address, why))?;
         }
         let Some(file) = leaving.file.as_mut() else {

@@ -12,7 +12,8 @@ pub fn experimental_opt_in(held: bool, driver: &Driver) -> Gate {
         return found.gate();
     }
     let at = format!("/sys/module/{MODULE}/parameters/{ENABLE}");
-    let remedy = format!("load {MODULE} with {ENABLE}=1, or write Y to {at}");
+    // It can be given at load alone.
+    let remedy = format!("load {MODULE} with {ENABLE}=1");
     match &driver.enabled {
         Ok(Some(true)) => found.good(format!("{at}: Y")),
         Ok(Some(false)) => found.bad(format!("{at}: N"), remedy),

@@ -3,7 +3,7 @@ use liveupdate_node_core::gate::{Gate, GateId};
 use super::next_kernel::Placed;
 use super::{Findings, NextKernel};
 use crate::bundle::DriverModule;
-use crate::linux::driver::{ABI, ENABLE, MODULE};
+use crate::linux::driver::{ABI, ENABLE, MODULE, feature};
 
 /// The target has the driver, of our ABI, before anything can open `/dev/liveupdate`; and its kernel takes it.
 pub fn module_loadable(held: bool, next: NextKernel<'_>) -> Gate {
@@ -110,6 +110,22 @@ fn loadable(found: &mut Findings, module: &DriverModule, next: NextKernel<'_>) {
             "build the driver into the target's kernel",
         ),
     }
+    match next.patches() {
+        Some(patches) => {
+            let missing: Vec<&str> =
+                feature::LINKED.into_iter().filter(|name| !patches.contains(*name)).collect();
+            if !missing.is_empty() {
+                found.bad(
+                    format!("target's image: not patched for {}, which {path} calls", missing.join(", ")),
+                    "update to a kernel with the patches of kmod/patches",
+                );
+            }
+        }
+        None => found.unknown(
+            "target's image: its patches cannot be read",
+            "build the image anew, with a compression that is known",
+        ),
+    }
     let config = image.and_then(|image| image.config.as_ref().ok());
     match config {
         None => found.unknown(
@@ -125,7 +141,7 @@ fn loadable(found: &mut Findings, module: &DriverModule, next: NextKernel<'_>) {
             "build the driver into the target's kernel",
         ),
         Some(_) => {
-            found.good(format!("{path}: {}", if file.signed { "signed" } else { "needs no signature" }))
+            found.good(format!("{path}: {}", if file.signed { "signed" } else { "needs no signature" }));
         }
     }
     if config.is_some_and(|config| config.built_in("CONFIG_MODVERSIONS")) {

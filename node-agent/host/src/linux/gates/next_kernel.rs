@@ -33,9 +33,9 @@ pub(super) enum Placed {
     Unknown,
 }
 
-impl NextKernel<'_> {
+impl<'a> NextKernel<'a> {
     /// What its kernel was patched for; none: it cannot be read.
-    pub(super) fn patches(&self) -> Option<&BTreeSet<String>> {
+    pub(super) fn patches(self) -> Option<&'a BTreeSet<String>> {
         self.image.ok().filter(|image| image.scanned()).map(|image| &image.abi.patches)
     }
 

@@ -38,14 +38,12 @@ pub fn pci_state_preserved(
         Some(features) => compare(&mut found, PATCHES, &features, &here, "boot"),
         None => found.unknown(format!("{PATCHES} cannot be read"), "mount /sys"),
     }
-    match next {
-        Some(next) => match next.patches() {
-            Some(patches) => compare(&mut found, "target's image", patches, &there, "update to"),
-            None => found.unknown(
-                "target's image: its patches cannot be read",
-                "build the image anew, with a compression that is known",
-            ),
-        },
+    match next.map(NextKernel::patches) {
+        Some(Some(patches)) => compare(&mut found, "target's image", patches, &there, "update to"),
+        Some(None) => found.unknown(
+            "target's image: its patches cannot be read",
+            "build the image anew, with a compression that is known",
+        ),
         None => {}
     }
     found.gate()

@@ -156,10 +156,7 @@ impl LinuxHost {
                 gates::iommufd_preserved(address, device, &told),
                 gates::dma_targets_preserved(address, device, known.map(|known| known.dma_targets)),
             ];
-            match next {
-                Some(next) => gates.push(gates::native_driver_race(address, device, next)),
-                None => {}
-            }
+            gates.extend(next.map(|next| gates::native_driver_race(address, device, next)));
             gates
         });
         let holders = holder_gates::all(&self.root, &sight.holders, sight.processes.as_ref().ok());
