@@ -124,13 +124,15 @@ impl Drive {
 
     /// Takes what was answered, and asks for more. Sentences on what is not as it should be.
     pub(crate) fn turn(&mut self) -> Vec<String> {
-        let said = self.take();
+        let (before, said) = (self.state.io, self.take());
         while !self.stands
             && let Some(command) = self.state.flight.start()
         {
             self.ask(command);
         }
-        self.told();
+        if self.state.io != before {
+            self.told();
+        }
         said
     }
 

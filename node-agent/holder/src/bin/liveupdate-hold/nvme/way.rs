@@ -48,10 +48,16 @@ pub(crate) struct Found {
 }
 
 impl Drive {
-    /// Nothing new is asked, no interrupt comes. True: the device does no DMA, either.
-    pub(crate) fn stand(&mut self, drains: Option<Duration>, interrupts: bool) -> Result<bool, String> {
+    /// Nothing new is asked of it.
+    pub(crate) fn halt(&mut self) {
         self.stands = true;
         self.returns = None;
+        self.state.before = self.state.flight.counts.done;
+    }
+
+    /// No interrupt comes any more. True: the device does no DMA, either.
+    pub(crate) fn stand(&mut self, drains: Option<Duration>, interrupts: bool) -> Result<bool, String> {
+        self.halt();
         if let Some(patience) = drains
             && !self.drain(patience).0
         {
@@ -105,9 +111,13 @@ impl Drive {
         found.said.extend(self.take());
         self.state.returned = self.state.flight.counts.done;
         let mastered = self.opened.switch_on();
+        // What came before they went off is no sign of life.
+        self.opened.signals();
         let signalled = self.opened.arm().and_then(|()| self.opened.kick(!faults.forgets_kick));
-        let gap = ticks::now().unwrap_or_default().saturating_sub(self.state.off);
-        let gap = gap.div_ceil(self.state.khz.max(1));
+        let gap = match self.state.off {
+            0 => 0,
+            off => ticks::now().unwrap_or_default().saturating_sub(off).div_ceil(self.state.khz.max(1)),
+        };
         let (passed, detail) = match signalled {
             Ok(count) => {
                 let all = vectors();
@@ -170,13 +180,13 @@ impl Drive {
         }
         found.check("dma", &address, changed.is_none() && wrong == 0, dma);
         found.check("state", &address, changed.is_none(), state);
-        self.state.off = 0;
         self.told();
     }
 
     /// Works again, and tells of it once all that is new has gone round.
     pub(crate) fn go_on(&mut self) -> Vec<String> {
         self.stands = false;
+        self.state.off = 0;
         let counts = self.state.flight.counts;
         self.tell_at = Some(counts.done + self.state.flight.places.len() as u64);
         self.turn()
