@@ -34,6 +34,9 @@ pub enum Continuity {
 pub enum Acknowledgement {
     /// Preservation of VFIO devices over a kexec is experimental in every kernel there is.
     VfioPciLiveUpdate,
+    /// A device that no IOMMU confines goes on writing while kernels change, and its holder's word is all that says
+    /// where.
+    UnconfinedDma,
     /// A crash of the next kernel cannot be dumped: a kernel that hands memory over has no room for a crash
     /// kernel after its first live update.
     NoKdump,
@@ -41,12 +44,13 @@ pub enum Acknowledgement {
 
 impl Acknowledgement {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::VfioPciLiveUpdate, Self::NoKdump];
+    pub const ALL: [Self; 3] = [Self::VfioPciLiveUpdate, Self::UnconfinedDma, Self::NoKdump];
 
     /// As it is written in a spec.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::VfioPciLiveUpdate => "VfioPciLiveUpdate",
+            Self::UnconfinedDma => "UnconfinedDma",
             Self::NoKdump => "NoKdump",
         }
     }

@@ -27,8 +27,9 @@ use crate::{Acknowledgement, Continuity, IntOrPercent, rules};
 #[serde(rename_all = "camelCase")]
 pub struct LiveUpdatePolicySpec {
     /// Risks that a team may take. An update that acknowledges another one is not accepted and says so.
-    /// `VfioPciLiveUpdate`: VFIO devices may be preserved over a kexec, which is experimental. `NoKdump`: a
-    /// crash of the next kernel need not be dumped.
+    /// `VfioPciLiveUpdate`: VFIO devices may be preserved over a kexec, which is experimental.
+    /// `UnconfinedDma`: so may those that no IOMMU confines, by their holder's word alone. `NoKdump`: a crash
+    /// of the next kernel need not be dumped.
     #[serde(default)]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]
     pub allowed_acknowledgements: Vec<Acknowledgement>,

@@ -9,11 +9,13 @@
 #   lab/kernels/build.sh --path   print the folder only; exit 1 when it is not built yet
 #
 # A variant is common.config, its variants/<name>.config (with what that includes) and, if there is one, its
-# variants/<name>.patch over the patches that all have. All share one object tree, so that only the first
-# takes minutes. The folder's name is a hash of everything that defines the kernels: the source, patches,
-# configurations, this script and the compiler. Progress goes to stderr. Safe to run twice at once (a lock).
+# variants/<name>.patch over the driver's kernel patches (kmod/patches), which all have. All share one object
+# tree, so that only the first takes minutes. The folder's name is a hash of everything that defines the
+# kernels: the source, patches, configurations, this script and the compiler. Progress goes to stderr. Safe to
+# run twice at once (a lock).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+patches=$(cd "$here/../../kmod/patches/7.3" && pwd)
 cache=${LIVEUPDATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/liveupdate}/kernels
 fail() { echo "lab: $1" >&2; exit 2; }
 
@@ -33,7 +35,7 @@ source_id() {
     find "$source" -name .git -prune -o -type f -printf '%P %s %T@\n' | sort | sha256sum
   fi
 }
-identity=$({ source_id; gcc --version; ld --version; cd "$here"; cat patches/*.patch; } | sha256sum | cut -c1-16)
+identity=$({ source_id; gcc --version; ld --version; cat "$patches"/*.patch; } | sha256sum | cut -c1-16)
 key=$({ echo "$identity"; cd "$here"; cat build.sh ./*.config; tail -n +1 variants/*; } | sha256sum | cut -c1-16)
 out=$cache/$key
 if [ "${1:-}" = --path ]; then
@@ -59,7 +61,7 @@ if [ ! -e "$tree/patched" ]; then
   # Links cost nothing, and patch writes a new file instead of changing a linked one.
   cp -al "$source" "$tree/src" 2>/dev/null || { rm -rf "$tree/src"; cp -a "$source" "$tree/src"; }
   rm -rf "$tree/src/.git"
-  for file in "$here"/patches/*.patch; do apply "$file"; done
+  for file in "$patches"/*.patch; do apply "$file"; done
   touch "$tree/patched"
 fi
 # Also what a run that was killed in the middle left, at whatever step that was.

@@ -86,6 +86,7 @@ fn device(device: &Device) -> DeviceStatus {
         decided_by: None,
         outcome: None,
         facts: None,
+        evidence: None,
     }
 }
 
@@ -101,6 +102,7 @@ pub fn devices(found: &[Device], before: &[DeviceStatus]) -> Vec<DeviceStatus> {
                     decided_by: old.decided_by.clone(),
                     outcome: old.outcome.clone(),
                     facts: old.facts.clone(),
+                    evidence: old.evidence.clone(),
                     ..new
                 },
                 None => new,
@@ -130,6 +132,7 @@ pub fn verdicts(found: &[DeviceVerdict], before: &[DeviceStatus]) -> Vec<DeviceS
         };
         status.outcome = old.and_then(|old| old.outcome.clone());
         status.facts = old.and_then(|old| old.facts.clone());
+        status.evidence = old.and_then(|old| old.evidence.clone());
         Some(status)
     };
     found.iter().filter_map(of).take(STATUS_LIST).collect()
@@ -186,12 +189,15 @@ pub fn outcomes(report: &AttemptReport, devices: &mut Vec<DeviceStatus>) {
                 decided_by: None,
                 outcome: None,
                 facts: None,
+                evidence: None,
             });
             devices.len() - 1
         });
         if let Some(device) = devices.get_mut(at) {
             device.outcome = outcome(found.outcome()).map(|word| outcome_word(word).to_owned());
             device.facts = found.facts.as_ref().map(facts);
+            let evidence = cut(&found.evidence, EVIDENCE);
+            device.evidence = (!evidence.is_empty()).then(|| evidence.to_owned());
         }
     }
     devices.truncate(STATUS_LIST);

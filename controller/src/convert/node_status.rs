@@ -125,7 +125,7 @@ pub fn status(context: Context<'_>, report: &NodeReport) -> NodeLiveUpdateStatus
     let mut devices = facts.devices.clone();
     if open {
         for device in &mut devices {
-            (device.outcome, device.facts) = (None, None);
+            (device.outcome, device.facts, device.evidence) = (None, None, None);
         }
     }
     let left = state == UPDATED && context.target.is_some_and(|release| release != context.node.release);

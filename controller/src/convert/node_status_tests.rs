@@ -57,6 +57,7 @@ fn write_towards(target: &str, report: &NodeReport, end_of: Option<&str>) -> Nod
         decided_by: None,
         outcome: Some("Paused".into()),
         facts: None,
+        evidence: None,
     }];
     let update = UpdateRef { name: "kernel".into(), uid: "lu".into() };
     let context = Context {

@@ -172,6 +172,7 @@ impl FakeAgents {
                     holder: "vmm".into(),
                     outcome: Outcome::Paused.into(),
                     facts: None,
+                    evidence: String::new(),
                 }];
             }
             let knocks = !node.faults.contains(&Fault::LostKnock);

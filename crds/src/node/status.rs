@@ -135,6 +135,9 @@ pub struct DeviceStatus {
     /// The facts behind that, `reset=none dma=continuous …`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<String>,
+    /// What made the facts worse than the best, in short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
 }
 
 /// When a state began.

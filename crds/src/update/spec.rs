@@ -50,6 +50,8 @@ pub struct LiveUpdateSpec {
     pub target: Target,
     /// One token for each risk that is taken. `VfioPciLiveUpdate`: the preservation of VFIO devices over
     /// a kexec is experimental in every kernel there is; needed by each rule with `onUpdate: Preserve`.
+    /// `UnconfinedDma`: a device that no IOMMU confines goes on writing while kernels change, and its holder's
+    /// word is all that says where; waives what nobody can check of the gate `DmaTargetsPreserved`.
     /// `NoKdump`: a crash of the next kernel cannot be dumped; waives the gate `CrashDump`. The `LiveUpdatePolicy` says which tokens may be used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "set"))]

@@ -150,8 +150,9 @@ fn packed(payload: &Payload) -> String {
 }
 
 fn formats(image: &KernelImage) -> String {
-    let Abi { kho, luo, memfd, others } = &image.abi;
-    let names: Vec<&str> = [kho, luo, memfd, others].into_iter().flatten().map(String::as_str).collect();
+    let Abi { kho, luo, memfd, others, driver, patches: _ } = &image.abi;
+    let names: Vec<&str> =
+        [kho, luo, memfd, others, driver].into_iter().flatten().map(String::as_str).collect();
     match (names.is_empty(), image.scanned()) {
         (false, _) => names.join(", "),
         (true, true) => "none: it can take over nothing".into(),

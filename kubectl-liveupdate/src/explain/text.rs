@@ -192,7 +192,11 @@ fn one_device(device: &DeviceStatus) -> Tree {
             _ => Tone::Wait,
         };
         let facts = device.facts.as_deref().unwrap_or("no facts on record");
-        line.push(Tree::new("got", Tone::Faint).and(outcome, tone).and(facts, Tone::Faint));
+        let mut got = Tree::new("got", Tone::Faint).and(outcome, tone).and(facts, Tone::Faint);
+        if let Some(evidence) = &device.evidence {
+            got.push(Tree::new(evidence, Tone::Faint));
+        }
+        line.push(got);
     }
     line
 }

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use liveupdate_host::linux::ticks;
-use liveupdate_lab_guest::{DATA, DATA_PARAMETER, HANGS, MODULES_PARAMETER, UP};
+use liveupdate_lab_guest::{BIND_PARAMETER, DATA, DATA_PARAMETER, HANGS, MODULES_PARAMETER, UP};
 use rustix::mount::MountFlags;
 use rustix::process::WaitOptions;
 
@@ -73,6 +73,9 @@ fn bring_up() -> Result<(), String> {
     for module in parameter(MODULES_PARAMETER).into_iter().flat_map(|list| list.split(',')) {
         load_module(module)?;
     }
+    for device in parameter(BIND_PARAMETER).into_iter().flat_map(|list| list.split(',')) {
+        bind(device).map_err(|error| format!("cannot bind {device}: {error}"))?;
+    }
     Command::new("/proc/self/exe")
         .arg("serve")
         .env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin")
@@ -93,6 +96,14 @@ fn load_module(text: &str) -> Result<(), String> {
         Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
         Err(error) => Err(failed("load", &error)),
     }
+}
+
+/// `ADDRESS@DRIVER`
+fn bind(text: &str) -> Result<(), std::io::Error> {
+    let (address, driver) = text.split_once('@').ok_or(std::io::ErrorKind::InvalidInput)?;
+    std::fs::write(format!("/sys/bus/pci/devices/{address}/driver_override"), driver)?;
+    // Nothing happens to a device that has a driver.
+    std::fs::write("/sys/bus/pci/drivers_probe", address)
 }
 
 /// Waits a moment for the disk: its driver comes up side by side with us.

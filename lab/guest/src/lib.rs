@@ -25,6 +25,9 @@ pub const HANGS: &str = "/lab/hangs";
 /// Kernel modules that the first process loads, in order, on the command line: `PATH[:PARAMETER]`, separated by commas;
 /// `{release}` in a path stands for the running kernel's.
 pub const MODULES_PARAMETER: &str = "liveupdate_lab.modules";
+/// PCI devices that the first process gives to drivers once modules are loaded, on the command line: `ADDRESS@DRIVER`,
+/// separated by commas.
+pub const BIND_PARAMETER: &str = "liveupdate_lab.bind";
 /// The ext4 disk that the first process mounts at [`DATA`], on the command line.
 pub const DATA_PARAMETER: &str = "liveupdate_lab.data";
 /// What is here outlives a jump.

@@ -115,6 +115,10 @@ impl Kit {
         options.firmware = Some(Firmware { code: CODE.into(), variables });
         options.reset = super::Reset::BootsAgain;
         options.memory = 1536;
+        // A kernel gives its other processors a second to stop, then it jumps. On a busy machine one of them may be
+        // held up for longer and run on in what is the next kernel's memory by then: the likely reason why such a
+        // guest once hung between two kernels.
+        options.processors = 1;
         options.disks.push(disk);
         Ok(options)
     }

@@ -71,8 +71,19 @@ impl Kit {
     /// # Errors
     /// When a kernel or a program cannot be built.
     pub fn new(folder: &Path, programs: Programs) -> Result<Kit> {
+        Kit::with_modules(folder, programs, &[])
+    }
+
+    /// As [`Kit::new`], with kernel modules, each with its path in every guest's initrd.
+    ///
+    /// # Errors
+    /// As [`Kit::new`], or when a module cannot be read.
+    pub fn with_modules(folder: &Path, programs: Programs, modules: &[(String, PathBuf)]) -> Result<Kit> {
         let kernels = Kernels::find()?;
         let mut initrd = Initrd::new()?;
+        for (path, module) in modules {
+            initrd.file(path, module)?;
+        }
         for (package, binary) in PROGRAMS {
             let path = format!("bin/{binary}");
             match programs {
@@ -108,6 +119,18 @@ impl Kit {
     /// The folder of the run.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Where a bundle of that name goes; it is not there yet, the folder around it is.
+    pub(super) fn bundle_folder(&self, name: &str) -> Result<PathBuf> {
+        let all = self.disk_folder().join(BUNDLES);
+        create(&all)?;
+        Ok(all.join(name))
+    }
+
+    /// Signs the kit's bundles.
+    pub(super) fn key(&self) -> &SigningKey {
+        &self.key
     }
 
     /// The public key of whoever signs the kit's bundles.

@@ -14,6 +14,7 @@
 
 pub mod control;
 pub mod disk;
+pub mod driver;
 pub mod guest;
 pub mod hold;
 pub mod initrd;

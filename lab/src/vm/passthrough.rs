@@ -29,6 +29,15 @@ pub enum Behind {
     Switch,
 }
 
+/// A controller that a guest is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// What stands between it and the root complex.
+    pub behind: Behind,
+    /// How many commands its disk does.
+    pub commands_per_second: u32,
+}
+
 /// An NVMe controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nvme {
@@ -46,26 +55,21 @@ pub struct Nvme {
 ///
 /// # Errors
 /// When a disk cannot be written.
-pub fn controllers(
-    folder: &Path,
-    guest: &str,
-    behind: &[Behind],
-    commands_per_second: u32,
-) -> Result<Vec<Nvme>> {
+pub fn controllers(folder: &Path, guest: &str, slots: &[Slot]) -> Result<Vec<Nvme>> {
     let mut bus = 1;
     let mut all = Vec::new();
-    for (number, behind) in behind.iter().enumerate() {
+    for (number, Slot { behind, commands_per_second }) in slots.iter().copied().enumerate() {
         let disk = pattern(&folder.join(format!("{guest}.nvme{number}")))?;
         let slot = usize::from(FIRST_SLOT) + number;
         let mut bridges = vec![format!("0000:00:{slot:02x}.0")];
-        if *behind == Behind::Switch {
+        if behind == Behind::Switch {
             bridges.push(format!("0000:{bus:02x}:00.0"));
             bridges.push(format!("0000:{:02x}:00.0", bus + 1));
             bus += 2;
         }
         let address = format!("0000:{bus:02x}:00.0");
         bus += 1;
-        all.push(Nvme { address, bridges, number, behind: *behind, disk, commands_per_second });
+        all.push(Nvme { address, bridges, number, behind, disk, commands_per_second });
     }
     Ok(all)
 }
@@ -129,7 +133,8 @@ mod tests {
     #[test]
     fn addresses_follow_the_order_of_the_bridges_and_blocks_say_their_number() {
         let folder = RunDir::create().unwrap();
-        let all = controllers(folder.path(), "g", &[Behind::Switch, Behind::RootPort], 20).unwrap();
+        let slots = [Behind::Switch, Behind::RootPort].map(|behind| Slot { behind, commands_per_second: 20 });
+        let all = controllers(folder.path(), "g", &slots).unwrap();
         let seen: Vec<_> = all.iter().map(|nvme| (nvme.address.as_str(), nvme.bridges.join(" "))).collect();
         assert_eq!(
             seen,

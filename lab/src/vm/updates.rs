@@ -18,10 +18,15 @@ pub fn update(name: &str, bundle: &KitBundle) -> LiveUpdate {
     update
 }
 
-/// A policy that allows what [`update`] acknowledges: guests have no room for a crash kernel after a live update.
+/// A policy that allows what [`update`] acknowledges, guests having no room for a crash kernel after a live update, and
+/// what updates of guests with devices do.
 pub fn policy() -> LiveUpdatePolicySpec {
     LiveUpdatePolicySpec {
-        allowed_acknowledgements: vec![Acknowledgement::NoKdump],
+        allowed_acknowledgements: vec![
+            Acknowledgement::NoKdump,
+            Acknowledgement::VfioPciLiveUpdate,
+            Acknowledgement::UnconfinedDma,
+        ],
         ..LiveUpdatePolicySpec::default()
     }
 }

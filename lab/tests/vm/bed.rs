@@ -16,6 +16,7 @@ use liveupdate_lab::vm::{
 use liveupdate_lab::wait::{self, Answer};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::passthrough::{Passed, Passthrough};
 use crate::plane::{Decommission, Plane};
 
 /// The lab's own program in a guest.
@@ -43,6 +44,8 @@ pub(crate) struct Bed {
     pub(crate) targets: Vec<KitBundle>,
     /// As it was started.
     pub(crate) product: Product,
+    /// Devices that it hands to its holder.
+    pub(crate) passed: Passed,
     _folder: RunDir,
     _turn: SemaphorePermit<'static>,
 }
@@ -57,6 +60,8 @@ pub(crate) struct Wanted {
     pub(crate) alone: bool,
     /// How QEMU is started: the guest's name, and what it is made of.
     pub(crate) machine: fn(&Kit, &str) -> GuestOptions,
+    /// Devices that the holder has.
+    pub(crate) passthrough: Passthrough,
     /// Changes how QEMU is started.
     pub(crate) guest: fn(&mut GuestOptions),
 }
@@ -70,6 +75,7 @@ impl Wanted {
             held: true,
             alone: false,
             machine: |kit, name| kit.guest(name, Variant::Lu1).unwrap(),
+            passthrough: Passthrough::default(),
             guest: |_| {},
         }
     }
@@ -91,15 +97,17 @@ impl Bed {
     pub(crate) async fn start(wanted: Wanted, bundles: impl FnOnce(&Kit) -> Vec<KitBundle>) -> Bed {
         let turn = turn().await;
         let folder = RunDir::create().unwrap();
-        let kit = Kit::new(folder.path(), Programs::OnDisk).unwrap();
+        let Wanted { mut product, mut hold, held, alone, machine, passthrough, guest } = wanted;
+        let kit = Kit::with_modules(folder.path(), Programs::OnDisk, &passthrough.modules()).unwrap();
         let targets = bundles(&kit);
-        let Wanted { mut product, hold, held, alone, machine, guest } = wanted;
         let plane = if alone { Plane::alone().await } else { Plane::shared().await };
         let place = place();
+        let mut options = machine(&kit, &place.name);
+        let passed = passthrough.pass(folder.path(), &mut options);
+        hold.args.extend(passed.hold_arguments());
         if held {
             product.beside.push(hold.service());
         }
-        let mut options = machine(&kit, &place.name);
         guest(&mut options);
         let decommission = Decommission(Arc::downgrade(&plane), place.name.clone());
         let node = VmNode::start(&plane, place, options, &product, folder.path()).await.unwrap();
@@ -110,6 +118,7 @@ impl Bed {
             plane,
             targets,
             product,
+            passed,
             _folder: folder,
             _turn: turn,
         };

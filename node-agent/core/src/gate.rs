@@ -97,8 +97,8 @@ gates! {
     IommuStatePreserved: Device, UNINTERRUPTED;
     /// The device's iommufd objects come over.
     IommufdPreserved: Device, UNINTERRUPTED;
-    /// Every DMA mapping points into preserved memory.
-    DmaTargetsPreserved: Device, UNINTERRUPTED;
+    /// The device writes nowhere but into preserved memory while kernels change.
+    DmaTargetsPreserved: Device, PRESERVE;
     /// The holder's memory is of the kind that can be preserved, within the budget.
     MemoryPreservable: Holder, PRESERVE;
     /// The successor's cgroup has room for the memory.
@@ -149,8 +149,19 @@ impl GateId {
     pub const fn waiver(self) -> Option<&'static str> {
         match self {
             Self::CrashDump => Some("NoKdump"),
+            Self::DmaTargetsPreserved => Some("UnconfinedDma"),
             _ => None,
         }
+    }
+
+    /// The acknowledgement that takes the risk of this result, if there is one. Where a holder does not even say where
+    /// its device writes, there is nothing to take its word for.
+    pub fn waived_by(self, result: GateResult) -> Option<&'static str> {
+        let waivable = match (self, result) {
+            (Self::DmaTargetsPreserved, GateResult::Fail) => false,
+            (_, result) => result != GateResult::Pass,
+        };
+        self.waiver().filter(|_| waivable)
     }
 }
 
@@ -243,26 +254,35 @@ pub fn node_shortfalls<S: AsRef<str>>(
     acknowledged: &[S],
 ) -> Vec<Shortfall> {
     let own = |id: &GateId| matches!(id.scope(), Scope::Node | Scope::Target);
-    let waived = |id: &GateId| id.waiver().is_some_and(|w| acknowledged.iter().any(|a| a.as_ref() == w));
-    failing(gates, required(continuity).filter(own).filter(|id| !waived(id)), "")
+    failing(gates, required(continuity).filter(own), "", acknowledged)
 }
 
 /// Required gates of one device and of its holder that do not pass.
-pub fn device_shortfalls(
+pub fn device_shortfalls<S: AsRef<str>>(
     gates: &[Gate],
     address: &str,
     holder: &str,
     continuity: Continuity,
+    acknowledged: &[S],
 ) -> Vec<Shortfall> {
     let of = |scope| required(Some(continuity)).filter(move |id| id.scope() == scope);
-    let mut found = failing(gates, of(Scope::Device), address);
-    found.extend(failing(gates, of(Scope::Holder), holder));
+    let mut found = failing(gates, of(Scope::Device), address, acknowledged);
+    found.extend(failing(gates, of(Scope::Holder), holder, acknowledged));
     found
 }
 
-fn failing(gates: &[Gate], ids: impl Iterator<Item = GateId>, subject: &str) -> Vec<Shortfall> {
+fn failing<S: AsRef<str>>(
+    gates: &[Gate],
+    ids: impl Iterator<Item = GateId>,
+    subject: &str,
+    acknowledged: &[S],
+) -> Vec<Shortfall> {
+    let waived = |shortfall: &Shortfall| {
+        let token = shortfall.id.waived_by(shortfall.result);
+        token.is_some_and(|token| acknowledged.iter().any(|other| other.as_ref() == token))
+    };
     ids.map(|id| Shortfall { id, subject: subject.into(), result: result(gates, id, subject) })
-        .filter(|shortfall| shortfall.result != GateResult::Pass)
+        .filter(|shortfall| shortfall.result != GateResult::Pass && !waived(shortfall))
         .collect()
 }
 
@@ -275,12 +295,12 @@ pub fn ceiling<S: AsRef<str>>(
 ) -> Option<Continuity> {
     Continuity::ALL.into_iter().rev().find(|continuity| {
         node_shortfalls(gates, Some(*continuity), acknowledged).is_empty()
-            && device_shortfalls(gates, address, holder, *continuity).is_empty()
+            && device_shortfalls(gates, address, holder, *continuity, acknowledged).is_empty()
     })
 }
 
 /// Required gates of a holder that do not pass.
 pub fn holder_shortfalls(gates: &[Gate], holder: &str) -> Vec<Shortfall> {
     let own = required(Some(Continuity::Reinitialised)).filter(|id| id.scope() == Scope::Holder);
-    failing(gates, own, holder)
+    failing::<&str>(gates, own, holder, &[])
 }

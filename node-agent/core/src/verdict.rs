@@ -307,7 +307,7 @@ fn judge_device(device: &Device, holders: &[Holder], gates: &[Gate], demands: &D
         return verdict(Fate::Preserved, Some(minimum), voice, message);
     }
     let mut short = gate::node_shortfalls(gates, Some(minimum), &acknowledged);
-    short.extend(gate::device_shortfalls(gates, address, holder, minimum));
+    short.extend(gate::device_shortfalls(gates, address, holder, minimum, &acknowledged));
     let why = gate::explain(&short, gates).unwrap_or_default();
     let could = ceiling.map_or("nothing", Continuity::as_str);
     let base = format!(

@@ -41,22 +41,20 @@ fn main() -> ExitCode {
         Some(ticks) => log.say(&format!("first instruction at counter {ticks}")),
         None => log.say("first instruction; this machine has no counter"),
     }
-    modules::load(&log);
+    let line = command_line().unwrap_or_else(|error| {
+        log.say(&format!("the command line cannot be read: {error}"));
+        String::new()
+    });
+    modules::load(&log, &line);
     keeper::start(&log);
-    let Err(error) = real_init(&log);
+    let Err(error) = real_init(&line);
     log.say(&format!("{error}; there is no way on"));
     ExitCode::FAILURE
 }
 
 /// Becomes the real init, with the arguments and variables that the kernel gave.
-fn real_init(log: &Log) -> Result<Infallible, String> {
-    let init = match command_line() {
-        Ok(line) => shim::real_init(&line),
-        Err(error) => {
-            log.say(&format!("the command line cannot be read: {error}"));
-            shim::DEFAULT_INIT.to_owned()
-        }
-    };
+fn real_init(command_line: &str) -> Result<Infallible, String> {
+    let init = shim::real_init(command_line);
     let error = Command::new(&init).arg0(&init).args(std::env::args_os().skip(1)).exec();
     Err(format!("cannot run {init}: {error}"))
 }

@@ -11,14 +11,16 @@ use crate::log::Log;
 /// `MODULE_INIT_COMPRESSED_FILE`: the kernel unpacks it.
 const COMPRESSED: i32 = 4;
 
-pub(crate) fn load(log: &Log) {
+/// Loads them; `command_line` is the kernel's.
+pub(crate) fn load(log: &Log, command_line: &str) {
     let Ok(list) = fs::read_to_string(shim::DRIVERS) else {
         log.say(&format!("{} cannot be read: no driver is loaded", shim::DRIVERS));
         return;
     };
     for (path, parameters) in shim::drivers(&list) {
-        match insert(path, parameters) {
-            Ok(()) => log.say(&format!("loaded {path}")),
+        let parameters = shim::parameters(path, parameters, command_line);
+        match insert(path, &parameters) {
+            Ok(()) => log.say(format!("loaded {path} {parameters}").trim_end()),
             Err(error) => log.say(&format!("cannot load {path}: {error}; devices that need it are lost")),
         }
     }

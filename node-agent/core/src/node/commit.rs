@@ -69,7 +69,13 @@ impl Receipt {
         let acknowledged: Vec<&str> = attempt.acknowledged.iter().map(String::as_str).collect();
         let mut short = gate::node_shortfalls(gates, attempt.continuity(), &acknowledged);
         for (device, minimum) in attempt.preserved() {
-            short.extend(gate::device_shortfalls(gates, &device.address, &device.holder, minimum));
+            short.extend(gate::device_shortfalls(
+                gates,
+                &device.address,
+                &device.holder,
+                minimum,
+                &acknowledged,
+            ));
         }
         for holder in &attempt.holders {
             short.extend(gate::holder_shortfalls(gates, holder));

@@ -92,6 +92,32 @@ impl Machine {
         fs::create_dir(&folder).unwrap();
     }
 
+    /// A file of the machine.
+    pub(crate) fn file(&self, path: &str, text: &str) {
+        let path = self.folder.join("root").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// A folder of the machine is gone.
+    pub(crate) fn gone(&self, path: &str) {
+        fs::remove_dir_all(self.folder.join("root").join(path)).unwrap();
+    }
+
+    /// A new file, and that this process has it open as a VFIO device.
+    pub(crate) fn device(&self, address: &str) -> fs::File {
+        let file = fs::File::create(self.folder.join(format!("vfio-{address}"))).unwrap();
+        let info = format!("pos:\t0\nvfio-device-syspath: /sys/devices/pci0000:00/{address}\n");
+        self.orchestrator.device(&file, "/dev/vfio/devices/noiommu-vfio0", &info);
+        let own = self.folder.join(format!("root/proc/{}/fdinfo", std::process::id()));
+        if own.is_symlink() {
+            fs::remove_file(&own).unwrap();
+        }
+        let number = std::os::fd::AsRawFd::as_raw_fd(&file);
+        self.file(&format!("proc/{}/fdinfo/{number}", std::process::id()), &info);
+        file
+    }
+
     /// A group that exists, without the memory controller.
     pub(crate) fn unlimited(&self, path: &str) {
         fs::create_dir_all(self.folder.join(format!("root/sys/fs/cgroup{path}"))).unwrap();

@@ -5,6 +5,7 @@
 mod after;
 mod before;
 mod claims;
+mod devices;
 mod machine;
 mod messages;
 mod orchestrator;

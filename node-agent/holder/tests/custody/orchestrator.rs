@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use liveupdate_host::linux::custody::sessions::{Arrived, Leaving, Orchestrate};
+use liveupdate_host::linux::custody::sessions::{Arrived, Leaving, Orchestrate, Told};
 use liveupdate_host::linux::luo::{LuoError, SessionName, Token};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -28,6 +28,8 @@ struct Inner {
     /// FINISH fails that many times.
     busy: usize,
     log: Vec<String>,
+    /// Files that are VFIO devices, by inode.
+    devices: BTreeMap<u64, Told>,
 }
 
 fn error(call: &'static str, thing: impl Into<String>, errno: Errno) -> LuoError {
@@ -37,8 +39,9 @@ fn error(call: &'static str, thing: impl Into<String>, errno: Errno) -> LuoError
 impl Orchestrator {
     pub(crate) fn new(folder: PathBuf) -> Self {
         fs::create_dir_all(&folder).unwrap();
-        let (leaving, arrived, taken, log) = Default::default();
-        Self(Arc::new(Mutex::new(Inner { folder, leaving, arrived, taken, refuses: None, busy: 0, log })))
+        let (leaving, arrived, taken, log, devices) = Default::default();
+        let inner = Inner { folder, leaving, arrived, taken, refuses: None, busy: 0, log, devices };
+        Self(Arc::new(Mutex::new(inner)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -51,6 +54,12 @@ impl Orchestrator {
         inner.arrived = std::mem::take(&mut inner.leaving);
         inner.taken.clear();
         inner.log.push("jumped".into());
+    }
+
+    /// A file is a VFIO device, as the kernel would tell of it.
+    pub(crate) fn device(&self, file: &File, link: &str, info: &str) {
+        let told = Told { link: link.into(), info: info.into() };
+        self.lock().devices.insert(file.metadata().unwrap().ino(), told);
     }
 
     pub(crate) fn refuse(&self, token: Option<u64>) {
@@ -123,6 +132,12 @@ impl Orchestrate for Orchestrator {
         inner.taken.push(name.into());
         let file = OwnedFd::from(File::open(folder).unwrap());
         Ok(Box::new(ArrivedSession { all: self.clone(), name: name.into(), file }))
+    }
+
+    fn told(&self, file: BorrowedFd<'_>) -> std::io::Result<Told> {
+        let inode = File::from(file.try_clone_to_owned()?).metadata()?.ino();
+        let nothing = || Told { link: String::new(), info: String::new() };
+        Ok(self.lock().devices.get(&inode).cloned().unwrap_or_else(nothing))
     }
 
     fn kept(&self, file: OwnedFd) -> Result<Box<dyn Arrived>, LuoError> {

@@ -54,7 +54,9 @@
 
 pub mod boot;
 mod build;
+mod contents;
 pub mod cpio;
+mod cpio_read;
 mod digest;
 mod durable;
 mod error;
@@ -68,6 +70,7 @@ mod store;
 mod unpack;
 
 pub use build::{BuildError, Built, Inputs, build};
+pub use contents::{Contents, DriverModule};
 pub use digest::{Digest, NotADigest};
 pub use error::BundleError;
 pub use folder::{Bundle, Progress, Vouched};

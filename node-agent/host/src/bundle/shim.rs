@@ -120,6 +120,29 @@ pub fn real_init(command_line: &str) -> String {
     named.last().unwrap_or(DEFAULT_INIT).to_owned()
 }
 
+/// The parameters that a driver is loaded with: those that the kernel's command line has for it
+/// (`name.parameter=value`, as for one that is built in), then those of the list, which count last.
+pub fn parameters(path: &str, listed: &str, command_line: &str) -> String {
+    let module = module_name(path);
+    let kernel = command_line.split_whitespace().take_while(|word| *word != "--");
+    let own = kernel.filter_map(|word| {
+        let (name, parameter) = word.split_once('.')?;
+        (name.replace('-', "_") == module).then_some(parameter)
+    });
+    let mut words: Vec<&str> = own.collect();
+    words.extend(listed.split_whitespace());
+    words.join(" ")
+}
+
+/// What a module's file is called by: without the shim's number, endings, and with `_` for `-`.
+fn module_name(path: &str) -> String {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let numbered =
+        name.split_once('-').filter(|(number, _)| number.bytes().all(|byte| byte.is_ascii_digit()));
+    let name = numbered.map_or(name, |(_, name)| name);
+    name.split_once(".ko").map_or(name, |(name, _)| name).replace('-', "_")
+}
+
 /// The lines of [`DRIVERS`]: path and parameters.
 pub fn drivers(list: &str) -> impl Iterator<Item = (&str, &str)> {
     let lines = list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -139,6 +162,17 @@ mod tests {
         assert_eq!(real_init(&line), "/sbin/early");
         assert_eq!(real_init("quiet -- liveupdate.init=/x"), "/init");
         assert_eq!(real_init("liveupdate.init=/a liveupdate.init=/b"), "/b");
+    }
+
+    #[test]
+    fn a_driver_gets_what_the_command_line_has_for_it_and_the_list_counts_last() {
+        let line =
+            "quiet vfio_pci_liveupdate.enable=1 vfio-pci.ids=1b36:0010 nvme.x=1 -- vfio_pci_liveupdate.y=2";
+        let of = |path, listed| parameters(path, listed, line);
+        assert_eq!(of("/liveupdate/drivers/00-vfio_pci_liveupdate.ko", ""), "enable=1");
+        assert_eq!(of("/liveupdate/drivers/00-vfio-pci-liveupdate.ko.zst", "enable=0"), "enable=1 enable=0");
+        assert_eq!(of("/liveupdate/drivers/12-vfio-pci.ko", "a=1"), "ids=1b36:0010 a=1");
+        assert_eq!(of("/liveupdate/drivers/01-vfio-pci-core.ko", ""), "");
     }
 
     #[test]

@@ -113,6 +113,7 @@ pub(super) fn inspect(file: &[u8], limits: Limits) -> Result<KernelImage, ImageE
         other_release,
         config: found.config(payload.problem.as_deref()),
         banner: found.banner,
+        vermagic: found.vermagic,
         abi: found.abi,
         boot: Some(header),
         payload: Some(payload),

@@ -38,6 +38,7 @@ pub(super) fn inspect(file: &[u8]) -> Result<KernelImage, ImageError> {
         other_release: None,
         config: found.config(None),
         banner: found.banner,
+        vermagic: found.vermagic,
         boot: None,
         payload: None,
         abi: found.abi,

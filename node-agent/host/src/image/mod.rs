@@ -125,6 +125,12 @@ pub struct Abi {
     pub memfd: BTreeSet<String>,
     /// Other known handlers and parts (`vfio-pci-v1`).
     pub others: BTreeSet<String>,
+    /// The driver for devices, where it is built in (`liveupdate.dev/vfio-pci-v1`).
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub driver: BTreeSet<String>,
+    /// What the kernel was patched for, as far as it concerns devices.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub patches: BTreeSet<String>,
 }
 
 /// All that an image says of itself.
@@ -144,6 +150,9 @@ pub struct KernelImage {
     /// The whole line (`Linux version …`), from the unpacked kernel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub banner: Option<String>,
+    /// What modules must have been built for (`7.3.4-lu1 SMP preempt mod_unload `), where that is found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vermagic: Option<String>,
     /// x86's boot header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot: Option<BootHeader>,
@@ -192,6 +201,22 @@ pub fn inspect(file: &[u8], limits: Limits) -> Result<KernelImage, ImageError> {
 /// [`inspect`] tells. None when there is no such header, or it names none.
 pub fn named_release(head: &[u8]) -> Option<String> {
     if bzimage::is(head) { bzimage::release(head) } else { None }
+}
+
+/// Unpacks a whole file into memory.
+///
+/// # Errors
+/// Why that is not possible.
+pub(crate) fn unpack_whole(compression: Compression, packed: &[u8], limit: u64) -> Result<Vec<u8>, String> {
+    let mut plain = Vec::new();
+    unpack::unpack(compression, packed, limit, &mut |piece| plain.extend_from_slice(piece))
+        .map_err(|error| error.to_string())?;
+    Ok(plain)
+}
+
+/// All strings of the driver for devices in a file, such as its module.
+pub(crate) fn driver_strings(file: &[u8]) -> BTreeSet<String> {
+    scan::driver_strings(file)
 }
 
 /// One run of a fuzzer: every reader of this module over the same bytes.

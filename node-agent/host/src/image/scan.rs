@@ -1,9 +1,12 @@
 //! Finding what an unpacked kernel says of itself, while it streams by.
 
+use std::collections::BTreeSet;
+
 use memchr::memmem::{self, Finder};
 
 use super::Abi;
 use super::config::Config;
+use crate::linux::driver::{ABI_PREFIX, PATCHES_MARK, features_in};
 
 /// How much of the last piece is looked at again with the next, so that nothing is missed between two. Longer
 /// than anything searched.
@@ -17,6 +20,10 @@ const LARGEST_CONFIG: usize = 4 << 20;
 const CONFIG_START: &[u8] = b"IKCFG_ST";
 const CONFIG_END: &[u8] = b"IKCFG_ED";
 const BANNER: &[u8] = b"Linux version ";
+/// Ends what the kernel takes modules by (`7.3.4-lu1 SMP preempt mod_unload `).
+const UNLOADS: &[u8] = b" mod_unload ";
+const LONGEST_VERMAGIC: usize = 256;
+const LONGEST_LIST: usize = 256;
 /// In every compatible string, between name and version.
 const VERSIONED: &[u8] = b"-v";
 
@@ -30,6 +37,7 @@ pub(super) struct Scanner {
     packed_config: Option<Vec<u8>>,
     config_problem: Option<&'static str>,
     banner: Option<String>,
+    vermagic: Option<String>,
     abi: Abi,
     finders: Finders,
 }
@@ -38,11 +46,15 @@ struct Finders {
     config: Finder<'static>,
     banner: Finder<'static>,
     versioned: Finder<'static>,
+    driver: Finder<'static>,
+    patches: Finder<'static>,
+    unloads: Finder<'static>,
 }
 
 /// What was found.
 pub(super) struct Found {
     pub(super) banner: Option<String>,
+    pub(super) vermagic: Option<String>,
     pub(super) abi: Abi,
     packed_config: Option<Vec<u8>>,
     config_problem: Option<&'static str>,
@@ -57,11 +69,15 @@ impl Scanner {
             packed_config: None,
             config_problem: None,
             banner: None,
+            vermagic: None,
             abi: Abi::default(),
             finders: Finders {
                 config: Finder::new(CONFIG_START),
                 banner: Finder::new(BANNER),
                 versioned: Finder::new(VERSIONED),
+                driver: Finder::new(ABI_PREFIX.as_bytes()),
+                patches: Finder::new(PATCHES_MARK.as_bytes()),
+                unloads: Finder::new(UNLOADS),
             },
         }
     }
@@ -81,6 +97,7 @@ impl Scanner {
         let unended = self.collected.map(|_| "it begins in the image and does not end");
         Found {
             banner: self.banner,
+            vermagic: self.vermagic,
             abi: self.abi,
             packed_config: self.packed_config,
             config_problem: self.config_problem.or(unended),
@@ -104,6 +121,18 @@ impl Scanner {
             if let Some(name) = compatible(&window, at) {
                 sort_in(&mut self.abi, name);
             }
+        }
+        for at in self.finders.driver.find_iter(&window) {
+            remember(&mut self.abi.driver, driver_string(&window[at..]));
+        }
+        for at in self.finders.patches.find_iter(&window) {
+            if let Some(list) = text(&window[at..], LONGEST_LIST) {
+                self.abi.patches.extend(features_in(list));
+            }
+        }
+        if self.vermagic.is_none() {
+            let mut all = self.finders.unloads.find_iter(&window);
+            self.vermagic = all.find_map(|at| vermagic(&window, at));
         }
         self.window = window;
     }
@@ -197,8 +226,43 @@ fn sort_in(abi: &mut Abi, compatible: &str) {
         other if OTHERS.contains(&other) => &mut abi.others,
         _ => return,
     };
-    // More than a few versions of one name are noise, and somebody's attempt to fill memory.
-    if set.len() < 16 {
-        set.insert(compatible.to_owned());
+    remember(set, Some(compatible));
+}
+
+/// More than a few versions of one name are noise, and somebody's attempt to fill memory.
+fn remember(set: &mut BTreeSet<String>, found: Option<&str>) {
+    if let Some(found) = found.filter(|_| set.len() < 16) {
+        set.insert(found.to_owned());
     }
+}
+
+/// All strings of the driver in a file, such as its module.
+pub(super) fn driver_strings(file: &[u8]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for at in memmem::find_iter(file, ABI_PREFIX.as_bytes()) {
+        remember(&mut found, driver_string(&file[at..]));
+    }
+    found
+}
+
+/// The driver's string at the start of these bytes: its prefix and a number.
+fn driver_string(from: &[u8]) -> Option<&str> {
+    let found = text(from, LONGEST_COMPATIBLE)?;
+    let version = found.get(ABI_PREFIX.len()..)?;
+    (!version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit())).then_some(found)
+}
+
+/// Printable text up to its end, which must come.
+fn text(from: &[u8], longest: usize) -> Option<&str> {
+    let window = &from[..from.len().min(longest)];
+    let end = window.iter().position(|byte| matches!(byte, 0 | b'\n'))?;
+    std::str::from_utf8(&window[..end]).ok().filter(|text| !text.chars().any(char::is_control))
+}
+
+/// The whole string around ` mod_unload ` at `at`: it begins with a release.
+fn vermagic(window: &[u8], at: usize) -> Option<String> {
+    let before = &window[at.saturating_sub(LONGEST_VERMAGIC)..at];
+    let start = at - before.iter().rev().take_while(|byte| matches!(byte, b' '..=b'~')).count();
+    let found = text(&window[start..], LONGEST_VERMAGIC)?;
+    found.starts_with(|first: char| first.is_ascii_digit()).then(|| found.to_owned())
 }

@@ -37,6 +37,7 @@ pub(super) fn inspect(file: &[u8], limits: Limits) -> Result<KernelImage, ImageE
         other_release: None,
         config: found.config(payload.problem.as_deref()),
         banner: found.banner,
+        vermagic: found.vermagic,
         boot: None,
         payload: Some(payload),
         abi: found.abi,

@@ -22,6 +22,12 @@ pub struct PciDevice {
     pub vfio: Option<String>,
     /// IOMMU group; none without an IOMMU.
     pub group: Option<String>,
+    /// The group's name, when it has one: VFIO makes a group of its own for a device that no IOMMU confines.
+    pub group_name: Option<String>,
+    /// How the group's IOMMU translates by default (`DMA`, `identity`, …).
+    pub group_type: Option<String>,
+    /// What drivers are chosen by (`pci:v00001B36d…`).
+    pub modalias: String,
     /// Bridges above it, the nearest last.
     pub bridges: Vec<String>,
     /// The physical function that it belongs to, when it is a virtual one.
@@ -32,6 +38,8 @@ pub struct PciDevice {
     pub power_state: Option<String>,
     /// How it can be reset, the kernel's first choice first; empty: it cannot.
     pub reset_methods: Vec<String>,
+    /// Its driver can hand it over, and tells of it under `liveupdate/`.
+    pub hands_over: bool,
     /// It has the boot's framebuffer.
     pub boot_vga: bool,
 }
@@ -40,6 +48,12 @@ impl PciDevice {
     /// It leads to other devices and is nobody's to hold.
     pub fn is_bridge(&self) -> bool {
         self.class.starts_with("06")
+    }
+
+    /// No IOMMU confines its DMA: VFIO has it in its mode without one, or it is in no group.
+    pub fn is_unconfined(&self) -> bool {
+        let named = self.vfio.as_deref().is_some_and(|name| name.starts_with("noiommu-"));
+        named || self.group.is_none() || self.group_name.as_deref() == Some("vfio-noiommu")
     }
 }
 
@@ -102,6 +116,11 @@ fn device(root: &Root, address: String) -> Result<PciDevice, ReadError> {
         found.map(str::to_owned).ok_or_else(|| ReadError::malformed(&at(name), &text, "a PCI id"))
     };
     let vfio = optional(root.names(&at("vfio-dev")))?.and_then(|names| names.into_iter().next());
+    let group = optional(root.link_name(&at("iommu_group")))?;
+    let of_group = |name: &str| match &group {
+        Some(group) => optional(root.line(&format!("{GROUPS}/{group}/{name}"))),
+        None => Ok(None),
+    };
     let methods = optional(root.line(&at("reset_method")))?.unwrap_or_default();
     Ok(PciDevice {
         vendor: hex("vendor", 4)?,
@@ -109,13 +128,17 @@ fn device(root: &Root, address: String) -> Result<PciDevice, ReadError> {
         class: hex("class", 4)?,
         driver: optional(root.link_name(&at("driver")))?,
         vfio,
-        group: optional(root.link_name(&at("iommu_group")))?,
+        group_name: of_group("name")?,
+        group_type: of_group("type")?,
+        modalias: optional(root.line(&at("modalias")))?.unwrap_or_default(),
         bridges: bridges(&root.link(&format!("{DEVICES}/{address}"))?, &address),
         physical_function: optional(root.link_name(&at("physfn")))?,
         virtual_functions: optional(root.number(&at("sriov_numvfs")))?.unwrap_or(0),
         power_state: optional(root.line(&at("power_state")))?,
         reset_methods: methods.split_whitespace().map(str::to_owned).collect(),
+        hands_over: root.exists(&at("liveupdate")),
         boot_vga: optional(root.flag(&at("boot_vga")))?.unwrap_or(false),
+        group,
         address,
     })
 }

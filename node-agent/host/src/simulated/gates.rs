@@ -103,7 +103,7 @@ fn of_device(device: &DeviceSpec, id: GateId) -> Option<Failure> {
     let fits = match id {
         GateId::DeviceEligible => device.ceiling.is_some(),
         GateId::VfioStatePreserved | GateId::PciStatePreserved => device.ceiling >= Some(Level::Paused),
-        GateId::IommuStatePreserved | GateId::IommufdPreserved | GateId::DmaTargetsPreserved => {
+        GateId::IommuStatePreserved | GateId::IommufdPreserved => {
             device.ceiling >= Some(Level::Uninterrupted)
         }
         _ => true,
@@ -145,10 +145,9 @@ fn unknown(id: GateId) -> &'static str {
 /// Evidence and remedy of a gate that fails.
 fn fails(id: GateId) -> (&'static str, &'static str) {
     match id {
-        GateId::ExperimentalOptIn => (
-            "/sys/module/liveupdate_vfio/parameters/experimental: N",
-            "load liveupdate_vfio with experimental=1",
-        ),
+        GateId::ExperimentalOptIn => {
+            ("/sys/module/vfio_pci_liveupdate/parameters/enable: N", "load vfio_pci_liveupdate with enable=1")
+        }
         GateId::CustodySafe => ("liveupdate-keeper.service: inactive", "start the keeper on the node"),
         GateId::LiveUpdateKernel => (
             "/dev/liveupdate: no such file; /proc/config.gz: CONFIG_LIVEUPDATE is not set",
@@ -162,10 +161,10 @@ fn fails(id: GateId) -> (&'static str, &'static str) {
             "boot without kernel.kexec_load_disabled=1; it cannot be taken back at run time",
         ),
         GateId::DriverReady => {
-            ("/sys/module/liveupdate_vfio: no such folder", "load the module liveupdate_vfio")
+            ("/sys/module/vfio_pci_liveupdate: no such folder", "load the module vfio_pci_liveupdate")
         }
         GateId::VfioStatePreserved => {
-            ("driver has no live update file handler", "bind it to liveupdate_vfio")
+            ("driver has no live update file handler", "bind it to vfio-pci-liveupdate")
         }
         GateId::PciStatePreserved => {
             ("kernel has no PCI preservation", "boot a kernel with the PCI preservation patches")

@@ -19,9 +19,10 @@ fn eligible(machine: &Machine, address: &str) -> Gate {
 fn device_eligible_is_bound_awake_and_whole() {
     let own = |file: &str| format!("{AT}/{file}");
     let gate = eligible(&Machine::guest(), NVME);
-    pass(&gate, "driver vfio-pci, vfio0");
+    pass(&gate, "driver vfio-pci-liveupdate, noiommu-vfio0");
     assert_eq!(gate.subject, NVME);
     fail(&eligible(&Machine::guest().without(&own("vfio-dev")), NVME), "no vfio-dev");
+    fail(&eligible(&Machine::guest().without(&own("liveupdate")), NVME), "cannot hand it over");
     fail(&eligible(&Machine::guest().with(&own("power_state"), "D3hot\n"), NVME), "D3hot");
     unknown(&eligible(&Machine::guest().without(&own("power_state")), NVME), "not told");
     unknown(&eligible(&Machine::guest().with(&own("power_state"), "unknown\n"), NVME), "not told");
@@ -92,6 +93,11 @@ fn pci_enumeration_stable_with_equal_parameters() {
         pci_enumeration_stable(kernel.parameters.as_ref(), next.as_ref(), Ok(&machine.pci()), preserved)
     };
     let same = "quiet vfio.enable_unsafe_noiommu_mode=1 root=/dev/vdb";
+    let at_run_time = Machine::guest().edit("proc/cmdline", "vfio.enable_unsafe_noiommu_mode=1 ", "");
+    let (kernel, next) = (at_run_time.kernel(), BootParameters::parse("quiet"));
+    let stable =
+        pci_enumeration_stable(kernel.parameters.as_ref(), Some(&next), Ok(&at_run_time.pci()), &[NVME]);
+    unknown(&stable, "without which nobody gets 0000:01:00.0 back");
     pass(&gate(Some(same), &[NVME]), "agree in pci=");
     fail(&gate(Some("quiet"), &[NVME]), "vfio.enable_unsafe_noiommu_mode= 1 now, absent then");
     fail(&gate(Some(&format!("{same} intel_iommu=on")), &[NVME]), "intel_iommu= absent now, on then");

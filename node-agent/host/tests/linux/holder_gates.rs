@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use liveupdate_host::linux::gates::{Projection, memory_charge, memory_preservable};
+use liveupdate_host::linux::gates::{Projection, holder_open_mode, memory_charge, memory_preservable};
 use liveupdate_host::linux::{cgroup, memory};
 use liveupdate_node_core::gate::Gate;
 
@@ -47,6 +47,25 @@ fn memory_preservable_within_the_budget() {
     };
     pass(&preservable(&Machine::guest(), projection(300, 150)), "150 ms of the budget of 150 ms");
     fail(&preservable(&Machine::guest(), projection(302, 150)), "151 ms of the budget of 150 ms");
+}
+
+#[test]
+fn holder_open_mode_is_by_the_devices_own_nodes() {
+    let of = |machine: Machine| {
+        let processes = machine.processes();
+        holder_open_mode("vm-a", processes.holding.iter().find(|process| process.pid == 301))
+    };
+    pass(&of(Machine::guest()), "by their own nodes: file 7: noiommu-vfio0");
+    for (file, target, what) in [
+        ("7", "anon_inode:[vfio-device]", "opened by its group"),
+        ("12", "/dev/vfio/noiommu-0", "VFIO group noiommu-0"),
+        ("12", "/dev/vfio/vfio", "a VFIO container"),
+    ] {
+        let gate = of(Machine::guest().with_link(&format!("proc/301/fd/{file}"), target));
+        fail(&gate, what);
+        assert!(gate.evidence.starts_with(&format!("file {file}: ")), "{gate:?}");
+    }
+    pass(&holder_open_mode("vm-b", None), "no VFIO group open");
 }
 
 fn charge(machine: &Machine, bytes: u64) -> Gate {

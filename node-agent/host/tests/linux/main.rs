@@ -10,8 +10,10 @@
 )]
 
 mod device_gates;
+mod driver_gates;
 mod holder_gates;
 mod machine;
 mod node_gates;
 mod readers;
+mod target_driver_gates;
 mod target_gates;

@@ -58,7 +58,10 @@ fn pci_devices_are_read_with_their_bridges_and_drivers() {
     let nvme = devices.get("0000:01:00.0").unwrap();
     assert_eq!((nvme.vendor.as_str(), nvme.device.as_str(), nvme.class.as_str()), ("1b36", "0010", "0108"));
     assert_eq!(nvme.bridges, ["0000:00:02.0"]);
-    assert_eq!((nvme.driver.as_deref(), nvme.vfio.as_deref()), (Some("vfio-pci"), Some("vfio0")));
+    assert_eq!(
+        (nvme.driver.as_deref(), nvme.vfio.as_deref()),
+        (Some("vfio-pci-liveupdate"), Some("noiommu-vfio0"))
+    );
     assert_eq!((nvme.power_state.as_deref(), nvme.group.as_deref()), (Some("D0"), None));
     assert_eq!(nvme.reset_methods, ["flr", "bus"]);
     assert!(devices.get("0000:00:02.0").unwrap().is_bridge());

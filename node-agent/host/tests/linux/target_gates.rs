@@ -19,13 +19,14 @@ fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-fn image() -> KernelImage {
+pub(crate) fn image() -> KernelImage {
     KernelImage {
         format: Format::BzImage,
         architecture: "x86_64".into(),
         release: Some(RELEASE.into()),
         other_release: None,
         banner: None,
+        vermagic: None,
         boot: Some(BootHeader {
             protocol: "2.15".into(),
             setup_sectors: 4,
@@ -50,6 +51,8 @@ fn image() -> KernelImage {
             luo: set(&["luo-v5"]),
             memfd: set(&["memfd-v2"]),
             others: set(&[]),
+            driver: set(&[]),
+            patches: set(&[]),
         },
     }
 }

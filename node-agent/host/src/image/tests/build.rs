@@ -156,6 +156,30 @@ pub(crate) fn bzimage(release: &str, payload: &[u8]) -> Vec<u8> {
     out
 }
 
+/// An ELF file with `.modinfo`, and more behind it that is in no section.
+pub(crate) fn module(modinfo: &str, more: &[u8]) -> Vec<u8> {
+    let names = b"\0.modinfo\0.shstrtab\0";
+    let mut out = vec![0; 64];
+    out[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    out[58..60].copy_from_slice(&64_u16.to_le_bytes());
+    out[60..62].copy_from_slice(&3_u16.to_le_bytes());
+    out[62..64].copy_from_slice(&2_u16.to_le_bytes());
+    let (at, length) = (64_u64, modinfo.len() as u64);
+    out.extend_from_slice(modinfo.as_bytes());
+    out.extend_from_slice(names);
+    out.extend_from_slice(more);
+    let table = out.len() as u64;
+    out[40..48].copy_from_slice(&table.to_le_bytes());
+    for (name, offset, length) in [(0_u32, 0, 0), (1, at, length), (10, at + length, names.len() as u64)] {
+        let mut header = [0; 64];
+        header[..4].copy_from_slice(&name.to_le_bytes());
+        header[24..32].copy_from_slice(&offset.to_le_bytes());
+        header[32..40].copy_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&header);
+    }
+    out
+}
+
 /// A linked kernel: one loaded segment, and a section that is not loaded and must not count.
 pub(super) fn vmlinux(machine: u16, loaded: &[u8], beside: &[u8]) -> Vec<u8> {
     let mut out = vec![0; 64 + 56];

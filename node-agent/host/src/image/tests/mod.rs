@@ -54,6 +54,24 @@ fn strings_across_the_pieces_of_a_stream_are_found_and_parts_of_longer_ones_are_
 }
 
 #[test]
+fn what_decides_about_devices_is_found_and_near_misses_are_not() {
+    let strings = [
+        "liveupdate.dev/vfio-pci-v1",
+        "liveupdate.dev/vfio-pci-vx",
+        "liveupdate.dev/vfio-pci-v",
+        "vfio-pci-liveupdate-patches: keep-bus-master open-without-reset\n",
+        "disagrees mod_unload ",
+        "7.3.4-lu1 SMP preempt mod_unload ",
+    ];
+    let image = read(&bzimage(RELEASE, &payload(Compression::Zstd, &kernel(Some(CONFIG), &strings))));
+    assert_eq!(image.abi.driver, set(&["liveupdate.dev/vfio-pci-v1"]));
+    assert_eq!(image.abi.patches, set(&["keep-bus-master", "open-without-reset"]));
+    assert_eq!(image.vermagic.as_deref(), Some("7.3.4-lu1 SMP preempt mod_unload "));
+    let without = read(&bzimage(RELEASE, &payload(Compression::Zstd, &good_kernel())));
+    assert_eq!((without.abi.driver, without.abi.patches, without.vermagic), (set(&[]), set(&[]), None));
+}
+
+#[test]
 fn a_stock_kernel_has_neither_configuration_nor_formats_and_that_is_known() {
     let image = read(&bzimage(RELEASE, &payload(Compression::Xz, &kernel(None, &[]))));
     assert!(image.scanned());

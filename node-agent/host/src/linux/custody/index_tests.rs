@@ -25,6 +25,7 @@ fn entry() -> impl Strategy<Value = Entry> {
             dma_quiescent,
             claim,
             resumed,
+            seen: Vec::new(),
         },
     )
 }
@@ -72,6 +73,7 @@ fn sample() -> Index {
         dma_quiescent: true,
         claim: Claim::Awaited,
         resumed: None,
+        seen: Vec::new(),
     };
     Index {
         attempt: "7f3c-0a1b2c3d-1".into(),

@@ -1,6 +1,6 @@
 //! What became of devices: the driver's evidence and the holder's checks, as the core makes facts of them.
 
-use liveupdate_node_core::evidence::{Checks, Seen};
+use liveupdate_node_core::evidence::{Checks, Phase, Seen};
 use liveupdate_node_core::outcome::Facts;
 use liveupdate_proto::handover::v1::Check;
 
@@ -66,6 +66,21 @@ impl Look<'_> {
     /// All devices of a holder that goes on.
     pub(super) fn all(&self, entry: &Entry, checks: &[Check]) -> Vec<Sighting> {
         entry.devices().map(|address| self.at(address, checks, entry.dma_quiescent, true)).collect()
+    }
+}
+
+/// The last look at a device before the jump; the sentence says why it cannot go. The kernel would find it out, too,
+/// but only when everything stands still already.
+pub(super) fn ready(root: &Root, address: &str) -> Result<(), String> {
+    let state = driver::told(root, address).evidence.state;
+    if state != Some(Phase::Preserved) {
+        let state = state.map_or_else(|| "tells nothing of it".to_owned(), |state| format!("says {state:?}"));
+        return Err(format!("it should be preserved by now, and its driver {state}"));
+    }
+    match root.line(&format!("/sys/bus/pci/devices/{address}/power_state")) {
+        Ok(power) if power == "D0" => Ok(()),
+        Ok(power) => Err(format!("its power state is {power}, not D0")),
+        Err(error) => Err(error.to_string()),
     }
 }
 

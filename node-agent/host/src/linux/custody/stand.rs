@@ -95,6 +95,9 @@ impl Shared {
                 return Err(not_preserved(&part.name, why));
             }
         }
+        for address in leaving.index.holders.iter().flat_map(|entry| entry.devices()) {
+            seen::ready(&self.options.root, address).map_err(|why| not_preserved(address, why))?;
+        }
         let Some(file) = leaving.file.as_mut() else {
             return Err(wrong("commit", "custody is not complete"));
         };

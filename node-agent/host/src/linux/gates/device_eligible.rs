@@ -1,6 +1,7 @@
 use liveupdate_node_core::gate::{Gate, GateId};
 
 use super::{Findings, named};
+use crate::linux::driver::{DRIVER, folder};
 use crate::linux::pci::{PciDevice, PciDevices};
 use crate::linux::processes::Processes;
 use crate::linux::root::ReadError;
@@ -41,6 +42,14 @@ fn own(found: &mut Findings, device: &PciDevice, at: &str) {
             format!("{at}: driver {driver}, no vfio-dev: no VFIO driver has it, or one without device nodes"),
             "bind it to a VFIO driver, on a kernel with CONFIG_VFIO_DEVICE_CDEV=y",
         ),
+    }
+    if device.hands_over {
+        found.good(format!("{} is there: its driver can hand it over", folder(&device.address)));
+    } else {
+        found.bad(
+            format!("{at}: driver {driver}, no liveupdate folder: that driver cannot hand it over"),
+            format!("bind it to {DRIVER}"),
+        );
     }
     if let Some(parent) = &device.physical_function {
         found.bad(

@@ -5,7 +5,7 @@ use liveupdate_node_core::gate::{Gate, GateId};
 use super::{Findings, named};
 use crate::linux::boot_parameters::BootParameters;
 use crate::linux::kernel::COMMAND_LINE;
-use crate::linux::pci::PciDevices;
+use crate::linux::pci::{PciDevice, PciDevices};
 use crate::linux::root::ReadError;
 
 /// Parameters that change what is enumerated, how, or into which groups.
@@ -13,6 +13,8 @@ const NAMES: [&str; 7] =
     ["pci", "iommu", "intel_iommu", "amd_iommu", "pcie_aspm", "pcie_ports", "vga_default"];
 const PREFIXES: [&str; 7] =
     ["pci.", "pciehp.", "iommu.", "vfio.", "vfio_pci.", "vfio_iommu_type1.", "iommufd."];
+/// Lets VFIO give out devices that no IOMMU confines.
+const UNSAFE_MODE: &str = "vfio.enable_unsafe_noiommu_mode";
 /// Words of `pci=` by which a kernel gives out numbers and addresses anew.
 const RENUMBERS: [&str; 3] = ["assign-busses", "realloc", "use_crs=off"];
 
@@ -31,7 +33,10 @@ pub fn pci_enumeration_stable(
         (_, None) => found.unknown("the target's command line is not known", "name a target"),
     }
     match devices {
-        Ok(devices) => framebuffer(&mut found, devices, preserved),
+        Ok(devices) => {
+            framebuffer(&mut found, devices, preserved);
+            unconfined(&mut found, devices, preserved, next);
+        }
         Err(error) => found.unknown(error.to_string(), "mount /sys"),
     }
     found.gate()
@@ -74,6 +79,19 @@ fn compare(
 
 fn shown(values: Option<&Vec<String>>) -> String {
     values.map_or_else(|| "absent".to_owned(), |values| values.join(" "))
+}
+
+/// Without an IOMMU VFIO gives out a device only in a mode that is off by default.
+fn unconfined(found: &mut Findings, devices: &PciDevices, preserved: &[&str], next: Option<&BootParameters>) {
+    let none = preserved.iter().find(|address| devices.get(address).is_some_and(PciDevice::is_unconfined));
+    if let (Some(address), Some(next)) = (none, next)
+        && next.switch(UNSAFE_MODE) != Some(true)
+    {
+        found.unknown(
+            format!("target's command line: no {UNSAFE_MODE}=1, without which nobody gets {address} back: it has no IOMMU"),
+            format!("append {UNSAFE_MODE}=1 to it"),
+        );
+    }
 }
 
 fn framebuffer(found: &mut Findings, devices: &PciDevices, preserved: &[&str]) {

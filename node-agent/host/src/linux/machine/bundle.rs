@@ -1,17 +1,17 @@
 //! Bundles as this machine has them: found, staged, vouched for, looked into.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use liveupdate_node_core::gate::{Gate, GateId};
-use liveupdate_node_core::{GateResult, Target};
+use liveupdate_node_core::Target;
+use liveupdate_node_core::gate::Gate;
 
-use super::gate;
 use super::images::Images;
 use crate::HostError;
-use crate::bundle::{Bundle, BundleError, Digest, Limits, Part, Signers, Store, install_modules};
+use crate::bundle::{Bundle, BundleError, Contents, Digest, Limits, Part, Signers, Store, install_modules};
 use crate::image::{ImageError, KernelImage};
 use crate::linux::gates::{self, Manifest, Signed};
 use crate::linux::root::Root;
@@ -35,7 +35,8 @@ pub(super) struct Looked {
     pub(super) command_line: String,
     /// What a trusted signer vouches for.
     pub(super) manifest: Option<Manifest>,
-    pub(super) modules: Gate,
+    /// What it has for devices, or why that cannot be read.
+    pub(super) contents: Result<Arc<Contents>, String>,
 }
 
 /// A bundle, or why there is none; and who vouches for it.
@@ -44,6 +45,9 @@ pub(super) struct Sighted {
     pub(super) trusted: Gate,
 }
 
+/// How many bundles' contents are remembered.
+const MANY: usize = 16;
+
 /// The folder of bundles, and that of those who may vouch for them.
 pub(super) struct Bundles {
     root: PathBuf,
@@ -51,6 +55,8 @@ pub(super) struct Bundles {
     signers: PathBuf,
     signers_name: String,
     images: Arc<Images>,
+    /// By digest: archives are large, and gates are read often.
+    contents: Mutex<HashMap<Digest, Arc<Contents>>>,
 }
 
 impl Bundles {
@@ -61,6 +67,7 @@ impl Bundles {
             signers: root.path(signers),
             signers_name: signers.to_owned(),
             images,
+            contents: Mutex::default(),
         }
     }
 
@@ -129,8 +136,25 @@ impl Bundles {
             to_fetch: self.store.to_fetch(&target.bundle, bundle.digest())?,
             command_line: manifest.command_line.clone(),
             manifest: signers.and_then(|signers| bundle.vouched(signers)).map(|vouched| vouched.manifest),
-            modules: modules(bundle),
+            contents: self.contents(bundle),
         })
+    }
+
+    /// Looks into its archives, unless that was done. A bundle whose files are not what its digest says is found out
+    /// when it is staged.
+    fn contents(&self, bundle: &Bundle) -> Result<Arc<Contents>, String> {
+        let digest = bundle.digest();
+        let known = || self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(contents) = known().get(&digest) {
+            return Ok(Arc::clone(contents));
+        }
+        let contents = Arc::new(Contents::read(bundle)?);
+        let mut known = known();
+        if known.len() >= MANY {
+            known.clear();
+        }
+        known.insert(digest, Arc::clone(&contents));
+        Ok(contents)
     }
 
     fn trusted(
@@ -157,17 +181,4 @@ fn digest(target: &Target) -> Result<Digest, HostError> {
         what: "the target's digest".into(),
         why: error.to_string(),
     })
-}
-
-/// Whether the target's modules can be loaded by it: none are needed where there are none. What is in an
-/// archive is not looked into yet.
-fn modules(bundle: &Bundle) -> Gate {
-    let id = GateId::ModuleLoadable;
-    match bundle.manifest().part(Part::Modules) {
-        None => gate(id, GateResult::Pass, "manifest: the bundle has no modules to load", ""),
-        Some(_) => {
-            let evidence = format!("{}: its modules were not looked into", Part::Modules.file());
-            gate(id, GateResult::Unknown, evidence, "build what the target needs into its kernel")
-        }
-    }
 }

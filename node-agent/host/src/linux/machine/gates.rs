@@ -13,12 +13,12 @@ use crate::HostError;
 use crate::linux::boot_parameters::BootParameters;
 use crate::linux::clock::Clock;
 use crate::linux::custody;
-use crate::linux::gates::{self, Bundle, Formats, Ours, Room, Running, Wanted};
+use crate::linux::driver::{self, Driver};
+use crate::linux::gates::{self, Bundle, Formats, NextKernel, Ours, Room, Running, Wanted};
 use crate::linux::kernel::Kernel;
 use crate::linux::kexec_state::KexecState;
 use crate::linux::kho::{self, Kho};
 use crate::linux::memory::Memory;
-use crate::linux::modules;
 use crate::linux::pci::PciDevices;
 use crate::linux::processes::{Held, Processes};
 use crate::linux::root::ReadError;
@@ -32,6 +32,14 @@ struct Sight {
     pci: Result<PciDevices, ReadError>,
     processes: Result<Processes, ReadError>,
     holders: Holders,
+    driver: Driver,
+}
+
+impl Sight {
+    /// Somebody holds a device.
+    fn held(&self) -> bool {
+        !self.holders.held(self.processes.as_ref().ok()).is_empty()
+    }
 }
 
 impl LinuxHost {
@@ -46,15 +54,19 @@ impl LinuxHost {
             pci: PciDevices::read(&self.root),
             holders: Holders::of(self.known()?, processes.as_ref().unwrap_or(&none)),
             processes,
+            driver: Driver::read(&self.root),
         };
         let sighted = target.map(|target| self.bundles.look(target)).transpose()?;
         let bundle = sighted.as_ref().and_then(|sighted| sighted.bundle.as_ref().ok());
         let mut gates = self.node_gates(&sight, target, bundle)?;
-        if let (Some(target), Some(sighted)) = (target, sighted) {
-            gates.extend(self.target_gates(&sight, target, &sighted));
-            gates.push(sighted.trusted);
+        if let (Some(target), Some(sighted)) = (target, &sighted) {
+            gates.extend(self.target_gates(&sight, target, sighted));
+            gates.push(sighted.trusted.clone());
         }
-        gates.extend(self.held_gates(&sight));
+        let parameters = bundle.map(|bundle| BootParameters::parse(&bundle.command_line));
+        let next = target.zip(bundle).zip(parameters.as_ref());
+        let next = next.map(|((target, bundle), parameters)| next_kernel(target, bundle, parameters));
+        gates.extend(self.held_gates(&sight, next));
         Ok(gates)
     }
 
@@ -86,12 +98,12 @@ impl LinuxHost {
         let keeper = self.keeper_pid();
         let sessions = our_sessions(sight.processes.as_ref().ok());
         Ok(vec![
-            self.driver_gate(GateId::ExperimentalOptIn, sight),
+            gates::experimental_opt_in(sight.held(), &sight.driver),
             custody_safe(&self.root, self.read_keeper()),
             gates::live_update_kernel(&sight.kernel, &sight.kho),
             gates::kexec_handover(&sight.kernel, &sight.kho, memory.ok().copied(), to_load),
             gates::kexec_allowed(&kexec, &sight.kernel, self.whose()?),
-            self.driver_gate(GateId::DriverReady, sight),
+            gates::driver_ready(sight.held(), &sight.driver),
             gates::foreign_sessions(sight.processes.as_ref(), Ours { keeper, sessions: &sessions }),
             gates::crash_dump(&kexec, &sight.kho, next.as_ref()),
             gates::clock_source(&Clock::read(&self.root)),
@@ -117,7 +129,7 @@ impl LinuxHost {
         let held: Vec<&str> = held.iter().map(String::as_str).collect();
         vec![
             gates::target_kernel(bundle.image.as_deref(), bundle.manifest.as_ref(), wanted, &running),
-            bundle.modules.clone(),
+            gates::module_loadable(sight.held(), next_kernel(target, bundle, &next)),
             gates::pci_enumeration_stable(
                 sight.kernel.parameters.as_ref(),
                 Some(&next),
@@ -127,40 +139,31 @@ impl LinuxHost {
         ]
     }
 
-    fn held_gates(&self, sight: &Sight) -> Vec<Gate> {
+    /// `next`: without a target it is not asked which driver of it comes first.
+    fn held_gates(&self, sight: &Sight, next: Option<NextKernel<'_>>) -> Vec<Gate> {
         let held = sight.holders.held(sight.processes.as_ref().ok());
-        let devices = held
-            .iter()
-            .map(|address| gates::device_eligible(address, sight.pci.as_ref(), sight.processes.as_ref()));
+        let pci = sight.pci.as_ref();
+        let devices = held.iter().flat_map(|address| {
+            let device = pci.ok().and_then(|pci| pci.get(address));
+            let told = driver::told(&self.root, address);
+            let known = sight.holders.known_holder_of(address);
+            let quiesces = known.is_some_and(|known| known.quiesces_dma);
+            let mut gates = vec![
+                gates::device_eligible(address, pci, sight.processes.as_ref()),
+                gates::vfio_state_preserved(address, &sight.driver, &told),
+                gates::pci_state_preserved(address, &sight.driver, &told, next, quiesces),
+                gates::iommu_state_preserved(address, device),
+                gates::iommufd_preserved(address, device, &told),
+                gates::dma_targets_preserved(address, device, known.map(|known| known.dma_targets)),
+            ];
+            match next {
+                Some(next) => gates.push(gates::native_driver_race(address, device, next)),
+                None => {}
+            }
+            gates
+        });
         let holders = holder_gates::all(&self.root, &sight.holders, sight.processes.as_ref().ok());
         devices.chain(holders).collect()
-    }
-
-    /// What a driver that hands devices over has to say. Where nobody holds a device, none is needed.
-    fn driver_gate(&self, id: GateId, sight: &Sight) -> Gate {
-        if sight.holders.held(sight.processes.as_ref().ok()).is_empty() {
-            return gate(id, GateResult::Pass, "nobody holds a VFIO device: no driver is needed", "");
-        }
-        let (name, parameter) = ("liveupdate_vfio", "experimental");
-        let at = format!("/sys/module/{name}");
-        if !self.root.exists(&at) {
-            return gate(
-                id,
-                GateResult::Fail,
-                format!("{at}: no such folder"),
-                "load the module liveupdate_vfio",
-            );
-        }
-        if id == GateId::DriverReady {
-            return gate(id, GateResult::Pass, format!("{at} is there"), "");
-        }
-        let evidence = |said: &str| format!("{at}/parameters/{parameter}: {said}");
-        let remedy = "load liveupdate_vfio with experimental=1";
-        match modules::parameter(&self.root, name, parameter).as_ref().map(Option::as_deref) {
-            Ok(Some("Y")) => gate(id, GateResult::Pass, evidence("Y"), ""),
-            Ok(said) => gate(id, GateResult::Fail, evidence(said.unwrap_or("absent")), remedy),
-            Err(error) => gate(id, GateResult::Unknown, error.to_string(), remedy),
-        }
     }
 
     /// The running kernel's formats: those that it shows, and the rest from its own image where that is here.
@@ -190,6 +193,16 @@ impl LinuxHost {
             formats,
             source,
         }
+    }
+}
+
+/// What of a target decides about devices.
+fn next_kernel<'a>(target: &'a Target, bundle: &'a Looked, parameters: &'a BootParameters) -> NextKernel<'a> {
+    NextKernel {
+        release: &target.release,
+        image: bundle.image.as_deref(),
+        contents: bundle.contents.as_deref().map_err(String::as_str),
+        parameters,
     }
 }
 

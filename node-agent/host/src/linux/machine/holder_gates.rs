@@ -12,7 +12,7 @@ use crate::linux::cgroup::{self, Owner};
 use crate::linux::custody::published::Published;
 use crate::linux::gates;
 use crate::linux::memory::{self, Shared};
-use crate::linux::processes::{Held, Process, Processes};
+use crate::linux::processes::{Process, Processes};
 use crate::linux::root::{ReadError, Root};
 
 /// The kernel's number of the file system that huge pages of the pool are in.
@@ -30,7 +30,7 @@ pub(super) fn all(root: &Root, holders: &Holders, processes: Option<&Processes>)
         let evidence = format!("process {} ({}) never said Hello", process.pid, process.command);
         let remedy = "start it with the liveupdate handover client";
         gates.push(gate(GateId::HolderAware, &name, GateResult::Fail, evidence, remedy));
-        gates.push(open_mode(&name, Some(process)));
+        gates.push(gates::holder_open_mode(&name, Some(process)));
     }
     gates
 }
@@ -42,7 +42,7 @@ fn aware(root: &Root, known: &Published, process: Option<&Process>) -> [Gate; 5]
     let said = format!("process {} said Hello on the handover socket", known.pid);
     [
         gate(GateId::HolderAware, name, GateResult::Pass, said, ""),
-        open_mode(name, process),
+        gates::holder_open_mode(name, process),
         gates::memory_preservable(name, shared.as_deref(), None),
         charge(name, known, levels.as_deref()),
         returns(root, known),
@@ -89,21 +89,6 @@ fn shared_memory(root: &Root, pid: u32) -> Result<Vec<Shared>, ReadError> {
         });
     }
     Ok(found)
-}
-
-fn open_mode(name: &str, process: Option<&Process>) -> Gate {
-    let files = process.map_or(&[][..], |process| &process.files);
-    let bad = files.iter().find(|(_, held)| {
-        matches!(held, Held::VfioGroupDevice { .. } | Held::VfioGroup(_) | Held::VfioContainer)
-    });
-    match bad {
-        Some((fd, _)) => {
-            let evidence = format!("file {fd}: a VFIO device by its group, which cannot be handed over");
-            let remedy = "open /dev/vfio/devices/<name> and an iommufd instead";
-            gate(GateId::HolderOpenMode, name, GateResult::Fail, evidence, remedy)
-        }
-        None => gate(GateId::HolderOpenMode, name, GateResult::Pass, "it has no VFIO group open", ""),
-    }
 }
 
 /// A unit that something wants, and a pod that the kubelet starts again, come back. Whoever belongs to neither

@@ -13,6 +13,8 @@ use super::LinuxHost;
 use super::boot::TargetRecord;
 use super::store::io_error;
 use crate::HostError;
+use crate::linux::boot_parameters::BootParameters;
+use crate::linux::driver::{Driver, ENABLE, MODULE};
 use crate::linux::gates::Loaded;
 use crate::linux::kexec::{self, CommandLine, KexecError};
 
@@ -74,7 +76,8 @@ impl LinuxHost {
             total = all;
             progress(done, all)
         })?;
-        let line = CommandLine::new(&bundle.command_line).map_err(|error| told("load the image", &error))?;
+        let line = opt_in_carried(&bundle.command_line, Driver::read(&self.root).is_enabled());
+        let line = CommandLine::new(&line).map_err(|error| told("load the image", &error))?;
         if !progress(total, total) {
             return Err(HostError::Cancelled);
         }
@@ -109,7 +112,34 @@ impl LinuxHost {
     }
 }
 
+/// The driver's opt-in goes with the jump: who let it hand devices over on this kernel wants them back on the next. A
+/// command line that says something of it already is left as it is, and what is written to the disk never has it.
+fn opt_in_carried(command_line: &str, enabled: bool) -> String {
+    let parameter = format!("{MODULE}.{ENABLE}");
+    if !enabled || BootParameters::parse(command_line).last(&parameter).is_some() {
+        return command_line.to_owned();
+    }
+    match command_line.split_once(" -- ") {
+        Some((kernel, init)) => format!("{kernel} {parameter}=1 -- {init}"),
+        None => format!("{} {parameter}=1", command_line.trim_end()),
+    }
+}
+
 fn told(what: &str, error: &KexecError) -> HostError {
     let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
     io_error(what, &format!("{error}{cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::opt_in_carried;
+
+    #[test]
+    fn the_opt_in_goes_along_unless_the_command_line_speaks_of_it() {
+        assert_eq!(opt_in_carried("quiet", true), "quiet vfio_pci_liveupdate.enable=1");
+        assert_eq!(opt_in_carried("quiet", false), "quiet");
+        assert_eq!(opt_in_carried("a -- b", true), "a vfio_pci_liveupdate.enable=1 -- b");
+        let off = "vfio-pci-liveupdate.enable=0 quiet";
+        assert_eq!(opt_in_carried(off, true), off);
+    }
 }

@@ -124,12 +124,14 @@ impl Drive {
 
     /// Takes what was answered, and asks for more. Sentences on what is not as it should be.
     pub(crate) fn turn(&mut self) -> Vec<String> {
-        let (before, said) = (self.state.io, self.take());
+        let before = self.state.io;
+        let said = self.take();
         while !self.stands
             && let Some(command) = self.state.flight.start()
         {
             self.ask(command);
         }
+        // What it was told already it takes for a mistake.
         if self.state.io != before {
             self.told();
         }
@@ -186,6 +188,11 @@ impl Drive {
         let memory = &self.opened.memory;
         self.state.save(memory);
         self.opened.controller.ring(memory, Queue::Io, self.state.io);
+    }
+
+    /// Writes down what has changed without a command.
+    pub(super) fn keep(&mut self) {
+        self.state.save(&self.opened.memory);
     }
 
     pub(super) fn take(&mut self) -> Vec<String> {

@@ -15,10 +15,11 @@ use super::layout::{PAGES, at};
 
 /// Where a device behind an IOMMU finds its memory; nothing else is there on any platform.
 const IOVA: u64 = 1 << 32;
-/// COMMAND in configuration space, and its bits for registers and for DMA.
+/// COMMAND in configuration space, and its bits for registers, for DMA, and against the pin.
 const COMMAND: u8 = 4;
 const ANSWERS: u16 = 1 << 1;
 const MASTERS: u16 = 1 << 2;
+const NO_PIN: u16 = 1 << 10;
 /// Admin, and reads and writes.
 const VECTORS: usize = 2;
 
@@ -56,14 +57,25 @@ impl Opened {
         Ok(Self { device, controller, memory, pages, events, space })
     }
 
-    /// Lets it answer and do DMA. True: it could do DMA already.
+    /// Lets it answer and do DMA, and not signal its pin. True: it could do DMA already.
     pub(crate) fn switch_on(&self) -> Result<bool, String> {
         let command = self.device.read_config16(COMMAND).map_err(|error| chain(&error))?;
-        if command & (ANSWERS | MASTERS) != ANSWERS | MASTERS {
-            let written = self.device.write_config16(COMMAND, command | ANSWERS | MASTERS);
-            written.map_err(|error| chain(&error))?;
+        let wanted = command | ANSWERS | MASTERS | NO_PIN;
+        if command != wanted {
+            self.device.write_config16(COMMAND, wanted).map_err(|error| chain(&error))?;
         }
         Ok(command & MASTERS != 0)
+    }
+
+    /// No vector signals any more, and its pin, which the kernel sets free with the last vector, neither: commands may end
+    /// while nobody listens. The pin is off already as far as it was asked for, and only a change is carried out.
+    pub(crate) fn disarm(&self) -> Result<(), String> {
+        let silent = self.device.disarm().and_then(|()| {
+            let command = self.device.read_config16(COMMAND)?;
+            self.device.write_config16(COMMAND, command & !NO_PIN)?;
+            self.device.write_config16(COMMAND, command | NO_PIN)
+        });
+        silent.map_err(|error| chain(&error))
     }
 
     /// Each vector signals its own eventfd from here on.

@@ -66,7 +66,7 @@ impl Drive {
         }
         self.take();
         if !interrupts {
-            self.opened.device.disarm().map_err(|error| chain(&error))?;
+            self.opened.disarm()?;
         }
         self.state.off = ticks::now().unwrap_or_default();
         self.state.before = self.state.flight.counts.done;
@@ -115,13 +115,17 @@ impl Drive {
         self.opened.signals();
         let signalled = self.opened.arm().and_then(|()| self.opened.kick(!faults.forgets_kick));
         let gap = match self.state.off {
-            0 => 0,
-            off => ticks::now().unwrap_or_default().saturating_sub(off).div_ceil(self.state.khz.max(1)),
+            // They were never off, or who had them off has died after it went on.
+            0 => "for how long they were off is not known".to_owned(),
+            off => {
+                let ticks = ticks::now().unwrap_or_default().saturating_sub(off);
+                format!("gap={}ms", ticks.div_ceil(self.state.khz.max(1)))
+            }
         };
         let (passed, detail) = match signalled {
             Ok(count) => {
                 let all = vectors();
-                (count == all, format!("{count} of {all} vectors were signalled, gap={gap}ms"))
+                (count == all, format!("{count} of {all} vectors were signalled, {gap}"))
             }
             Err(error) => (false, error),
         };
@@ -186,10 +190,13 @@ impl Drive {
     /// Works again, and tells of it once all that is new has gone round.
     pub(crate) fn go_on(&mut self) -> Vec<String> {
         self.stands = false;
+        // Not before: who dies until then leaves a gap that has not ended.
         self.state.off = 0;
         let counts = self.state.flight.counts;
         self.tell_at = Some(counts.done + self.state.flight.places.len() as u64);
-        self.turn()
+        let said = self.turn();
+        self.keep();
+        said
     }
 
     /// How it went, once the first commands that were asked after its return are done.

@@ -120,6 +120,8 @@ fn an_aware_holder_of_memory_passes_by_what_is_read_of_its_process() {
         cgroup: "/system.slice/vm-a.service".into(),
         state: "Declared".into(),
         devices: Vec::new(),
+        dma_targets: 0,
+        quiesces_dma: false,
         memory_bytes: 1 << 20,
         minimum: None,
         refuses: false,

@@ -205,7 +205,8 @@ impl Calls for Recorder {
     ) -> Result<(), KexecError> {
         let length = |file: BorrowedFd<'_>| rustix::fs::fstat(file).unwrap().st_size;
         assert_eq!((length(kernel), initrd.map(length)), (19, Some(9)));
-        assert_eq!(*line, CommandLine::new("quiet").unwrap());
+        // The bundle's, and the opt-in of the driver that runs.
+        assert_eq!(*line, CommandLine::new("quiet vfio_pci_liveupdate.enable=1").unwrap());
         self.called("load".into()).map_err(|error| Self::refused("kexec_file_load", error))?;
         self.loaded("1\n");
         Ok(())

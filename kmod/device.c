@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A device from probe to removal, and what its opens and closes mean on the way
+ */
+#include <linux/pci.h>
+#include <linux/timex.h>
+#include <linux/unaligned.h>
+
+#include "liveupdate.h"
+
+#define CONFIG_MAP_INVALID	0xfe
+
+LIST_HEAD(lu_devices);
+/* Outside of the device sets' locks and of lu_device.lock. */
+DEFINE_MUTEX(lu_devices_lock);
+
+/**
+ * lu_find - a device by its address
+ * @domain: PCI domain
+ * @bdf: bus << 8 | devfn
+ *
+ * Return: the device, under lu_devices_lock, or NULL.
+ */
+struct lu_device *lu_find(u32 domain, u16 bdf)
+{
+	struct lu_device *lu;
+
+	lockdep_assert_held(&lu_devices_lock);
+	list_for_each_entry(lu, &lu_devices, node)
+		if (pci_domain_nr(lu->core->pdev->bus) == domain &&
+		    pci_dev_id(lu->core->pdev) == bdf)
+			return lu;
+
+	return NULL;
+}
+
+/**
+ * lu_find_file - a device by a file of it
+ * @file: any file
+ *
+ * Return: the device, under lu_devices_lock, or NULL for any other file.
+ */
+struct lu_device *lu_find_file(struct file *file)
+{
+	struct vfio_device *vdev = vfio_device_from_file(file);
+	struct lu_device *lu;
+
+	lockdep_assert_held(&lu_devices_lock);
+	if (!vdev)
+		return NULL;
+	list_for_each_entry(lu, &lu_devices, node)
+		if (&lu->core->vdev == vdev)
+			return lu;
+
+	return NULL;
+}
+
+/**
+ * lu_lock - lock a device's set and its state, in the order that never varies
+ * @lu: the device
+ */
+void lu_lock(struct lu_device *lu)
+{
+	mutex_lock(&lu->core->vdev.dev_set->lock);
+	mutex_lock(&lu->lock);
+}
+
+/**
+ * lu_unlock - undo lu_lock()
+ * @lu: the device
+ */
+void lu_unlock(struct lu_device *lu)
+{
+	mutex_unlock(&lu->lock);
+	mutex_unlock(&lu->core->vdev.dev_set->lock);
+}
+
+/**
+ * lu_is_incoming - is the device on its way out of a kexec?
+ * @lu: the device
+ *
+ * Return: true until the orchestrator finishes it.
+ */
+bool lu_is_incoming(struct lu_device *lu)
+{
+	return READ_ONCE(lu->state) >= LU_INCOMING;
+}
+
+/**
+ * lu_keeps_bus_master - would a jump now leave its DMA on?
+ * @lu: the device
+ *
+ * Only where no IOMMU translates: else the next kernel, or already the shutdown
+ * of this one, turns the addresses that it uses into others.
+ *
+ * Return: true if so.
+ */
+bool lu_keeps_bus_master(struct lu_device *lu)
+{
+	return lu_enable && lu->core->vdev.cdev_opened && lu->core->vdev.noiommu;
+}
+
+/**
+ * lu_device_init - begin with a device, before VFIO registers it
+ * @lu: zeroed
+ * @core: the device
+ * @incoming: it is on the former kernel's list
+ */
+void lu_device_init(struct lu_device *lu, struct vfio_pci_core_device *core,
+		    bool incoming)
+{
+	struct pci_dev *pdev = core->pdev;
+
+	INIT_LIST_HEAD(&lu->node);
+	mutex_init(&lu->lock);
+	lu->core = core;
+	if (!incoming)
+		return;
+	lu->state = LU_INCOMING;
+	lu->has_arrived = lu_list_arrived(pci_domain_nr(pdev->bus),
+					  pci_dev_id(pdev), &lu->arrived);
+	vfio_device_set_handed_over(&core->vdev, true);
+}
+
+/**
+ * lu_device_add - let the orchestrator find a device that VFIO has registered
+ * @lu: the device
+ */
+void lu_device_add(struct lu_device *lu)
+{
+	guard(mutex)(&lu_devices_lock);
+	list_add_tail(&lu->node, &lu_devices);
+}
+
+/**
+ * lu_device_remove - undo lu_device_add(), and stop what nobody asked for
+ * @lu: the device, no file of which is open
+ *
+ * The caller holds the PCI device's lock.
+ */
+void lu_device_remove(struct lu_device *lu)
+{
+	struct pci_dev *pdev = lu->core->pdev;
+
+	mutex_lock(&lu_devices_lock);
+	list_del_init(&lu->node);
+	mutex_unlock(&lu_devices_lock);
+	if (!lu_is_incoming(lu))
+		return;
+	pci_warn(pdev, "live update: given up; it is stopped and reset\n");
+	pci_clear_master(pdev);
+	__pci_reset_function_locked(pdev);
+	lu_list_finish(pci_domain_nr(pdev->bus), pci_dev_id(pdev));
+}
+
+/**
+ * lu_device_destroy - undo lu_device_init()
+ * @lu: the device
+ */
+void lu_device_destroy(struct lu_device *lu)
+{
+	kvfree(lu->frozen);
+	mutex_destroy(&lu->lock);
+}
+
+/**
+ * lu_device_may_open - prepare VFIO's first open
+ * @lu: the device, its device set locked
+ *
+ * Return: 0, or -EBUSY for a device whose file was not asked for.
+ */
+int lu_device_may_open(struct lu_device *lu)
+{
+	guard(mutex)(&lu->lock);
+	if (lu->state == LU_INCOMING)
+		return -EBUSY;
+	lu->core->keep_running = lu->state == LU_RETRIEVED;
+
+	return 0;
+}
+
+static void restore_config(struct lu_device *lu)
+{
+	const struct liveupdate_vfio_pci_state *frozen = lu->frozen;
+	struct vfio_pci_core_device *core = lu->core;
+	u32 size = min_t(u32, core->pdev->cfg_size, frozen->config_size);
+	u32 i;
+
+	for (i = 0; i < size; i++)
+		if (core->pci_config_map[i] == frozen->config_map[i] &&
+		    core->pci_config_map[i] < CONFIG_MAP_INVALID)
+			core->vconfig[i] = frozen->config[i];
+	for (i = 0; i < ARRAY_SIZE(frozen->rbar); i++)
+		core->rbar[i] = frozen->rbar[i];
+	core->virq_disabled = get_unaligned_le16(core->vconfig + PCI_COMMAND) &
+			      PCI_COMMAND_INTX_DISABLE;
+}
+
+/**
+ * lu_device_opened - finish VFIO's first open
+ * @lu: the device, its device set locked
+ */
+void lu_device_opened(struct lu_device *lu)
+{
+	struct pci_dev *pdev = lu->core->pdev;
+	u16 command;
+
+	guard(mutex)(&lu->lock);
+	if (lu->state != LU_RETRIEVED)
+		return;
+	/* Whom it would interrupt has not armed anything yet. */
+	pci_intx(pdev, 0);
+	pci_read_config_word(pdev, PCI_COMMAND, &command);
+	if (lu->frozen->flags & LIVEUPDATE_VFIO_PCI_KEEPS_BUS_MASTER) {
+		if (!(command & PCI_COMMAND_MASTER))
+			lu->master_lost = true;
+		else
+			/* Writes nothing; the PCI core knows it, too, now. */
+			pci_set_master(pdev);
+	}
+	restore_config(lu);
+	/* A VMM that sees a way to reset the device takes it. */
+	lu->core->reset_works = false;
+}
+
+/**
+ * lu_device_closed - after VFIO's last close
+ * @lu: the device, its device set locked
+ *
+ * Before finish that happens only where binding fails half-way.
+ */
+void lu_device_closed(struct lu_device *lu)
+{
+	guard(mutex)(&lu->lock);
+	if (!lu_is_incoming(lu))
+		return;
+	lu->master_lost = true;
+	WRITE_ONCE(lu->state, LU_RETRIEVED);
+}
+
+/**
+ * lu_device_attached - the device is on an IOAS
+ * @lu: the device, its device set locked
+ */
+void lu_device_attached(struct lu_device *lu)
+{
+	guard(mutex)(&lu->lock);
+	if (lu->state != LU_RETRIEVED)
+		return;
+	lu->attached_counter = get_cycles();
+	WRITE_ONCE(lu->state, LU_ATTACHED);
+}
+
+/**
+ * lu_device_was_reset - count a reset, on the way only
+ * @lu: the device
+ */
+void lu_device_was_reset(struct lu_device *lu)
+{
+	if (READ_ONCE(lu->state) >= LU_FROZEN)
+		atomic_inc(&lu->resets);
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What a user of the device must not do on the way
+ *
+ * Frozen, nothing may change what was recorded or masked. Out of the kexec,
+ * nothing may reset the device before its holder has taken it back: VMMs do so
+ * by habit when they open one. Each way to a reset that VFIO offers is shut.
+ */
+#include <linux/pci.h>
+#include <linux/uaccess.h>
+#include <linux/vfio.h>
+
+#include "liveupdate.h"
+
+static void note_armed(struct lu_device *lu, unsigned long arg)
+{
+	struct vfio_irq_set set;
+
+	if (copy_from_user(&set, (void __user *)arg,
+			   offsetofend(struct vfio_irq_set, count)))
+		return;
+	if (set.index != VFIO_PCI_MSIX_IRQ_INDEX || !set.count)
+		return;
+	guard(mutex)(&lu->lock);
+	/* The last look at the canary that is about to be overwritten. */
+	lu_compare_canary(lu);
+	lu->msix_armed = true;
+}
+
+/**
+ * lu_guard_ioctl - may this be done now?
+ * @lu: the device
+ * @cmd: VFIO_DEVICE_*
+ * @arg: its argument
+ *
+ * Return: 0 or -EBUSY.
+ */
+int lu_guard_ioctl(struct lu_device *lu, unsigned int cmd, unsigned long arg)
+{
+	bool frozen = READ_ONCE(lu->state) == LU_FROZEN;
+
+	switch (cmd) {
+	case VFIO_DEVICE_RESET:
+	case VFIO_DEVICE_PCI_HOT_RESET:
+		return frozen || lu_is_incoming(lu) ? -EBUSY : 0;
+	case VFIO_DEVICE_SET_IRQS:
+		if (frozen)
+			return -EBUSY;
+		if (lu_is_incoming(lu))
+			note_armed(lu, arg);
+		return 0;
+	default:
+		return 0;
+	}
+}
+
+/**
+ * lu_guard_feature - may this feature be set now?
+ * @lu: the device
+ * @flags: VFIO_DEVICE_FEATURE_*
+ *
+ * Return: 0, or -EBUSY for a device that would go to sleep on the way.
+ */
+int lu_guard_feature(struct lu_device *lu, u32 flags)
+{
+	if (!(flags & VFIO_DEVICE_FEATURE_SET) ||
+	    READ_ONCE(lu->state) == LU_IDLE)
+		return 0;
+
+	switch (flags & VFIO_DEVICE_FEATURE_MASK) {
+	case VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY:
+	case VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP:
+		return -EBUSY;
+	default:
+		return 0;
+	}
+}
+
+/* Is a bit of the register at @reg set by this write? */
+static bool sets(const char __user *buf, size_t count, loff_t pos, u16 reg,
+		 u16 bits)
+{
+	u8 byte;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		u8 wanted = bits >> (8 * i);
+
+		if (!wanted || reg + i < pos || reg + i >= pos + count)
+			continue;
+		if (get_user(byte, buf + (reg + i - pos)) || byte & wanted)
+			return true;
+	}
+
+	return false;
+}
+
+static bool resets(struct pci_dev *pdev, const char __user *buf, size_t count,
+		   loff_t pos)
+{
+	u8 af = pci_find_capability(pdev, PCI_CAP_ID_AF);
+
+	return (pdev->pcie_cap &&
+		sets(buf, count, pos, pdev->pcie_cap + PCI_EXP_DEVCTL,
+		     PCI_EXP_DEVCTL_BCR_FLR)) ||
+	       (af && sets(buf, count, pos, af + PCI_AF_CTRL, PCI_AF_CTRL_FLR)) ||
+	       (pdev->pm_cap &&
+		sets(buf, count, pos, pdev->pm_cap + PCI_PM_CTRL,
+		     PCI_PM_CTRL_STATE_MASK));
+}
+
+/**
+ * lu_guard_write - may this be written now?
+ * @lu: the device
+ * @buf: what
+ * @count: how much
+ * @pos: where, region and all
+ *
+ * Return: 0 or -EBUSY.
+ */
+int lu_guard_write(struct lu_device *lu, const char __user *buf, size_t count,
+		   loff_t pos)
+{
+	if (VFIO_PCI_OFFSET_TO_INDEX(pos) != VFIO_PCI_CONFIG_REGION_INDEX)
+		return 0;
+	if (READ_ONCE(lu->state) == LU_FROZEN)
+		return -EBUSY;
+	if (lu_is_incoming(lu) &&
+	    resets(lu->core->pdev, buf, count, pos & VFIO_PCI_OFFSET_MASK))
+		return -EBUSY;
+
+	return 0;
+}

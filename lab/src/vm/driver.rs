@@ -1,0 +1,107 @@
+//! The kernel driver that hands devices over, for kernels of the lab; and bundles that bring it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use liveupdate_host::bundle::shim::{Driver, Shim};
+use liveupdate_host::bundle::{Inputs, MANIFEST, SIGNATURES, Signatures, build};
+use liveupdate_proto::causes::chain;
+
+use super::{Kit, KitBundle, Variant, static_binaries};
+use crate::{Error, Result};
+
+/// Its name in sysfs.
+pub const DRIVER: &str = "vfio-pci-liveupdate";
+/// Its file.
+pub const MODULE: &str = "vfio_pci_liveupdate.ko";
+/// Devices without an IOMMU can be opened. On every kernel of a kit with devices: the gates ask that it be the same.
+pub const WITHOUT_IOMMU: &str = "vfio.enable_unsafe_noiommu_mode=1";
+
+/// What a bundle with the driver is like.
+#[derive(Clone, Debug)]
+pub struct Driven {
+    /// Its name under the bundle root.
+    pub name: String,
+    /// Its kernel.
+    pub kernel: Variant,
+    /// Modules that the shim loads, in order, with their parameters.
+    pub drivers: Vec<(PathBuf, String)>,
+    /// Added to the command line.
+    pub append: Vec<String>,
+}
+
+/// The folder with the driver for each kernel that has live update, built first when it is missing.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn modules() -> Result<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/driver.sh");
+    let fail = |source| Error::Spawn { name: "the driver".into(), program: script.clone(), source };
+    let output =
+        Command::new(&script).stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(fail)?;
+    if !output.status.success() {
+        return Err(fail(std::io::Error::other(format!("{}; its output is above", output.status))));
+    }
+    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+}
+
+/// The driver for one kernel.
+///
+/// # Errors
+/// As [`modules`].
+pub fn module(kernel: Variant) -> Result<PathBuf> {
+    Ok(modules()?.join(kernel.name()).join(MODULE))
+}
+
+impl Driven {
+    /// With the driver as it is shipped: whether it is enabled is for the node to say.
+    ///
+    /// # Errors
+    /// As [`modules`].
+    pub fn new(kernel: Variant) -> Result<Driven> {
+        let drivers = vec![(module(kernel)?, String::new())];
+        Ok(Driven { name: kernel.name().to_owned(), kernel, drivers, append: Vec::new() })
+    }
+}
+
+impl Kit {
+    /// Puts a bundle on the disks whose shim loads drivers, made as `kubectl liveupdate bundle build` makes one.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn driven_bundle(&self, driven: &Driven) -> Result<KitBundle> {
+        let kernel = self.kernels().kernel(driven.kernel)?;
+        let unusable = |why: String| Error::Kernels { reason: format!("bundle {}: {why}", driven.name) };
+        let read = |path: &Path| fs::read(path).map_err(Error::file("read", path));
+        let driver = |(path, parameters): &(PathBuf, String)| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Ok(Driver { name, module: read(path)?, parameters: parameters.clone() })
+        };
+        let shim = Shim {
+            init: read(&static_binaries::fresh("liveupdate-shim", "liveupdate-init")?)?,
+            drivers: driven.drivers.iter().map(driver).collect::<Result<_>>()?,
+            keeper: None,
+        };
+        let mut line = vec![Kit::command_line(), WITHOUT_IOMMU.to_owned()];
+        line.extend(driven.append.iter().cloned());
+        let inputs = Inputs {
+            image: kernel.image(),
+            initrd: Some(self.initrd().to_owned()),
+            shim: Some(shim),
+            command_line: line.join(" "),
+            provenance: [("builder".to_owned(), "the lab".to_owned())].into(),
+            ..Inputs::default()
+        };
+        let folder = self.bundle_folder(&driven.name)?;
+        build(&inputs, &folder).map_err(|error| unusable(chain(&error)))?;
+        let manifest = read(&folder.join(MANIFEST))?;
+        let mut signatures = Signatures::default();
+        signatures.sign(&manifest, self.key()).map_err(unusable)?;
+        let path = folder.join(SIGNATURES);
+        let signed = signatures.to_bytes().map_err(unusable)?;
+        fs::write(&path, signed).map_err(Error::file("write", &path))?;
+        let digest = liveupdate_host::bundle::Digest::of(&manifest).to_string();
+        Ok(KitBundle { name: driven.name.clone(), digest, release: kernel.release })
+    }
+}

@@ -1,0 +1,118 @@
+//! Devices that a holder has through VFIO, over a jump: what became of them by the node's word, and by the witness's.
+
+use std::time::{Duration, SystemTime};
+
+use liveupdate_crds::node::DeviceStatus;
+use liveupdate_lab::vm::driver::Driven;
+use liveupdate_lab::vm::passthrough::Behind;
+use liveupdate_lab::vm::witness::Sight;
+use liveupdate_lab::vm::{Kit, KitBundle, Variant};
+
+use crate::bed::{Bed, Wanted};
+use crate::passthrough::{Passthrough, SLOW, preserve};
+
+fn bundle(kit: &Kit, kernel: Variant) -> KitBundle {
+    kit.driven_bundle(&Driven::new(kernel).unwrap()).unwrap()
+}
+
+async fn bed(passthrough: Passthrough) -> Bed {
+    let wanted = Wanted { passthrough, ..Wanted::holder() };
+    Bed::start(wanted, |kit| vec![bundle(kit, Variant::Lu2), bundle(kit, Variant::Lu1)]).await
+}
+
+/// When the console first said this after a mark.
+async fn said(bed: &Bed, mark: usize, text: &str) -> SystemTime {
+    bed.guest().serial().wait_for_after(mark, text, Duration::from_secs(1)).await.unwrap().wall
+}
+
+/// One update: the node's word on each device, and what was seen of it from Quiesce to Resumed.
+struct Seen {
+    devices: Vec<(DeviceStatus, Sight)>,
+    /// Quiesce, the jump, the next kernel's first line, Resumed.
+    moments: [SystemTime; 4],
+}
+
+async fn update(bed: &Bed, name: &str, target: &KitBundle) -> Seen {
+    let mark = bed.guest().serial().mark();
+    bed.apply_with(name, target, preserve).await;
+    bed.await_success(name).await;
+    let record = bed.await_node("the end", |status| status.state == "Updated").await;
+    let hold = &bed.hold.name;
+    let texts = [
+        format!("liveupdate-hold: {hold}: quiesced"),
+        "Starting new kernel".to_owned(),
+        "Linux version".to_owned(),
+        format!("liveupdate-hold: {hold}: resumed"),
+    ];
+    let mut moments = [SystemTime::UNIX_EPOCH; 4];
+    for (moment, text) in moments.iter_mut().zip(&texts) {
+        *moment = said(bed, mark, text).await;
+    }
+    let mut devices = Vec::new();
+    for device in &bed.passed.devices {
+        let found = record.devices.iter().find(|found| found.address == device.address).cloned();
+        let found = found.unwrap_or_else(|| panic!("{}: {record:#?}", device.address));
+        let sight = bed.passed.sight(device, moments[0], moments[3]);
+        let word = |text: &Option<String>| text.clone().unwrap_or_default();
+        let against = sight.contradictions(&word(&found.outcome), &word(&found.facts));
+        assert_eq!(against, Vec::<String>::new(), "{found:#?}\n{sight:#?}");
+        assert!(sight.saw_enumeration(), "the witness looked away: {sight:#?}");
+        println!("{name}: {} {:?} {:?}", device.address, found.outcome, found.facts);
+        devices.push((found, sight));
+    }
+    Seen { devices, moments }
+}
+
+/// Both devices went on: the fast one in each part of the way that is short, the slow one until it was bound again.
+fn uninterrupted(seen: &Seen) {
+    for (device, sight) in &seen.devices {
+        assert_eq!(device.outcome.as_deref(), Some("Uninterrupted"), "{device:#?}");
+        assert!(sight.cleared.is_empty() && sight.resets == 0, "{sight:#?}");
+    }
+    let [(_, slow), (_, fast)] = seen.devices.as_slice() else { panic!("two devices") };
+    let [quiesced, jump, first_line, resumed] = seen.moments;
+    let within = |sight: &Sight, from: SystemTime, to: SystemTime| {
+        sight.completions.iter().filter(|at| from <= **at && **at < to).count()
+    };
+    assert!(within(fast, quiesced, jump) > 0, "none before the jump: {:?}", fast.completions);
+    assert!(within(fast, jump, first_line) > 0, "none in the jump: {:?}", fast.completions);
+    assert!(within(slow, first_line, resumed) > 0, "none in the next kernel: {:?}", slow.completions);
+    // Nothing but the throttle parts them.
+    let gap = slow.longest_gap().unwrap_or_default();
+    assert!(gap < 3 * Duration::from_secs(1) / SLOW, "a hole of {gap:?}: {:?}", slow.completions);
+}
+
+#[tokio::test]
+async fn nvmes_without_iommu_go_on_through_the_jump_and_their_witness_agrees() {
+    let bed = bed(Passthrough::two(Behind::RootPort)).await;
+    let seen = update(&bed, "real", &bed.targets[0]).await;
+    uninterrupted(&seen);
+    assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
+}
+
+#[tokio::test]
+async fn nvmes_behind_a_switch_go_on_ten_times_in_a_row() {
+    let bed = bed(Passthrough::two(Behind::Switch)).await;
+    for number in 0..10 {
+        let name = format!("real-{number}");
+        let seen = update(&bed, &name, &bed.targets[number % 2]).await;
+        uninterrupted(&seen);
+        assert!(bed.report().unbroken(bed.hold.seed), "{number}: {:?}", bed.report());
+        bed.delete(&name).await;
+    }
+}
+
+#[tokio::test]
+async fn devices_behind_an_iommu_stop_before_translation_does_and_nobody_says_more() {
+    let bed = bed(Passthrough { iommu: true, ..Passthrough::two(Behind::RootPort) }).await;
+    let seen = update(&bed, "real", &bed.targets[0]).await;
+    for (device, sight) in &seen.devices {
+        assert_eq!(device.outcome.as_deref(), Some("Reinitialised"), "{device:#?}");
+        // It was stopped before its addresses meant something else, so that no access had to be stopped.
+        let stopped = sight.cleared.first().map(|(at, _)| *at);
+        let off = sight.translation_off.first().copied();
+        assert!(stopped.is_some() && off.is_some() && stopped < off, "{sight:#?}");
+        assert_eq!(sight.faults, Vec::<String>::new());
+    }
+    assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
+}
