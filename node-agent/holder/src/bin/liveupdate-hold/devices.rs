@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use liveupdate_holder::messages::{Check, Object, ObjectKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -63,18 +63,22 @@ impl Devices {
         all.collect()
     }
 
-    /// All stand. True: none does DMA.
+    /// All stand, within a time that they share. True: none does DMA.
     pub(crate) fn stand(&self, drains: Option<Duration>, interrupts: bool) -> Result<bool, String> {
-        let mut quiet = true;
+        let (begun, mut quiet) = (Instant::now(), true);
+        self.all.iter().for_each(|drive| lock(drive).halt());
         for drive in &self.all {
             let mut drive = lock(drive);
-            let stood = drive.stand(drains, interrupts);
+            let left = drains.map(|patience| patience.saturating_sub(begun.elapsed()));
+            let stood = drive.stand(left, interrupts);
             match stood {
                 Ok(stood) => quiet &= stood,
                 Err(error) => {
                     drop(drive);
-                    // Not stopped, it runs on: all of it.
-                    self.go_on_here(Faults::default());
+                    // Refused in time, and not after all that is slow has come: nobody needs to know what was lost of what
+                    // never stood.
+                    self.relatch(Faults::default());
+                    self.go_on();
                     return Err(error);
                 }
             }
@@ -90,8 +94,16 @@ impl Devices {
 
     /// All go on on this kernel.
     pub(crate) fn go_on_here(&self, faults: Faults) -> Vec<Check> {
-        let mut checks = Vec::new();
         // All first: for each of them every millisecond without interrupts counts.
+        let mut checks = self.relatch(faults);
+        checks.extend(self.settle());
+        self.go_on();
+        checks
+    }
+
+    /// Interrupts of all that stand are on again.
+    fn relatch(&self, faults: Faults) -> Vec<Check> {
+        let mut checks = Vec::new();
         for drive in &self.all {
             let (mut drive, mut found) = (lock(drive), Found::default());
             if drive.stands() {
@@ -100,8 +112,6 @@ impl Devices {
                 checks.extend(found.checks);
             }
         }
-        checks.extend(self.settle());
-        self.go_on();
         checks
     }
 

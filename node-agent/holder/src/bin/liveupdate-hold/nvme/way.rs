@@ -48,10 +48,16 @@ pub(crate) struct Found {
 }
 
 impl Drive {
-    /// Nothing new is asked, no interrupt comes. True: the device does no DMA, either.
-    pub(crate) fn stand(&mut self, drains: Option<Duration>, interrupts: bool) -> Result<bool, String> {
+    /// Nothing new is asked of it.
+    pub(crate) fn halt(&mut self) {
         self.stands = true;
         self.returns = None;
+        self.state.before = self.state.flight.counts.done;
+    }
+
+    /// No interrupt comes any more. True: the device does no DMA, either.
+    pub(crate) fn stand(&mut self, drains: Option<Duration>, interrupts: bool) -> Result<bool, String> {
+        self.halt();
         if let Some(patience) = drains
             && !self.drain(patience).0
         {
@@ -105,13 +111,21 @@ impl Drive {
         found.said.extend(self.take());
         self.state.returned = self.state.flight.counts.done;
         let mastered = self.opened.switch_on();
+        // What came before they went off is no sign of life.
+        self.opened.signals();
         let signalled = self.opened.arm().and_then(|()| self.opened.kick(!faults.forgets_kick));
-        let gap = ticks::now().unwrap_or_default().saturating_sub(self.state.off);
-        let gap = gap.div_ceil(self.state.khz.max(1));
+        let gap = match self.state.off {
+            // They were never off, or who had them off has died after it went on.
+            0 => "for how long they were off is not known".to_owned(),
+            off => {
+                let ticks = ticks::now().unwrap_or_default().saturating_sub(off);
+                format!("gap={}ms", ticks.div_ceil(self.state.khz.max(1)))
+            }
+        };
         let (passed, detail) = match signalled {
             Ok(count) => {
                 let all = vectors();
-                (count == all, format!("{count} of {all} vectors were signalled, gap={gap}ms"))
+                (count == all, format!("{count} of {all} vectors were signalled, {gap}"))
             }
             Err(error) => (false, error),
         };
