@@ -111,14 +111,7 @@ static void variant_release_dev(struct vfio_device *vdev)
 static long variant_ioctl(struct vfio_device *vdev, unsigned int cmd,
 			  unsigned long arg)
 {
-	struct lu_device *lu = lu_from_vdev(vdev);
-	int ret;
-
-	ret = lu_guard_ioctl(lu, cmd, arg);
-	if (ret)
-		return ret;
-
-	return vfio_pci_core_ioctl(vdev, cmd, arg);
+	return lu_ioctl(lu_from_vdev(vdev), cmd, arg);
 }
 
 static int variant_ioctl_feature(struct vfio_device *vdev, u32 flags,
@@ -136,13 +129,7 @@ static int variant_ioctl_feature(struct vfio_device *vdev, u32 flags,
 static ssize_t variant_write(struct vfio_device *vdev, const char __user *buf,
 			     size_t count, loff_t *ppos)
 {
-	int ret;
-
-	ret = lu_guard_write(lu_from_vdev(vdev), buf, count, *ppos);
-	if (ret)
-		return ret;
-
-	return vfio_pci_core_write(vdev, buf, count, ppos);
+	return lu_write(lu_from_vdev(vdev), buf, count, ppos);
 }
 
 static const struct vfio_device_ops variant_ops = {

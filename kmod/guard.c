@@ -21,37 +21,50 @@ static void note_armed(struct lu_device *lu, unsigned long arg)
 		return;
 	if (set.index != VFIO_PCI_MSIX_IRQ_INDEX || !set.count)
 		return;
-	guard(mutex)(&lu->lock);
 	/* The last look at the canary that is about to be overwritten. */
 	lu_compare_canary(lu);
 	lu->msix_armed = true;
 }
 
 /**
- * lu_guard_ioctl - may this be done now?
+ * lu_ioctl - vfio_pci_core_ioctl() for what may be done now
  * @lu: the device
  * @cmd: VFIO_DEVICE_*
  * @arg: its argument
  *
- * Return: 0 or -EBUSY.
+ * What touches interrupts or the function is over before freeze, or begins
+ * after it and is refused. A reset of the whole slot takes the device set's
+ * lock by itself, outside of ours: one that overtakes freeze shows in the
+ * canaries.
+ *
+ * Return: VFIO's answer, or -EBUSY.
  */
-int lu_guard_ioctl(struct lu_device *lu, unsigned int cmd, unsigned long arg)
+long lu_ioctl(struct lu_device *lu, unsigned int cmd, unsigned long arg)
 {
-	bool frozen = READ_ONCE(lu->state) == LU_FROZEN;
+	struct vfio_device *vdev = &lu->core->vdev;
 
 	switch (cmd) {
-	case VFIO_DEVICE_RESET:
 	case VFIO_DEVICE_PCI_HOT_RESET:
-		return frozen || lu_is_incoming(lu) ? -EBUSY : 0;
-	case VFIO_DEVICE_SET_IRQS:
-		if (frozen)
+		if (READ_ONCE(lu->state) >= LU_FROZEN)
+			return -EBUSY;
+		break;
+	case VFIO_DEVICE_RESET: {
+		guard(mutex)(&lu->lock);
+		if (lu->state >= LU_FROZEN)
+			return -EBUSY;
+		return vfio_pci_core_ioctl(vdev, cmd, arg);
+	}
+	case VFIO_DEVICE_SET_IRQS: {
+		guard(mutex)(&lu->lock);
+		if (lu->state == LU_FROZEN)
 			return -EBUSY;
 		if (lu_is_incoming(lu))
 			note_armed(lu, arg);
-		return 0;
-	default:
-		return 0;
+		return vfio_pci_core_ioctl(vdev, cmd, arg);
 	}
+	}
+
+	return vfio_pci_core_ioctl(vdev, cmd, arg);
 }
 
 /**
@@ -110,24 +123,28 @@ static bool resets(struct pci_dev *pdev, const char __user *buf, size_t count,
 }
 
 /**
- * lu_guard_write - may this be written now?
+ * lu_write - vfio_pci_core_write() for what may be written now
  * @lu: the device
  * @buf: what
  * @count: how much
- * @pos: where, region and all
+ * @ppos: where, region and all
  *
- * Return: 0 or -EBUSY.
+ * Return: VFIO's answer, or -EBUSY.
  */
-int lu_guard_write(struct lu_device *lu, const char __user *buf, size_t count,
-		   loff_t pos)
+ssize_t lu_write(struct lu_device *lu, const char __user *buf, size_t count,
+		 loff_t *ppos)
 {
-	if (VFIO_PCI_OFFSET_TO_INDEX(pos) != VFIO_PCI_CONFIG_REGION_INDEX)
-		return 0;
-	if (READ_ONCE(lu->state) == LU_FROZEN)
+	struct vfio_device *vdev = &lu->core->vdev;
+
+	if (VFIO_PCI_OFFSET_TO_INDEX(*ppos) != VFIO_PCI_CONFIG_REGION_INDEX)
+		return vfio_pci_core_write(vdev, buf, count, ppos);
+
+	guard(mutex)(&lu->lock);
+	if (lu->state == LU_FROZEN)
 		return -EBUSY;
 	if (lu_is_incoming(lu) &&
-	    resets(lu->core->pdev, buf, count, pos & VFIO_PCI_OFFSET_MASK))
+	    resets(lu->core->pdev, buf, count, *ppos & VFIO_PCI_OFFSET_MASK))
 		return -EBUSY;
 
-	return 0;
+	return vfio_pci_core_write(vdev, buf, count, ppos);
 }

@@ -124,10 +124,10 @@ int lu_map_canary(struct lu_device *lu);
 void lu_unmap_canary(struct lu_device *lu);
 
 /* guard.c: what a user must not do on the way */
-int lu_guard_ioctl(struct lu_device *lu, unsigned int cmd, unsigned long arg);
+long lu_ioctl(struct lu_device *lu, unsigned int cmd, unsigned long arg);
 int lu_guard_feature(struct lu_device *lu, u32 flags);
-int lu_guard_write(struct lu_device *lu, const char __user *buf, size_t count,
-		   loff_t pos);
+ssize_t lu_write(struct lu_device *lu, const char __user *buf, size_t count,
+		 loff_t *ppos);
 
 /* evidence.c: reads the device, decides nothing */
 void lu_read_facts(struct pci_dev *pdev, struct liveupdate_vfio_pci_facts *facts);
