@@ -7,4 +7,5 @@ scripts/setup.sh
 scripts/setup-kernels.sh
 lab/tools/build.sh >/dev/null
 lab/kernels/build.sh >/dev/null
+lab/kernels/driver.sh >/dev/null
 lab/rootfs/build.sh >/dev/null

@@ -1,11 +1,13 @@
-//! Again and again: ten updates of one guest in a row, there and back. The longest test, and by its name the first to
-//! begin.
+//! Again and again: ten updates of one guest with devices behind a switch, there and back. The longest test, and by its
+//! name the first to begin.
 
 use std::collections::BTreeMap;
 
-use liveupdate_lab::vm::Variant;
+use liveupdate_lab::vm::passthrough::Behind;
 
 use crate::bed::{Bed, INIT, Wanted};
+use crate::devices::{bundles, uninterrupted, update};
+use crate::passthrough::Passthrough;
 
 /// Boots of one kernel differ by that much without any leak, in KiB.
 const NOISE: i64 = 8 << 10;
@@ -17,17 +19,14 @@ async fn memory(bed: &Bed) -> BTreeMap<String, i64> {
 }
 
 #[tokio::test]
-async fn ten_updates_in_a_row_leak_nothing_and_the_holder_counts_through_all_of_them() {
-    let bundles = |kit: &liveupdate_lab::vm::Kit| {
-        vec![kit.bundle(Variant::Lu2).unwrap(), kit.bundle(Variant::Lu1).unwrap()]
-    };
-    let bed = Bed::start(Wanted::holder(), bundles).await;
+async fn ten_updates_in_a_row_leak_nothing_and_the_holder_and_its_devices_go_on_through_all_of_them() {
+    let wanted = Wanted { passthrough: Passthrough::two(Behind::Switch), ..Wanted::holder() };
+    let bed = Bed::start(wanted, |kit| bundles(kit, &[])).await;
     let mut seen: Vec<BTreeMap<String, i64>> = Vec::new();
     let mut counter = 0;
     for number in 0..10 {
         let (name, target) = (format!("real-{number}"), &bed.targets[number % 2]);
-        bed.apply(&name, target).await;
-        bed.await_success(&name).await;
+        uninterrupted(&update(&bed, &name, target).await);
         assert_eq!(bed.node.running().unwrap().number, number + 2);
         let report = bed.report();
         assert!(report.unbroken(bed.hold.seed), "update {number}: {report:?}");

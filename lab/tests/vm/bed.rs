@@ -104,7 +104,7 @@ impl Bed {
         let place = place();
         let mut options = machine(&kit, &place.name);
         let passed = passthrough.pass(folder.path(), &mut options);
-        hold.args.extend(passed.hold_arguments());
+        passed.tell(&mut hold);
         if held {
             product.beside.push(hold.service());
         }

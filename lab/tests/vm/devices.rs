@@ -9,15 +9,19 @@ use liveupdate_lab::vm::witness::Sight;
 use liveupdate_lab::vm::{Kit, KitBundle, Variant};
 
 use crate::bed::{Bed, Wanted};
-use crate::passthrough::{Passthrough, SLOW, preserve};
+use crate::passthrough::{FAST, Passthrough, SLOW, preserve};
 
-fn bundle(kit: &Kit, kernel: Variant) -> KitBundle {
-    kit.driven_bundle(&Driven::new(kernel).unwrap()).unwrap()
+/// Bundles with the driver, of both kernels.
+pub(crate) fn bundles(kit: &Kit, parameters: &[String]) -> Vec<KitBundle> {
+    let driven = |kernel| Driven { append: parameters.to_vec(), ..Driven::new(kernel).unwrap() };
+    [Variant::Lu2, Variant::Lu1].map(|kernel| kit.driven_bundle(&driven(kernel)).unwrap()).to_vec()
 }
 
-async fn bed(passthrough: Passthrough) -> Bed {
-    let wanted = Wanted { passthrough, ..Wanted::holder() };
-    Bed::start(wanted, |kit| vec![bundle(kit, Variant::Lu2), bundle(kit, Variant::Lu1)]).await
+async fn bed(passthrough: Passthrough, hold: &[&str]) -> Bed {
+    let parameters = passthrough.parameters();
+    let mut wanted = Wanted { passthrough, ..Wanted::holder() };
+    wanted.hold.args.extend(hold.iter().map(|word| (*word).to_owned()));
+    Bed::start(wanted, |kit| bundles(kit, &parameters)).await
 }
 
 /// When the console first said this after a mark.
@@ -26,13 +30,13 @@ async fn said(bed: &Bed, mark: usize, text: &str) -> SystemTime {
 }
 
 /// One update: the node's word on each device, and what was seen of it from Quiesce to Resumed.
-struct Seen {
+pub(crate) struct Seen {
     devices: Vec<(DeviceStatus, Sight)>,
     /// Quiesce, the jump, the next kernel's first line, Resumed.
     moments: [SystemTime; 4],
 }
 
-async fn update(bed: &Bed, name: &str, target: &KitBundle) -> Seen {
+pub(crate) async fn update(bed: &Bed, name: &str, target: &KitBundle) -> Seen {
     let mark = bed.guest().serial().mark();
     bed.apply_with(name, target, preserve).await;
     bed.await_success(name).await;
@@ -64,7 +68,7 @@ async fn update(bed: &Bed, name: &str, target: &KitBundle) -> Seen {
 }
 
 /// Both devices went on: the fast one in each part of the way that is short, the slow one until it was bound again.
-fn uninterrupted(seen: &Seen) {
+pub(crate) fn uninterrupted(seen: &Seen) {
     for (device, sight) in &seen.devices {
         assert_eq!(device.outcome.as_deref(), Some("Uninterrupted"), "{device:#?}");
         assert!(sight.cleared.is_empty() && sight.resets == 0, "{sight:#?}");
@@ -84,35 +88,55 @@ fn uninterrupted(seen: &Seen) {
 
 #[tokio::test]
 async fn nvmes_without_iommu_go_on_through_the_jump_and_their_witness_agrees() {
-    let bed = bed(Passthrough::two(Behind::RootPort)).await;
+    let bed = bed(Passthrough::two(Behind::RootPort), &[]).await;
     let seen = update(&bed, "real", &bed.targets[0]).await;
     uninterrupted(&seen);
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
 }
 
+/// What was under way is lost, and so the device may not be trusted to be as it was.
 #[tokio::test]
-async fn nvmes_behind_a_switch_go_on_ten_times_in_a_row() {
-    let bed = bed(Passthrough::two(Behind::Switch)).await;
-    for number in 0..10 {
-        let name = format!("real-{number}");
-        let seen = update(&bed, &name, &bed.targets[number % 2]).await;
-        uninterrupted(&seen);
-        assert!(bed.report().unbroken(bed.hold.seed), "{number}: {:?}", bed.report());
-        bed.delete(&name).await;
-    }
-}
-
-#[tokio::test]
-async fn devices_behind_an_iommu_stop_before_translation_does_and_nobody_says_more() {
-    let bed = bed(Passthrough { iommu: true, ..Passthrough::two(Behind::RootPort) }).await;
+async fn devices_behind_an_iommu_stop_before_translation_does_and_are_reinitialised() {
+    let bed = bed(Passthrough { iommu: true, ..Passthrough::two(Behind::RootPort) }, &[]).await;
     let seen = update(&bed, "real", &bed.targets[0]).await;
     for (device, sight) in &seen.devices {
         assert_eq!(device.outcome.as_deref(), Some("Reinitialised"), "{device:#?}");
-        // It was stopped before its addresses meant something else, so that no access had to be stopped.
-        let stopped = sight.cleared.first().map(|(at, _)| *at);
-        let off = sight.translation_off.first().copied();
-        assert!(stopped.is_some() && off.is_some() && stopped < off, "{sight:#?}");
-        assert_eq!(sight.faults, Vec::<String>::new());
+        stopped_in_time(sight);
     }
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
+}
+
+/// Nothing was under way: their holder had let them come to rest.
+#[tokio::test]
+async fn devices_behind_an_iommu_that_came_to_rest_first_are_paused() {
+    let mut passthrough = Passthrough { iommu: true, ..Passthrough::two(Behind::RootPort) };
+    // All that is under way has to be done within the time that holders have to stop.
+    passthrough.devices.truncate(1);
+    passthrough.devices[0].commands_per_second = FAST;
+    let bed = bed(passthrough, &["--quiescent", "--depth=8"]).await;
+    let seen = update(&bed, "real", &bed.targets[0]).await;
+    for (device, sight) in &seen.devices {
+        assert_eq!(device.outcome.as_deref(), Some("Paused"), "{device:#?}\n{sight:#?}");
+        stopped_in_time(sight);
+    }
+    assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
+}
+
+/// By its own register, which no kernel can refuse: the driver kept its part, and the word is no better for that.
+#[tokio::test]
+async fn a_device_that_its_holder_resets_is_reinitialised_whatever_the_driver_kept() {
+    let bed = bed(Passthrough::two(Behind::RootPort), &["--misbehave=reset-controller"]).await;
+    let seen = update(&bed, "real", &bed.targets[0]).await;
+    for (device, sight) in &seen.devices {
+        assert_eq!(device.outcome.as_deref(), Some("Reinitialised"), "{device:#?}");
+        assert!(sight.resets > 0, "{sight:#?}");
+    }
+}
+
+/// It was stopped before its addresses meant something else, so that no access had to be stopped.
+fn stopped_in_time(sight: &Sight) {
+    let stopped = sight.cleared.first().map(|(at, _)| *at);
+    let off = sight.translation_off.first().copied();
+    assert!(stopped.is_some() && off.is_some() && stopped < off, "{sight:#?}");
+    assert_eq!(sight.faults, Vec::<String>::new());
 }

@@ -8,7 +8,7 @@ use liveupdate_crds::{Acknowledgement, Continuity, LiveUpdateSpec};
 use liveupdate_lab::vm::driver::{DRIVER, MODULE, WITHOUT_IOMMU, module};
 use liveupdate_lab::vm::passthrough::{Behind, Nvme, Slot, controllers};
 use liveupdate_lab::vm::witness::{Sight, Witness};
-use liveupdate_lab::vm::{GuestOptions, Kernels, Variant};
+use liveupdate_lab::vm::{GuestOptions, Hold, Kernels, Variant};
 use liveupdate_lab_guest::{BIND_PARAMETER, MODULES_PARAMETER};
 
 /// Commands a second of a disk whose commands last until its device is bound again.
@@ -25,8 +25,6 @@ pub(crate) struct Passthrough {
     pub(crate) devices: Vec<Slot>,
     /// The machine has an IOMMU, and it is on.
     pub(crate) iommu: bool,
-    /// The first kernel's driver was loaded without its opt-in.
-    pub(crate) not_enabled: bool,
 }
 
 /// What a guest has.
@@ -45,6 +43,12 @@ impl Passthrough {
     pub(crate) fn two(behind: Behind) -> Passthrough {
         let devices = [SLOW, FAST].map(|commands_per_second| Slot { behind, commands_per_second }).to_vec();
         Passthrough { devices, ..Passthrough::default() }
+    }
+
+    /// What kernels have on their command line for it, all the same.
+    pub(crate) fn parameters(&self) -> Vec<String> {
+        let iommu = ["intel_iommu=on", "iommufd.allow_unsafe_interrupts=1"].map(str::to_owned);
+        iommu.into_iter().filter(|_| self.iommu).collect()
     }
 
     /// Kernel modules that the guest's initrd has, each with its place.
@@ -66,13 +70,12 @@ impl Passthrough {
         }
         if self.iommu {
             options.qemu.extend(["-device", "intel-iommu,intremap=off"].map(Into::into));
-            options.append.push("intel_iommu=on iommufd.allow_unsafe_interrupts=1".into());
         }
+        options.append.extend(self.parameters());
         options.qemu.extend(devices.iter().flat_map(Nvme::arguments));
         options.qemu.extend(witness.arguments());
-        let enable = if self.not_enabled { "" } else { ":enable=1" };
         options.append.push(WITHOUT_IOMMU.into());
-        options.append.push(format!("{MODULES_PARAMETER}=/{}{enable}", in_guest("{release}")));
+        options.append.push(format!("{MODULES_PARAMETER}=/{}:enable=1", in_guest("{release}")));
         let bind: Vec<String> = devices.iter().map(|nvme| format!("{}@{DRIVER}", nvme.address)).collect();
         options.append.push(format!("{BIND_PARAMETER}={}", bind.join(",")));
         Passed { devices, witness }
@@ -80,12 +83,13 @@ impl Passthrough {
 }
 
 impl Passed {
-    pub(crate) fn hold_arguments(&self) -> Vec<String> {
-        if self.devices.is_empty() {
-            return Vec::new();
+    /// What the holder is told, beside what a test tells it.
+    pub(crate) fn tell(&self, hold: &mut Hold) {
+        let depth = hold.args.iter().any(|word| word.starts_with("--depth="));
+        hold.args.extend(self.devices.iter().map(|nvme| format!("--device={}", nvme.address)));
+        if !self.devices.is_empty() && !depth {
+            hold.args.push(format!("--depth={DEPTH}"));
         }
-        let devices = self.devices.iter().map(|nvme| format!("--device={}", nvme.address));
-        devices.chain([format!("--depth={DEPTH}")]).collect()
     }
 
     /// What the witness saw of a device.
