@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 
 use liveupdate_proto::causes::chain;
 
-use super::summary::{self, Seen};
+use super::summary::{self, Device, Seen};
 use crate::demo::Shell;
 use crate::testbed::machines::POOL;
 use crate::testbed::{Testbed, TestbedOptions};
+use crate::vm::driver::Driven;
 use crate::vm::hold::{Hold, HoldReport, events};
+use crate::vm::passed::{Passed, Passthrough};
+use crate::vm::passthrough::{Behind, Slot};
 use crate::vm::{Boot, Kit, KitBundle, NodePlace, PATIENCE, Product, Programs, Variant, VmNode, phases};
 use crate::wait::{self, Answer};
 use crate::{Error, Result, RunDir, binaries};
@@ -19,6 +22,8 @@ const GUESTS: u8 = 3;
 const UPDATE: &str = "demo-vm";
 /// Ten times what three jumps take: a loaded machine must not fail the demo.
 const ENOUGH: Duration = Duration::from_mins(10);
+/// A disk so slow that its commands are under way from the old kernel until the next one has the device again.
+const SLOT: Slot = Slot { behind: Behind::RootPort, commands_per_second: 5 };
 /// A holder that was found whole says so a moment after it went on.
 const AFTERWARDS: Duration = Duration::from_secs(60);
 
@@ -26,6 +31,7 @@ const AFTERWARDS: Duration = Duration::from_secs(60);
 struct Machine {
     node: VmNode,
     hold: Hold,
+    passed: Passed,
     before: Boot,
 }
 
@@ -40,16 +46,19 @@ pub async fn run() -> Result<()> {
     let plugin = binaries::fresh("kubectl-liveupdate", "kubectl-liveupdate")?;
     binaries::fresh("liveupdate-controller", "liveupdate-controller")?;
     let folder = RunDir::create()?;
-    let kit = Kit::new(folder.path(), Programs::InInitrd)?;
-    let target = kit.bundle(Variant::Lu2)?;
+    let passthrough = Passthrough { devices: vec![SLOT], iommu: false };
+    let kit = Kit::with_modules(folder.path(), Programs::InInitrd, &passthrough.modules()?)?;
+    let target = kit.driven_bundle(&Driven::new(Variant::Lu2)?)?;
 
     say("starting etcd, kube-apiserver, kube-controller-manager, kube-scheduler and the controller");
     let mut bed = Testbed::start(TestbedOptions::default(), Vec::new()).await?;
     bed.start_controller().await?;
-    say(&format!("booting {GUESTS} QEMU guests under software emulation, a holder with 16 MiB in each"));
+    say(&format!(
+        "booting {GUESTS} QEMU guests under software emulation; in each a holder with 16 MiB and an NVMe controller"
+    ));
     let mut machines = Vec::new();
     for index in 0..GUESTS {
-        machines.push(boot(&bed, &kit, index).await?);
+        machines.push(boot(&bed, &kit, &passthrough, folder.path(), index).await?);
     }
     let release = machines.first().map(|machine| machine.before.release.clone()).unwrap_or_default();
     say(&format!("all guests run {release}; their holders count"));
@@ -94,22 +103,31 @@ pub async fn run() -> Result<()> {
     Err(Error::Deadline { what: "all that the demo promises".into(), waited: begun.elapsed(), detail })
 }
 
-async fn boot(bed: &Testbed, kit: &Kit, index: u8) -> Result<Machine> {
+async fn boot(
+    bed: &Testbed,
+    kit: &Kit,
+    passthrough: &Passthrough,
+    folder: &Path,
+    index: u8,
+) -> Result<Machine> {
     let name = format!("vm-{}", char::from(b'a' + index));
     // Its pattern is looked at after it went on, as a real guest's memory would not be looked at at all.
-    let hold = Hold::new(&format!("guest-{name}")).arg("--check-after");
+    let mut hold = Hold::new(&format!("guest-{name}")).arg("--check-after");
+    let mut options = kit.guest(&name, Variant::Lu1)?;
+    let passed = passthrough.pass(folder, &mut options)?;
+    passed.tell(&mut hold);
     let product = Product { beside: vec![hold.service()], ..Product::default() };
     let place = NodePlace::new(index, &name).label(POOL.0, POOL.1);
-    let node = kit.node(bed, place, &product).await?;
+    let node = VmNode::start(bed, place, options, &product, folder).await?;
     let text = format!("{}: verdict", hold.name);
     node.guest().serial().wait_for(&text, PATIENCE).await?;
     let before = node.running()?;
-    Ok(Machine { node, hold, before })
+    Ok(Machine { node, hold, passed, before })
 }
 
 /// Reads what became of one guest; its holder may need a moment to look at its memory.
 async fn look(bed: &Testbed, machine: &Machine) -> Result<Seen> {
-    let Machine { node, hold, before } = machine;
+    let Machine { node, hold, passed, before } = machine;
     let report = || HoldReport::of(&events(&node.guest().serial().lines(), &hold.name));
     let what = format!("all that holder {} says after a jump", hold.name);
     let seen = wait::until(&what, AFTERWARDS, async || {
@@ -124,6 +142,20 @@ async fn look(bed: &Testbed, machine: &Machine) -> Result<Seen> {
         eprintln!("{}", chain(&error));
     }
     let status = bed.node_update(node.name()).await?.status.unwrap_or_default();
+    let lines = node.guest().serial().lines();
+    let stood = |what: &str| {
+        let said = format!("{}: {what}", hold.name);
+        lines.iter().rev().find(|line| line.text.contains(&said)).map(|line| line.wall)
+    };
+    let mut devices = Vec::new();
+    for device in &passed.devices {
+        let found = status.devices.iter().find(|found| found.address == device.address).cloned();
+        let sight = match (stood("quiesced"), stood("resumed")) {
+            (Some(from), Some(to)) => Some(passed.sight(device, from, to)?),
+            _ => None,
+        };
+        devices.push(Device { address: device.address.clone(), found, sight });
+    }
     Ok(Seen {
         name: node.name().to_owned(),
         before: before.clone(),
@@ -132,6 +164,7 @@ async fn look(bed: &Testbed, machine: &Machine) -> Result<Seen> {
         held: report(),
         phases: phases::of_last_jump(&node.guest().serial().lines()),
         told: status.blackout,
+        devices,
     })
 }
 
@@ -140,7 +173,9 @@ fn update(target: &KitBundle) -> String {
     format!(
         "apiVersion: liveupdate.dev/v1alpha1\nkind: LiveUpdate\nmetadata:\n  name: {UPDATE}\nspec:\n  \
          nodeSelector:\n    matchLabels:\n      {}: {}\n  target:\n    release: {release}\n    bundle:\n      \
-         name: {name}\n      digest: {digest}\n  acknowledge: [NoKdump]\n  strategy:\n    maxUnavailable: 1\n    steps:\n    \
+         name: {name}\n      digest: {digest}\n  acknowledge: [NoKdump, VfioPciLiveUpdate, UnconfinedDma]\n  devices:\n  \
+         - {{name: disks, match: {{class: \"0108\"}}, onUpdate: Preserve, minimumContinuity: Uninterrupted, onShortfall: Block}}\n  \
+         strategy:\n    maxUnavailable: 1\n    steps:\n    \
          - {{name: canary, nodes: 1, bake: 2s}}\n    - {{name: rest, nodes: 100%}}\n",
         POOL.0, POOL.1
     )

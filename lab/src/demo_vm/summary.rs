@@ -3,8 +3,21 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use liveupdate_crds::node::DeviceStatus;
+
 use crate::vm::phases::Phases;
+use crate::vm::witness::Sight;
 use crate::vm::{Boot, HoldReport};
+
+/// What was seen of one device.
+#[derive(Clone, Debug)]
+pub(super) struct Device {
+    pub(super) address: String,
+    /// The node's word.
+    pub(super) found: Option<DeviceStatus>,
+    /// The witness's, from Quiesce to Resumed.
+    pub(super) sight: Option<Sight>,
+}
 
 /// What was seen of one guest.
 #[derive(Clone, Debug)]
@@ -19,6 +32,7 @@ pub(super) struct Seen {
     pub(super) phases: Phases,
     /// The node's own word for its blackout.
     pub(super) told: String,
+    pub(super) devices: Vec<Device>,
 }
 
 /// The table, one guest each line, and the phases below.
@@ -61,7 +75,42 @@ pub(super) fn table(all: &[Seen]) -> String {
         let took = |seen: &Seen| milliseconds(seen.phases.each.get(index).and_then(|(_, took)| *took));
         row(name, all.iter().map(took).collect());
     }
+    devices(&mut text, all);
     text
+}
+
+fn devices(text: &mut String, all: &[Seen]) {
+    text.push_str(
+        "\nDevices, by their nodes' word, and by QEMU's own trace from the holder's stop to its going on\n",
+    );
+    for seen in all {
+        for device in &seen.devices {
+            let word = |of: fn(&DeviceStatus) -> &Option<String>| {
+                device.found.as_ref().and_then(|found| of(found).clone()).unwrap_or_else(|| "not told".into())
+            };
+            let witness = device.sight.as_ref().map_or_else(
+                || "nothing was seen".to_owned(),
+                |sight| {
+                    format!(
+                        "{} commands done, {} resets, bus mastering cleared {} times",
+                        sight.completions.len(),
+                        sight.resets,
+                        sight.cleared.len()
+                    )
+                },
+            );
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                text,
+                "  {:<6} {}  {}  {}\n  {:<6} witness: {witness}",
+                seen.name,
+                device.address,
+                word(|found| &found.outcome),
+                word(|found| &found.facts),
+                ""
+            );
+        }
+    }
 }
 
 fn number(found: Option<u64>) -> String {
@@ -91,6 +140,18 @@ pub(super) fn missing(all: &[Seen], target: &str) -> Vec<String> {
         );
         want(seen.phases.whole.is_some(), "its blackout was not seen from beginning to end".into());
         want(!seen.told.contains("simulated"), format!("it calls its blackout {}", seen.told));
+        for device in &seen.devices {
+            let address = &device.address;
+            let word = |text: Option<&String>| text.cloned().unwrap_or_default();
+            let outcome = word(device.found.as_ref().and_then(|found| found.outcome.as_ref()));
+            let facts = word(device.found.as_ref().and_then(|found| found.facts.as_ref()));
+            want(outcome == "Uninterrupted", format!("{address} is {outcome:?}: {facts}"));
+            let against = match &device.sight {
+                Some(sight) if sight.saw_enumeration() => sight.contradictions(&outcome, &facts),
+                _ => vec!["the witness saw nothing".to_owned()],
+            };
+            want(against.is_empty(), format!("{address}: {}", against.join("; ")));
+        }
     }
     missing
 }
@@ -127,6 +188,21 @@ mod tests {
                 whole: Some(Duration::from_millis(1234)),
             },
             told: String::new(),
+            devices: vec![Device {
+                address: "0000:01:00.0".into(),
+                found: Some(DeviceStatus {
+                    address: "0000:01:00.0".into(),
+                    model: "1b36:0010".into(),
+                    holder: None,
+                    ceiling: None,
+                    verdict: None,
+                    decided_by: None,
+                    outcome: Some("Uninterrupted".into()),
+                    facts: Some("reset=none dma=continuous".into()),
+                    evidence: None,
+                }),
+                sight: Some(Sight { decoding_off: 1, sized: 1, intx_toggles: 1, ..Sight::default() }),
+            }],
         }
     }
 
@@ -134,7 +210,7 @@ mod tests {
     fn what_was_not_seen_is_missed_by_name() {
         let target = "7.3.4-lu2";
         assert_eq!(missing(&[seen()], target), Vec::<String>::new());
-        let spoilt: [fn(&mut Seen); 7] = [
+        let spoilt: [fn(&mut Seen); 10] = [
             |seen| seen.after.release = "7.3.4-lu1".into(),
             |seen| seen.before.release = "7.3.4-lu2".into(),
             |seen| seen.after.boot_id = seen.before.boot_id.clone(),
@@ -142,6 +218,9 @@ mod tests {
             |seen| seen.seed = 8,
             |seen| seen.phases.whole = None,
             |seen| seen.told = "12 ms (simulated)".into(),
+            |seen| seen.devices[0].found.as_mut().unwrap().outcome = Some("Paused".into()),
+            |seen| seen.devices[0].sight.as_mut().unwrap().resets = 1,
+            |seen| seen.devices[0].sight = None,
         ];
         for spoil in spoilt {
             let mut seen = seen();

@@ -23,6 +23,7 @@ pub mod kernels;
 pub mod kit;
 pub mod node;
 pub mod options;
+pub mod passed;
 pub mod passthrough;
 pub mod phases;
 pub mod qmp;

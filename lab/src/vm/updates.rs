@@ -1,7 +1,7 @@
 //! Updates of guests, to begin with.
 
-use liveupdate_crds::update::{Bundle, Target};
-use liveupdate_crds::{Acknowledgement, LiveUpdate, LiveUpdatePolicySpec};
+use liveupdate_crds::update::{Bundle, DeviceMatch, DeviceRule, OnShortfall, OnUpdate, Target};
+use liveupdate_crds::{Acknowledgement, Continuity, LiveUpdate, LiveUpdatePolicySpec, LiveUpdateSpec};
 
 use super::KitBundle;
 use crate::testbed::machines;
@@ -16,6 +16,19 @@ pub fn update(name: &str, bundle: &KitBundle) -> LiveUpdate {
         bundle: Bundle { name: bundle.name.clone(), digest: bundle.digest.clone() },
     };
     update
+}
+
+/// Makes it preserve NVMe controllers, with all risks acknowledged.
+pub fn preserve_devices(spec: &mut LiveUpdateSpec) {
+    spec.acknowledge =
+        vec![Acknowledgement::NoKdump, Acknowledgement::VfioPciLiveUpdate, Acknowledgement::UnconfinedDma];
+    spec.devices = vec![DeviceRule {
+        name: "nvme".into(),
+        r#match: DeviceMatch { class: Some("0108".into()), ..DeviceMatch::default() },
+        on_update: OnUpdate::Preserve,
+        minimum_continuity: Some(Continuity::Reinitialised),
+        on_shortfall: OnShortfall::Block,
+    }];
 }
 
 /// A policy that allows what [`update`] acknowledges, guests having no room for a crash kernel after a live update, and

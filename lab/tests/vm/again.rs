@@ -7,7 +7,7 @@ use liveupdate_lab::vm::passthrough::Behind;
 
 use crate::bed::{Bed, INIT, Wanted};
 use crate::devices::{bundles, uninterrupted, update};
-use crate::passthrough::Passthrough;
+use crate::passthrough::two;
 
 /// Boots of one kernel differ by that much without any leak, in KiB.
 const NOISE: i64 = 8 << 10;
@@ -20,7 +20,7 @@ async fn memory(bed: &Bed) -> BTreeMap<String, i64> {
 
 #[tokio::test]
 async fn ten_updates_in_a_row_leak_nothing_and_the_holder_and_its_devices_go_on_through_all_of_them() {
-    let wanted = Wanted { passthrough: Passthrough::two(Behind::Switch), ..Wanted::holder() };
+    let wanted = Wanted { passthrough: two(Behind::Switch), ..Wanted::holder() };
     let bed = Bed::start(wanted, |kit| bundles(kit, &[])).await;
     let mut seen: Vec<BTreeMap<String, i64>> = Vec::new();
     let mut counter = 0;

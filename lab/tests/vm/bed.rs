@@ -9,6 +9,7 @@ use liveupdate_crds::{LiveUpdate, LiveUpdateSpec, NodeLiveUpdateStatus};
 use liveupdate_lab::RunDir;
 use liveupdate_lab::testbed::machines::POOL;
 use liveupdate_lab::vm::hold::{HoldEvent, events};
+use liveupdate_lab::vm::passed::{Passed, Passthrough};
 use liveupdate_lab::vm::{
     Guest, GuestOptions, Hold, HoldReport, Kit, KitBundle, NodePlace, PATIENCE, Product, Programs, Variant,
     VmNode, disk, updates,
@@ -16,7 +17,6 @@ use liveupdate_lab::vm::{
 use liveupdate_lab::wait::{self, Answer};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::passthrough::{Passed, Passthrough};
 use crate::plane::{Decommission, Plane};
 
 /// The lab's own program in a guest.
@@ -98,12 +98,13 @@ impl Bed {
         let turn = turn().await;
         let folder = RunDir::create().unwrap();
         let Wanted { mut product, mut hold, held, alone, machine, passthrough, guest } = wanted;
-        let kit = Kit::with_modules(folder.path(), Programs::OnDisk, &passthrough.modules()).unwrap();
+        let kit =
+            Kit::with_modules(folder.path(), Programs::OnDisk, &passthrough.modules().unwrap()).unwrap();
         let targets = bundles(&kit);
         let plane = if alone { Plane::alone().await } else { Plane::shared().await };
         let place = place();
         let mut options = machine(&kit, &place.name);
-        let passed = passthrough.pass(folder.path(), &mut options);
+        let passed = passthrough.pass(folder.path(), &mut options).unwrap();
         passed.tell(&mut hold);
         if held {
             product.beside.push(hold.service());

@@ -4,12 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use liveupdate_crds::node::DeviceStatus;
 use liveupdate_lab::vm::driver::Driven;
+use liveupdate_lab::vm::passed::Passthrough;
 use liveupdate_lab::vm::passthrough::Behind;
 use liveupdate_lab::vm::witness::Sight;
-use liveupdate_lab::vm::{Kit, KitBundle, Variant};
+use liveupdate_lab::vm::{Kit, KitBundle, Variant, updates};
 
 use crate::bed::{Bed, Wanted};
-use crate::passthrough::{FAST, Passthrough, SLOW, preserve};
+use crate::passthrough::{FAST, SLOW, two};
 
 /// Bundles with the driver, of both kernels.
 pub(crate) fn bundles(kit: &Kit, parameters: &[String]) -> Vec<KitBundle> {
@@ -38,7 +39,7 @@ pub(crate) struct Seen {
 
 pub(crate) async fn update(bed: &Bed, name: &str, target: &KitBundle) -> Seen {
     let mark = bed.guest().serial().mark();
-    bed.apply_with(name, target, preserve).await;
+    bed.apply_with(name, target, updates::preserve_devices).await;
     bed.await_success(name).await;
     let record = bed.await_node("the end", |status| status.state == "Updated").await;
     let hold = &bed.hold.name;
@@ -56,7 +57,7 @@ pub(crate) async fn update(bed: &Bed, name: &str, target: &KitBundle) -> Seen {
     for device in &bed.passed.devices {
         let found = record.devices.iter().find(|found| found.address == device.address).cloned();
         let found = found.unwrap_or_else(|| panic!("{}: {record:#?}", device.address));
-        let sight = bed.passed.sight(device, moments[0], moments[3]);
+        let sight = bed.passed.sight(device, moments[0], moments[3]).unwrap();
         let word = |text: &Option<String>| text.clone().unwrap_or_default();
         let against = sight.contradictions(&word(&found.outcome), &word(&found.facts));
         assert_eq!(against, Vec::<String>::new(), "{found:#?}\n{sight:#?}");
@@ -88,7 +89,7 @@ pub(crate) fn uninterrupted(seen: &Seen) {
 
 #[tokio::test]
 async fn nvmes_without_iommu_go_on_through_the_jump_and_their_witness_agrees() {
-    let bed = bed(Passthrough::two(Behind::RootPort), &[]).await;
+    let bed = bed(two(Behind::RootPort), &[]).await;
     let seen = update(&bed, "real", &bed.targets[0]).await;
     uninterrupted(&seen);
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
@@ -97,7 +98,7 @@ async fn nvmes_without_iommu_go_on_through_the_jump_and_their_witness_agrees() {
 /// What was under way is lost, and so the device may not be trusted to be as it was.
 #[tokio::test]
 async fn devices_behind_an_iommu_stop_before_translation_does_and_are_reinitialised() {
-    let bed = bed(Passthrough { iommu: true, ..Passthrough::two(Behind::RootPort) }, &[]).await;
+    let bed = bed(Passthrough { iommu: true, ..two(Behind::RootPort) }, &[]).await;
     let seen = update(&bed, "real", &bed.targets[0]).await;
     for (device, sight) in &seen.devices {
         assert_eq!(device.outcome.as_deref(), Some("Reinitialised"), "{device:#?}");
@@ -109,7 +110,7 @@ async fn devices_behind_an_iommu_stop_before_translation_does_and_are_reinitiali
 /// Nothing was under way: their holder had let them come to rest.
 #[tokio::test]
 async fn devices_behind_an_iommu_that_came_to_rest_first_are_paused() {
-    let mut passthrough = Passthrough { iommu: true, ..Passthrough::two(Behind::RootPort) };
+    let mut passthrough = Passthrough { iommu: true, ..two(Behind::RootPort) };
     // All that is under way has to be done within the time that holders have to stop.
     passthrough.devices.truncate(1);
     passthrough.devices[0].commands_per_second = FAST;
@@ -125,7 +126,7 @@ async fn devices_behind_an_iommu_that_came_to_rest_first_are_paused() {
 /// By its own register, which no kernel can refuse: the driver kept its part, and the word is no better for that.
 #[tokio::test]
 async fn a_device_that_its_holder_resets_is_reinitialised_whatever_the_driver_kept() {
-    let bed = bed(Passthrough::two(Behind::RootPort), &["--misbehave=reset-controller"]).await;
+    let bed = bed(two(Behind::RootPort), &["--misbehave=reset-controller"]).await;
     let seen = update(&bed, "real", &bed.targets[0]).await;
     for (device, sight) in &seen.devices {
         assert_eq!(device.outcome.as_deref(), Some("Reinitialised"), "{device:#?}");
