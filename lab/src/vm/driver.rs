@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use liveupdate_host::bundle::shim::{Driver, Shim};
 use liveupdate_host::bundle::{Inputs, MANIFEST, SIGNATURES, Signatures, build};
@@ -36,14 +35,7 @@ pub struct Driven {
 /// # Errors
 /// When it cannot be built.
 pub fn modules() -> Result<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/driver.sh");
-    let fail = |source| Error::Spawn { name: "the driver".into(), program: script.clone(), source };
-    let output =
-        Command::new(&script).stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(fail)?;
-    if !output.status.success() {
-        return Err(fail(std::io::Error::other(format!("{}; its output is above", output.status))));
-    }
-    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+    super::built::by("kernels/driver.sh", "the driver")
 }
 
 /// The driver for one kernel.

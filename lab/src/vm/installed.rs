@@ -145,16 +145,9 @@ fn on_disk() -> String {
     format!("{} root=/dev/vda2 rw", command_line())
 }
 
-/// The folder with the distribution's root and kernel, built first when it is missing (minutes, once; progress goes to stderr).
+/// The folder with the distribution's root and kernel, built first when it is missing.
 fn root() -> Result<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("rootfs/build.sh");
-    let fail = |source| Error::Spawn { name: "the guests' root".into(), program: script.clone(), source };
-    let output =
-        Command::new(&script).stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(fail)?;
-    if !output.status.success() {
-        return Err(fail(std::io::Error::other(format!("{}; its output is above", output.status))));
-    }
-    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+    super::built::by("rootfs/build.sh", "the guests' root")
 }
 
 /// A disk with two partitions, the second one with this root.

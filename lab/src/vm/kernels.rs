@@ -1,7 +1,6 @@
 //! The lab's kernels: found, or built by `kernels/build.sh` into the cache.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 
 use crate::{Error, Result};
 
@@ -85,19 +84,7 @@ impl Kernels {
     }
 
     fn build() -> Result<Kernels> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/build.sh");
-        let output = Command::new(&script).stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(
-            |source| Error::Spawn {
-                name: "the build of the kernels".into(),
-                program: script.clone(),
-                source,
-            },
-        )?;
-        if !output.status.success() {
-            let reason = format!("{} failed ({}); its output is above", script.display(), output.status);
-            return Err(Error::Kernels { reason });
-        }
-        Kernels::in_folder(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+        Kernels::in_folder(super::built::by("kernels/build.sh", "the build of the kernels")?)
     }
 
     /// One of them.
@@ -136,6 +123,8 @@ impl Kernel {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::RunDir;
 
