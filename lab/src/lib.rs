@@ -18,6 +18,7 @@ pub mod account;
 pub mod bench;
 pub mod bench_blackout;
 pub mod binaries;
+mod built;
 mod cargo;
 pub mod certs;
 pub mod commands;

@@ -1,9 +1,8 @@
 //! The control plane's binaries: found, or built by `tools/build.sh` into the cache.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use crate::{Error, Result};
+use crate::{Error, Result, built};
 
 /// Names a folder that already holds the binaries, for machines where they come from elsewhere.
 pub const TOOLS_VARIABLE: &str = "LIVEUPDATE_LAB_TOOLS";
@@ -46,17 +45,7 @@ impl Tools {
     }
 
     fn build() -> Result<Tools> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/build.sh");
-        let output = Command::new(&script).stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(
-            |source| Error::Spawn { name: "the build of the tools".into(), program: script.clone(), source },
-        )?;
-        if !output.status.success() {
-            return Err(Error::Tools {
-                reason: format!("{} failed ({}); its output is above", script.display(), output.status),
-            });
-        }
-        let folder = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        Tools::in_folder(PathBuf::from(folder))
+        Tools::in_folder(built::by("tools/build.sh", "the build of the tools")?)
     }
 
     /// The folder, as one would put it on `PATH`.

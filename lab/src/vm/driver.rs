@@ -35,7 +35,7 @@ pub struct Driven {
 /// # Errors
 /// When it cannot be built.
 pub fn modules() -> Result<PathBuf> {
-    super::built::by("kernels/driver.sh", "the driver")
+    crate::built::by("kernels/driver.sh", "the driver")
 }
 
 /// The driver for one kernel.

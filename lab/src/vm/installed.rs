@@ -147,7 +147,7 @@ fn on_disk() -> String {
 
 /// The folder with the distribution's root and kernel, built first when it is missing.
 fn root() -> Result<PathBuf> {
-    super::built::by("rootfs/build.sh", "the guests' root")
+    crate::built::by("rootfs/build.sh", "the guests' root")
 }
 
 /// A disk with two partitions, the second one with this root.

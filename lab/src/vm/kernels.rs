@@ -84,7 +84,7 @@ impl Kernels {
     }
 
     fn build() -> Result<Kernels> {
-        Kernels::in_folder(super::built::by("kernels/build.sh", "the build of the kernels")?)
+        Kernels::in_folder(crate::built::by("kernels/build.sh", "the build of the kernels")?)
     }
 
     /// One of them.

@@ -12,7 +12,6 @@
 //! ```
 //! A guest's own clocks jump over a kexec: times are those of the lines' stamps.
 
-mod built;
 pub mod control;
 pub mod disk;
 pub mod driver;

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// When the script cannot be started or fails; what it says goes to stderr.
-pub(super) fn by(script: &str, what: &str) -> Result<PathBuf> {
+pub(crate) fn by(script: &str, what: &str) -> Result<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let fail = |source| Error::Spawn { name: what.to_owned(), program: script.clone(), source };
     let output =
