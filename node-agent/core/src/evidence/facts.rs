@@ -63,6 +63,11 @@ impl Seen<'_> {
         }
     }
 
+    /// As far as it is known before its holder has said anything.
+    pub fn facts_so_far(&self) -> Facts {
+        Facts { reset: self.reset_by_driver(), ..self.facts() }
+    }
+
     /// What became of a device that never left its kernel, because the attempt was undone.
     pub fn facts_of_undone(&self) -> Facts {
         let evidence = self.evidence;
@@ -104,7 +109,16 @@ impl Seen<'_> {
         if at_work { Probed::AtWork } else { Probed::AtRest }
     }
 
+    /// What its holder did to it after it was given back shows in no file of the driver's: the holder has to say that
+    /// it left it as it was.
     fn reset(&self) -> Reset {
+        match self.reset_by_driver() {
+            Reset::None if !Checks::passed(self.checks.state) => Reset::Unknown,
+            reset => reset,
+        }
+    }
+
+    fn reset_by_driver(&self) -> Reset {
         let evidence = self.evidence;
         let probed = self.probed();
         let changed = evidence.canary == Some(Compared::Changed) || probed == Probed::Changed;
@@ -122,10 +136,7 @@ impl Seen<'_> {
             },
             None => false,
         };
-        // What its holder did to it after it was given back shows in no file of the driver's: the holder has to say
-        // that it left it as it was.
-        let all = Checks::passed(self.checks.state)
-            && evidence.canary == Some(Compared::Same)
+        let all = evidence.canary == Some(Compared::Same)
             && evidence.resets == Some(0)
             && probed != Probed::Unknown
             && untouched;

@@ -52,7 +52,7 @@ impl Shared {
         let (Some(entry), Some(Ok(session))) = (arrived.entry(name), arrived.sessions.get(name)) else {
             return Ok(());
         };
-        let look = self.look(state.counter_khz.or(state.own_khz), When::Jumped);
+        let look = self.look(state.counter_khz.or(state.own_khz), When::Granted);
         if let Some(connected) = state.connected.get_mut(name) {
             // What an earlier successor found is not this one's.
             connected.checks.clear();

@@ -16,7 +16,9 @@ pub(super) const MOST_CHECKS: usize = 512;
 /// How a device is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum When {
-    /// After a jump.
+    /// After a jump, when its holder's successor is to have it.
+    Granted,
+    /// After a jump, when its holder goes on.
     Jumped,
     /// On the kernel that it never left.
     Undone,
@@ -57,6 +59,7 @@ impl Look<'_> {
             returned,
         };
         let (facts, evidence) = match self.when {
+            When::Granted => (seen.facts_so_far(), String::new()),
             When::Jumped => (seen.facts(), seen.explain()),
             When::Undone => (seen.facts_of_undone(), String::new()),
         };
