@@ -4,4 +4,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup-vm.sh
-exec cargo test --package liveupdate-lab --features vm --locked --test vm -- --test-threads=1 "$@"
+exec cargo test --workspace --features liveupdate-lab/vm --locked --test vm -- --test-threads=3 "$@"
