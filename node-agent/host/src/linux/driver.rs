@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use liveupdate_node_core::evidence::{Evidence, FILES, Malformed};
+use liveupdate_node_core::evidence::{Evidence, FILES, Malformed, Phase};
 
 use super::root::{ReadError, Root, optional};
 
@@ -74,6 +74,13 @@ impl Driver {
 pub fn features_in(line: &str) -> BTreeSet<String> {
     let list = line.strip_prefix(PATCHES_MARK).unwrap_or(line);
     list.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The driver has this device's file in its hands, or gave it back on this kernel. Such a file is called what a file is
+/// called that was opened by a group; the driver takes none of those.
+pub fn knows_file_of(root: &Root, address: &str) -> bool {
+    let evidence = told(root, address).evidence;
+    evidence.retrieved_counter.is_some() || evidence.state.is_some_and(|state| state != Phase::Idle)
 }
 
 /// What the driver tells of a device.

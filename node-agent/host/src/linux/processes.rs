@@ -1,6 +1,7 @@
 //! Processes that hold what a live update is about: VFIO devices, iommufds, the orchestrator and its sessions.
 
 use super::cgroup::{self, Owner};
+use super::driver;
 use super::pci;
 use super::root::{ReadError, Root};
 
@@ -100,7 +101,8 @@ fn process(root: &Root, pid: u32) -> Result<Option<Process>, ReadError> {
             let path = info.lines().find_map(|line| line.strip_prefix("vfio-device-syspath:"))?;
             pci::address_in(path.trim()).map(str::to_owned)
         };
-        files.extend(held(&target, address).map(|held| (fd, held)));
+        let handed_over = |address: &str| driver::knows_file_of(root, address);
+        files.extend(held(&target, address, handed_over).map(|held| (fd, held)));
     }
     if files.iter().all(|(_, held)| matches!(held, Held::Memfd(_))) {
         return Ok(None);
@@ -111,7 +113,11 @@ fn process(root: &Root, pid: u32) -> Result<Option<Process>, ReadError> {
     Ok(Some(Process { pid, command, owner: Owner::of(&cgroup), cgroup, files }))
 }
 
-fn held(target: &str, address: impl FnOnce() -> Option<String>) -> Option<Held> {
+fn held(
+    target: &str,
+    address: impl FnOnce() -> Option<String>,
+    handed_over: impl FnOnce(&str) -> bool,
+) -> Option<Held> {
     // What came through a live update has no name any more, not even a memfd's.
     if target == "/ (deleted)" {
         return Some(Held::Memfd(String::new()));
@@ -133,11 +139,13 @@ fn held(target: &str, address: impl FnOnce() -> Option<String>) -> Option<Held> 
     match path {
         "/dev/iommu" => Some(Held::Iommufd),
         "/dev/liveupdate" => Some(Held::Orchestrator),
-        "anon_inode:[vfio-device]" => Some(Held::VfioGroupDevice { address: address() }),
-        // What the driver hands out after a live update is a device opened by its own node.
-        "anon_inode:[vfio-device-liveupdate]" => {
-            Some(Held::VfioDevice { name: "vfio-device-liveupdate".into(), address: address() })
-        }
+        "anon_inode:[vfio-device]" => Some(match address() {
+            // What the driver hands out after a live update is a device opened by its own node.
+            Some(address) if handed_over(&address) => {
+                Held::VfioDevice { name: "handed over".into(), address: Some(address) }
+            }
+            address => Held::VfioGroupDevice { address },
+        }),
         _ => None,
     }
 }

@@ -12,13 +12,13 @@ use liveupdate_proto::handover::v1::{Declare, Object as Said, ObjectKind};
 use super::index::{Kind, Object};
 use super::peer::{MAX_NAME, Peer};
 use super::sessions::Told;
-use crate::linux::pci;
 use crate::linux::root::Root;
+use crate::linux::{driver, pci};
 
 const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 /// Of a label, in bytes: the index has room for so many.
 const MAX_LABEL: usize = 64;
-/// Where a device's file leads that was opened by its group.
+/// Where a device's file leads that was opened by its group, or was handed over.
 const GROUP_OPENED: &str = "anon_inode:[vfio-device]";
 const MOST: usize = liveupdate_proto::frame::MAX_FILES;
 
@@ -168,10 +168,12 @@ impl<'a> Own<'a> {
     /// The PCI address of a VFIO device, by the kernel's word: a name in a folder can be anybody's.
     fn device(&self, file: &OwnedFd) -> Result<String, String> {
         let told = (self.told)(file.as_fd()).map_err(|error| error.to_string())?;
-        if told.link == GROUP_OPENED {
+        let named = named_in(&told.info);
+        let handed_over = named.as_ref().is_some_and(|address| driver::knows_file_of(self.root, address));
+        if told.link == GROUP_OPENED && !handed_over {
             return Err("it was opened by its group, which cannot be handed over: open /dev/vfio/devices/<name> and an iommufd instead".into());
         }
-        named_in(&told.info).ok_or_else(|| {
+        named.ok_or_else(|| {
             "its fdinfo names no PCI device: it is no VFIO device opened by its own node".to_owned()
         })
     }
