@@ -4,4 +4,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup-vm.sh
-exec cargo test --workspace --features liveupdate-lab/vm --locked --test vm -- --test-threads=3 "$@"
+exec cargo test --workspace --features liveupdate-lab/vm --locked --test vm -- "$@"

@@ -5,8 +5,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 started=$SECONDS
 # With the tests on real kernels, in everything that is built: another set of features would be built anew.
 features=(--features liveupdate-lab/vm)
-# Most tests wait most of the time: for heartbeats, deadlines, jumps.
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
 step() { printf '\n== %s (%d s so far)\n' "$1" $((SECONDS - started)); }
 
 step "setup"

@@ -27,8 +27,8 @@ const NUMBERS: &str = "/var/lib/lab/numbers";
 pub(crate) const ENOUGH: Duration = Duration::from_secs(300);
 /// Nodes so far.
 static NODES: AtomicU8 = AtomicU8::new(0);
-/// QEMU's guests at once: half of the time they wait for somebody, and more only slow each other down.
-static GUESTS: Semaphore = Semaphore::const_new(3);
+/// QEMU's guests at once: more only slow each other down.
+static GUESTS: Semaphore = Semaphore::const_new(2);
 
 /// A turn for one more guest.
 pub(crate) async fn turn() -> SemaphorePermit<'static> {
