@@ -95,12 +95,10 @@ pub(crate) fn memory() -> Result<(), String> {
         let value = line.and_then(|rest| rest.split_whitespace().next()).unwrap_or("?");
         print!("{name}={value} ");
     }
-    // What is being written has two names for a moment.
-    let whole = |entry: std::io::Result<std::fs::DirEntry>| {
-        entry.is_ok_and(|entry| entry.path().extension().is_none_or(|ending| ending != "new"))
-    };
     let count = |folder: &str| {
-        std::fs::read_dir(folder).map_or(0, |all| all.filter_map(|e| whole(e).then_some(())).count())
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        // What is being written has two names for a moment.
+        entries.filter(|entry| entry.path().extension().is_none_or(|ending| ending != "new")).count()
     };
     println!("Records={} Bundles={}", count("/var/lib/liveupdate"), count("/var/lib/liveupdate/bundles"));
     Ok(())

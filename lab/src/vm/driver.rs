@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use liveupdate_host::bundle::shim::{Driver, Shim};
-use liveupdate_host::bundle::{Inputs, MANIFEST, SIGNATURES, Signatures, build};
+use liveupdate_host::bundle::{Inputs, MANIFEST, build};
 use liveupdate_proto::causes::chain;
 
 use super::{Kit, KitBundle, Variant, static_binaries};
@@ -87,13 +87,6 @@ impl Kit {
         };
         let folder = self.bundle_folder(&driven.name)?;
         build(&inputs, &folder).map_err(|error| unusable(chain(&error)))?;
-        let manifest = read(&folder.join(MANIFEST))?;
-        let mut signatures = Signatures::default();
-        signatures.sign(&manifest, self.key()).map_err(unusable)?;
-        let path = folder.join(SIGNATURES);
-        let signed = signatures.to_bytes().map_err(unusable)?;
-        fs::write(&path, signed).map_err(Error::file("write", &path))?;
-        let digest = liveupdate_host::bundle::Digest::of(&manifest).to_string();
-        Ok(KitBundle { name: driven.name.clone(), digest, release: kernel.release })
+        self.sign(&driven.name, &kernel.release, &read(&folder.join(MANIFEST))?)
     }
 }

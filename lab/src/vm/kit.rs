@@ -121,16 +121,11 @@ impl Kit {
         &self.folder
     }
 
-    /// Where a bundle of that name goes; it is not there yet, the folder around it is.
+    /// Where a bundle of that name is or goes; the folder around it is there.
     pub(super) fn bundle_folder(&self, name: &str) -> Result<PathBuf> {
         let all = self.disk_folder().join(BUNDLES);
         create(&all)?;
         Ok(all.join(name))
-    }
-
-    /// Signs the kit's bundles.
-    pub(super) fn key(&self) -> &SigningKey {
-        &self.key
     }
 
     /// The public key of whoever signs the kit's bundles.
@@ -182,7 +177,7 @@ impl Kit {
         initrd: Option<&[u8]>,
         command_line: String,
     ) -> Result<KitBundle> {
-        let folder = self.disk_folder().join(BUNDLES).join(name);
+        let folder = self.bundle_folder(name)?;
         create(&folder)?;
         let file = |bytes: &[u8]| File { size: bytes.len() as u64, digest: Digest::of(bytes) };
         let manifest = Manifest {
@@ -200,15 +195,23 @@ impl Kit {
         };
         let unusable = |why: String| Error::Kernels { reason: format!("bundle {name}: {why}") };
         let bytes = manifest.to_bytes().map_err(|error| unusable(error.to_string()))?;
-        let mut signatures = Signatures::default();
-        signatures.sign(&bytes, &self.key).map_err(unusable)?;
-        let signed = signatures.to_bytes().map_err(unusable)?;
-        let files = [(Part::Image.file(), image), (MANIFEST, &bytes), (SIGNATURES, &signed)];
+        let files = [(Part::Image.file(), image), (MANIFEST, &bytes)];
         for (file, bytes) in files.into_iter().chain(initrd.map(|initrd| (Part::Initrd.file(), initrd))) {
             let path = folder.join(file);
             fs::write(&path, bytes).map_err(Error::file("write", &path))?;
         }
-        let digest = Digest::of(&bytes).to_string();
+        self.sign(name, release, &bytes)
+    }
+
+    /// Signs the manifest of a bundle that is there otherwise.
+    pub(super) fn sign(&self, name: &str, release: &str, manifest: &[u8]) -> Result<KitBundle> {
+        let unusable = |why: String| Error::Kernels { reason: format!("bundle {name}: {why}") };
+        let mut signatures = Signatures::default();
+        signatures.sign(manifest, &self.key).map_err(unusable)?;
+        let signed = signatures.to_bytes().map_err(unusable)?;
+        let path = self.bundle_folder(name)?.join(SIGNATURES);
+        fs::write(&path, signed).map_err(Error::file("write", &path))?;
+        let digest = Digest::of(manifest).to_string();
         Ok(KitBundle { name: name.to_owned(), digest, release: release.to_owned() })
     }
 
@@ -239,15 +242,7 @@ impl Kit {
         Ok(())
     }
 
-    /// Starts a guest on the kernel `lu1` as a node.
-    ///
-    /// # Errors
-    /// As [`VmNode::start`].
-    pub async fn node(&self, bed: &Testbed, place: NodePlace, product: &Product) -> Result<VmNode> {
-        self.node_with(bed, place, product, |_| {}).await
-    }
-
-    /// As [`Kit::node`], with something changed in how QEMU is started.
+    /// Starts a guest on the kernel `lu1` as a node, with something changed in how QEMU is started.
     ///
     /// # Errors
     /// As [`VmNode::start`].

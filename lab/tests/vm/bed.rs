@@ -56,8 +56,6 @@ pub(crate) struct Wanted {
     pub(crate) hold: Hold,
     /// None: no holder runs.
     pub(crate) held: bool,
-    /// The test does something to the control plane.
-    pub(crate) alone: bool,
     /// How QEMU is started: the guest's name, and what it is made of.
     pub(crate) machine: fn(&Kit, &str) -> GuestOptions,
     /// Devices that the holder has.
@@ -73,7 +71,6 @@ impl Wanted {
             product: Product::default(),
             hold: Hold::new("vm-a"),
             held: true,
-            alone: false,
             machine: |kit, name| kit.guest(name, Variant::Lu1).unwrap(),
             passthrough: Passthrough::default(),
             guest: |_| {},
@@ -97,11 +94,11 @@ impl Bed {
     pub(crate) async fn start(wanted: Wanted, bundles: impl FnOnce(&Kit) -> Vec<KitBundle>) -> Bed {
         let turn = turn().await;
         let folder = RunDir::create().unwrap();
-        let Wanted { mut product, mut hold, held, alone, machine, passthrough, guest } = wanted;
+        let Wanted { mut product, mut hold, held, machine, passthrough, guest } = wanted;
         let kit =
             Kit::with_modules(folder.path(), Programs::OnDisk, &passthrough.modules().unwrap()).unwrap();
         let targets = bundles(&kit);
-        let plane = if alone { Plane::alone().await } else { Plane::shared().await };
+        let plane = Plane::shared().await;
         let place = place();
         let mut options = machine(&kit, &place.name);
         let passed = passthrough.pass(folder.path(), &mut options).unwrap();

@@ -27,13 +27,12 @@ impl Plane {
         if let Some(plane) = shared.upgrade() {
             return plane;
         }
-        let plane = Plane::alone().await;
+        let plane = Plane::start().await;
         *shared = Arc::downgrade(&plane);
         plane
     }
 
-    /// One for a test that does something to it.
-    pub(crate) async fn alone() -> Arc<Plane> {
+    async fn start() -> Arc<Plane> {
         let start = || {
             let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
             let testbed = runtime.block_on(async {

@@ -169,8 +169,8 @@ impl<'a> Own<'a> {
     fn device(&self, file: &OwnedFd) -> Result<String, String> {
         let told = (self.told)(file.as_fd()).map_err(|error| error.to_string())?;
         let named = named_in(&told.info);
-        let handed_over = named.as_ref().is_some_and(|address| driver::knows_file_of(self.root, address));
-        if told.link == GROUP_OPENED && !handed_over {
+        let handed_over = || named.as_ref().is_some_and(|address| driver::knows_file_of(self.root, address));
+        if told.link == GROUP_OPENED && !handed_over() {
             return Err("it was opened by its group, which cannot be handed over: open /dev/vfio/devices/<name> and an iommufd instead".into());
         }
         named.ok_or_else(|| {
