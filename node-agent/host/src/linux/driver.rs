@@ -15,6 +15,8 @@ pub const DRIVER: &str = "vfio-pci-liveupdate";
 pub const ABI: &str = "liveupdate.dev/vfio-pci-v1";
 /// What the strings of all versions of it begin with.
 pub const ABI_PREFIX: &str = "liveupdate.dev/vfio-pci-v";
+/// Where a device's file leads that was opened by its group, or given back by the driver.
+pub const NAMELESS: &str = "anon_inode:[vfio-device]";
 /// Its own opt-in.
 pub const ENABLE: &str = "enable";
 /// Where a patched kernel tells what it was patched for.
@@ -76,11 +78,14 @@ pub fn features_in(line: &str) -> BTreeSet<String> {
     list.split_whitespace().map(str::to_owned).collect()
 }
 
-/// The driver has this device's file in its hands, or gave it back on this kernel. Such a file is called what a file is
-/// called that was opened by a group; the driver takes none of those.
-pub fn knows_file_of(root: &Root, address: &str) -> bool {
-    let evidence = told(root, address).evidence;
-    evidence.retrieved_counter.is_some() || evidence.state.is_some_and(|state| state != Phase::Idle)
+/// The device's file that leads there was opened by its group. What the driver gave back after a jump is called the same;
+/// it tells of those that it has in its hands or gave back on this kernel, and takes none that a group opened.
+pub fn opened_by_group(root: &Root, link: &str, address: Option<&str>) -> bool {
+    let known = |address| {
+        let evidence = told(root, address).evidence;
+        evidence.retrieved_counter.is_some() || evidence.state.is_some_and(|state| state != Phase::Idle)
+    };
+    link == NAMELESS && !address.is_some_and(known)
 }
 
 /// What the driver tells of a device.

@@ -101,8 +101,7 @@ fn process(root: &Root, pid: u32) -> Result<Option<Process>, ReadError> {
             let path = info.lines().find_map(|line| line.strip_prefix("vfio-device-syspath:"))?;
             pci::address_in(path.trim()).map(str::to_owned)
         };
-        let handed_over = |address: &str| driver::knows_file_of(root, address);
-        files.extend(held(&target, address, handed_over).map(|held| (fd, held)));
+        files.extend(held(root, &target, address).map(|held| (fd, held)));
     }
     if files.iter().all(|(_, held)| matches!(held, Held::Memfd(_))) {
         return Ok(None);
@@ -113,11 +112,7 @@ fn process(root: &Root, pid: u32) -> Result<Option<Process>, ReadError> {
     Ok(Some(Process { pid, command, owner: Owner::of(&cgroup), cgroup, files }))
 }
 
-fn held(
-    target: &str,
-    address: impl FnOnce() -> Option<String>,
-    handed_over: impl FnOnce(&str) -> bool,
-) -> Option<Held> {
+fn held(root: &Root, target: &str, address: impl FnOnce() -> Option<String>) -> Option<Held> {
     // What came through a live update has no name any more, not even a memfd's.
     if target == "/ (deleted)" {
         return Some(Held::Memfd(String::new()));
@@ -139,13 +134,14 @@ fn held(
     match path {
         "/dev/iommu" => Some(Held::Iommufd),
         "/dev/liveupdate" => Some(Held::Orchestrator),
-        "anon_inode:[vfio-device]" => Some(match address() {
-            // What the driver hands out after a live update is a device opened by its own node.
-            Some(address) if handed_over(&address) => {
-                Held::VfioDevice { name: "handed over".into(), address: Some(address) }
-            }
-            address => Held::VfioGroupDevice { address },
-        }),
+        driver::NAMELESS => {
+            let address = address();
+            Some(if driver::opened_by_group(root, path, address.as_deref()) {
+                Held::VfioGroupDevice { address }
+            } else {
+                Held::VfioDevice { name: "handed over".into(), address }
+            })
+        }
         _ => None,
     }
 }

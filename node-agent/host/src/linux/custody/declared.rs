@@ -18,8 +18,6 @@ use crate::linux::{driver, pci};
 const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 /// Of a label, in bytes: the index has room for so many.
 const MAX_LABEL: usize = 64;
-/// Where a device's file leads that was opened by its group, or was handed over.
-const GROUP_OPENED: &str = "anon_inode:[vfio-device]";
 const MOST: usize = liveupdate_proto::frame::MAX_FILES;
 
 /// What the kernel tells of a file.
@@ -169,8 +167,7 @@ impl<'a> Own<'a> {
     fn device(&self, file: &OwnedFd) -> Result<String, String> {
         let told = (self.told)(file.as_fd()).map_err(|error| error.to_string())?;
         let named = named_in(&told.info);
-        let handed_over = || named.as_ref().is_some_and(|address| driver::knows_file_of(self.root, address));
-        if told.link == GROUP_OPENED && !handed_over() {
+        if driver::opened_by_group(self.root, &told.link, named.as_deref()) {
             return Err("it was opened by its group, which cannot be handed over: open /dev/vfio/devices/<name> and an iommufd instead".into());
         }
         named.ok_or_else(|| {
