@@ -75,6 +75,8 @@ pub struct Engine<C, A, K> {
     wake: Option<Duration>,
     /// When each update's record and status were written last.
     records: HashMap<String, Duration>,
+    /// Since when more nodes have something to be told than there is room for.
+    untold: Option<Duration>,
     statuses: HashMap<String, Duration>,
     tidied: Duration,
 }
@@ -104,6 +106,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             next_pass: Duration::ZERO,
             wake: None,
             records: HashMap::new(),
+            untold: None,
             statuses: HashMap::new(),
             tidied: Duration::ZERO,
         }

@@ -68,7 +68,7 @@ refusals! {
     WrongState => FailedPrecondition,
     /// The target is not loaded.
     NotStaged => FailedPrecondition,
-    /// The bundle is missing or is not what the target says.
+    /// The bundle is missing, damaged or not what the target says, or its kernel cannot be loaded.
     BundleUnusable => FailedPrecondition,
     /// A required gate does not pass, or somebody asks for more than the node can give.
     Blocked => FailedPrecondition,
