@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use liveupdate_planner::{NodeClass, NodeEnd, NodeReport, Report};
+use liveupdate_planner::{NodeClass, NodeEnd, NodeReport, Reason, Report};
 use liveupdate_proto::common::v1::NodeState;
 
 use super::fold::Done;
@@ -102,8 +102,11 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
                 continue;
             }
             let over = matches!(wanted.end, Some(NodeEnd::Updated { .. } | NodeEnd::Failed { .. }));
-            // A fleet that begins to wait has a thousand writes before it, and needs no pause besides.
-            let begins = object.status.state == IDLE && wanted.class == NodeClass::Waiting;
+            // A fleet that begins to wait has a thousand writes before it, and needs no pause besides. That its
+            // gates are being read does not last.
+            let begins = object.status.state == IDLE
+                && wanted.class == NodeClass::Waiting
+                && wanted.reason != Reason::Preflight;
             let due = if first || over || begins { now } else { since + LASTING };
             if due <= now {
                 if over { &mut finals } else { &mut writes }.push(node.name.clone());
@@ -388,7 +391,6 @@ impl Knock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use liveupdate_planner::Reason;
 
     /// What is just written must not be written again: each class is read back as the same.
     #[test]
