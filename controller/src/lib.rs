@@ -12,5 +12,6 @@ pub mod engine;
 pub mod knock;
 pub mod lease;
 pub mod metrics;
+pub mod pki;
 pub mod process;
 pub mod world;

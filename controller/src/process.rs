@@ -26,6 +26,7 @@ use crate::cluster::kubernetes::Kubernetes;
 use crate::engine::Engine;
 use crate::knock::{self, Door};
 use crate::lease::{Elector, LeaseLost, Term, Timing};
+use crate::pki::IdentityOptions;
 
 /// Knocks that wait to be looked at.
 const KNOCKS: usize = 4096;
@@ -54,7 +55,7 @@ pub struct Options {
     /// process that starts again under its name need not wait for its own lease to run out
     #[arg(long, env = "LIVEUPDATE_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,
-    /// Folder with ca.crt, tls.crt and tls.key; read again when they change
+    /// Folder with ca.crt, tls.crt and tls.key, for --tls-mode=files; read again when they change
     #[arg(long, env = "LIVEUPDATE_TLS_DIR", default_value = "/etc/liveupdate/tls", value_name = "FOLDER")]
     pub tls_dir: PathBuf,
     /// Where agents knock
@@ -66,6 +67,9 @@ pub struct Options {
     /// Port of agents that tell no other by annotation
     #[arg(long, env = "LIVEUPDATE_AGENT_PORT", default_value_t = liveupdate_crds::AGENT_PORT, value_name = "PORT")]
     pub agent_port: u16,
+    /// Where certificates come from, and who may have one
+    #[command(flatten)]
+    pub certificates: IdentityOptions,
     /// How log lines look
     #[arg(long, env = "LIVEUPDATE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

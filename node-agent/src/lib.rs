@@ -16,7 +16,7 @@ mod server;
 mod service;
 mod stage;
 
-pub use config::{AgentConfig, Limits};
+pub use config::{AgentConfig, Enrolment, Limits};
 #[cfg(feature = "faults")]
 pub use misbehaviour::Misbehaviour;
 pub use server::{AgentError, AgentHandle, AgentServer, Ending};
