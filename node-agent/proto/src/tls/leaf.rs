@@ -26,7 +26,8 @@ impl Leaf {
         Self::parse(path, &std::fs::read(path).map_err(unreadable)?)
     }
 
-    fn parse(path: &Path, pem: &[u8]) -> Result<Self, TlsError> {
+    /// The same of PEM that is in no file yet; `path` is where it would be, for errors.
+    pub fn parse(path: &Path, pem: &[u8]) -> Result<Self, TlsError> {
         let malformed = |why: String| TlsError::Malformed { path: path.to_path_buf(), why };
         let der = CertificateDer::from_pem_slice(pem).map_err(|error| malformed(error.to_string()))?;
         let (_, certificate) =
