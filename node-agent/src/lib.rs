@@ -7,6 +7,7 @@
 
 mod config;
 mod decide;
+mod enrol;
 mod fence;
 mod knock;
 mod misbehaviour;
@@ -14,6 +15,7 @@ mod node;
 mod run;
 mod server;
 mod service;
+mod spread;
 mod stage;
 
 pub use config::{AgentConfig, Enrolment, Limits};
