@@ -189,13 +189,17 @@ impl Testbed {
     }
 }
 
-/// A pod that runs nothing, as an account.
+/// A pod that runs nothing, as an account, with a token for enrolment as a volume: NodeRestriction lets a kubelet
+/// have tokens for the audiences of a pod's volumes alone.
 pub fn pod_spec(account: &str) -> serde_json::Value {
     json!({
         "serviceAccountName": account,
         "automountServiceAccountToken": false,
         "tolerations": [{"operator": "Exists"}],
         "containers": [{"name": "agent", "image": "registry.example/liveupdate-agent"}],
+        "volumes": [{"name": "enrol", "projected": {"sources": [
+            {"serviceAccountToken": {"audience": ENROL, "path": "token"}},
+        ]}}],
     })
 }
 
