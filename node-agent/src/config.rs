@@ -17,6 +17,8 @@ pub struct AgentConfig {
     pub tls_dir: PathBuf,
     /// The controller's enrolment address (`host:port`); without it nobody is knocked at.
     pub controller: Option<String>,
+    /// How registries are reached that bundles are fetched from.
+    pub registry: liveupdate_registry::Options,
     /// Times and sizes.
     pub limits: Limits,
     /// How it lies.
@@ -38,6 +40,7 @@ impl AgentConfig {
             listen,
             tls_dir: tls_dir.into(),
             controller: None,
+            registry: liveupdate_registry::Options::default(),
             limits: Limits::default(),
             #[cfg(feature = "faults")]
             misbehaviour: crate::Misbehaviour::default(),

@@ -8,6 +8,7 @@
 mod config;
 mod decide;
 mod fence;
+mod fetch;
 mod knock;
 mod misbehaviour;
 mod node;

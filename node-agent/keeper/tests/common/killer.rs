@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use liveupdate_host::bundle::Delivery;
 use liveupdate_host::{
     Custody, Device, Gate, Holder, Host, HostError, JumpIntent, JumpRefused, Jumped, Quiesced,
     ReclaimedDevice, ReclaimedHolder, Resumed, Target,
@@ -80,6 +81,17 @@ impl Host for Killer {
     }
     fn staged(&self) -> Result<Option<Target>, HostError> {
         self.call(|h| h.staged())
+    }
+    fn has_bundle(&self, target: &Target) -> Result<bool, HostError> {
+        self.call(|h| h.has_bundle(target))
+    }
+    fn receive(
+        &self,
+        target: &Target,
+        from: &mut dyn Delivery,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<(), HostError> {
+        self.call(|h| h.receive(target, from, progress))
     }
     fn stage(&self, target: &Target, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<(), HostError> {
         self.call(|h| h.stage(target, progress))

@@ -55,7 +55,10 @@ pub fn target_trusted(signed: Signed<'_>) -> Gate {
 fn signature(found: &mut Findings, signed: Signed<'_>, signers: &Signers, trust: &Trust) {
     let digest = signed.digest;
     match trust {
-        Trust::Signed { by } => found.good(format!("manifest {digest}: signed by {}", named(by))),
+        Trust::Signed { by } => {
+            let by: Vec<String> = by.iter().map(|name| with_key(name, signers)).collect();
+            found.good(format!("manifest {digest}: signed by {}", named(&by)));
+        }
         Trust::Unsigned => {
             found.bad(format!("manifest {digest}: not signed"), "sign it: kubectl liveupdate bundle sign");
         }
@@ -81,6 +84,14 @@ fn signature(found: &mut Findings, signed: Signed<'_>, signers: &Signers, trust:
             format!("manifest {digest}: its signatures cannot be read: {why}"),
             "sign it again: kubectl liveupdate bundle sign",
         ),
+    }
+}
+
+/// A signer with its key, which tells two of one name apart.
+fn with_key(name: &str, signers: &Signers) -> String {
+    match signers.signers.iter().find(|signer| signer.name == name) {
+        Some(signer) => format!("{name} (key {})", signer.key.id()),
+        None => name.to_owned(),
     }
 }
 

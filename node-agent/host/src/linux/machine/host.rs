@@ -7,6 +7,7 @@ use rustix::rand::GetRandomFlags;
 use super::counter::nanoseconds;
 use super::store::io_error;
 use super::{LinuxHost, Role};
+use crate::bundle::Delivery;
 use crate::linux::custody::Custodian;
 use crate::{
     Custody, Device, Gate, Holder, Host, HostError, JumpIntent, JumpRefused, Jumped, Quiesced,
@@ -89,6 +90,20 @@ impl Host for LinuxHost {
 
     fn staged(&self) -> Result<Option<Target>, HostError> {
         self.staged_target()
+    }
+
+    fn has_bundle(&self, target: &Target) -> Result<bool, HostError> {
+        self.bundles.has(target)
+    }
+
+    fn receive(
+        &self,
+        target: &Target,
+        from: &mut dyn Delivery,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<(), HostError> {
+        let loaded = self.staged_target()?.map(|loaded| loaded.digest);
+        self.bundles.receive(target, &[self.running_digest()?, loaded], from, progress)
     }
 
     fn stage(&self, target: &Target, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<(), HostError> {
