@@ -15,7 +15,7 @@ use std::time::Duration;
 use liveupdate_host::bundle::{Blob, Delivery};
 use liveupdate_host::{HostError, Target};
 use liveupdate_proto::causes::chain;
-use liveupdate_registry::{Client, Reference};
+use liveupdate_registry::{Client, Reader, Reference};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -153,32 +153,8 @@ impl Delivery for FromRegistry<'_> {
     fn blob(&mut self, blob: &Blob) -> Result<Box<dyn Read + '_>, String> {
         let digest = blob.digest.to_string();
         let blob = self.wait(self.client.blob(&self.wanted.repository, &digest, blob.size))?;
-        Ok(Box::new(Reader { registry: self, blob, piece: Vec::new(), at: 0 }))
-    }
-}
-
-struct Reader<'a> {
-    registry: &'a FromRegistry<'a>,
-    blob: liveupdate_registry::Blob,
-    piece: Vec<u8>,
-    at: usize,
-}
-
-impl Read for Reader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.piece.len() {
-            let next = self.registry.wait(self.blob.next()).map_err(io::Error::other)?;
-            self.piece.clear();
-            self.at = 0;
-            match next {
-                Some(bytes) => self.piece.extend_from_slice(&bytes),
-                None => return Ok(0),
-            }
-        }
-        let read = buffer.len().min(self.piece.len() - self.at);
-        buffer[..read].copy_from_slice(&self.piece[self.at..self.at + read]);
-        self.at += read;
-        Ok(read)
+        let wait = |blob: &mut liveupdate_registry::Blob| self.wait(blob.next()).map_err(io::Error::other);
+        Ok(Box::new(Reader::new(blob, wait)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Bytes as they come: no more than were announced, and at a pace.
 
+use std::io::{self, Read};
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
@@ -75,6 +76,35 @@ impl Blob {
             all.extend_from_slice(&bytes);
         }
         Ok(all)
+    }
+}
+
+/// A blob for those who read and wait: `wait` does the waiting for the next bytes.
+#[derive(Debug)]
+pub struct Reader<W> {
+    blob: Blob,
+    wait: W,
+    piece: Bytes,
+}
+
+impl<W: FnMut(&mut Blob) -> io::Result<Option<Bytes>>> Reader<W> {
+    /// A reader of all that has not come yet.
+    pub fn new(blob: Blob, wait: W) -> Self {
+        Self { blob, wait, piece: Bytes::new() }
+    }
+}
+
+impl<W: FnMut(&mut Blob) -> io::Result<Option<Bytes>>> Read for Reader<W> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.piece.is_empty() {
+            match (self.wait)(&mut self.blob)? {
+                Some(bytes) => self.piece = bytes,
+                None => return Ok(0),
+            }
+        }
+        let read = buffer.len().min(self.piece.len());
+        buffer[..read].copy_from_slice(&self.piece.split_to(read));
+        Ok(read)
     }
 }
 

@@ -17,7 +17,7 @@ mod error;
 mod push;
 mod reference;
 
-pub use body::Blob;
+pub use body::{Blob, Reader};
 pub use client::{Client, LARGEST_MANIFEST, Limits, Options};
 pub use error::Error;
 pub use reference::{Named, NotAReference, Reference};

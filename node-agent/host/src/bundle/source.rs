@@ -33,6 +33,7 @@ pub(super) trait Source {
 }
 
 /// What is copied.
+#[derive(Clone, Copy)]
 pub(super) struct Copied<'a> {
     /// What the manifest says of it.
     pub(super) file: manifest::File,
