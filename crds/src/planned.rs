@@ -83,6 +83,7 @@ pub fn policy(spec: &LiveUpdatePolicySpec) -> Result<Policy, String> {
             .collect(),
         minimum_continuity: spec.minimum_continuity.map(Into::into),
         max_unavailable: max_unavailable.map_err(|error| format!("spec.maxUnavailable: {error}"))?,
+        signers: spec.signers.iter().map(|signer| (signer.name.clone(), signer.key.clone())).collect(),
         hold: spec.hold,
     })
 }

@@ -57,12 +57,15 @@ fn full_shows_every_field() {
 
 #[test]
 fn policy_shows_every_field() {
-    assert_eq!(missing_fields::<LiveUpdatePolicy>(&[&common::read("examples/policy.yaml")]), [""; 0]);
+    let (policy, signers) =
+        (common::read("examples/policy.yaml"), common::read("examples/policy-signers.yaml"));
+    assert_eq!(missing_fields::<LiveUpdatePolicy>(&[&policy]), ["spec.signers"]);
+    assert_eq!(missing_fields::<LiveUpdatePolicy>(&[&policy, &signers]), [""; 0]);
 }
 
 #[test]
 fn the_examples_are_accepted() {
-    for file in ["full", "image", "minimal", "policy"] {
+    for file in ["full", "image", "minimal", "policy", "policy-signers"] {
         assert_eq!(check_any(&common::read(&format!("examples/{file}.yaml"))), Ok(()), "{file}");
     }
 }

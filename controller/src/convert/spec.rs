@@ -31,6 +31,7 @@ pub fn read(spec: &LiveUpdateSpec) -> Result<ReadSpec, String> {
         devices: spec.devices.iter().map(rule).collect(),
         acknowledged: planner.acknowledge.iter().cloned().collect(),
         platform_minimum: wire::Continuity::Unspecified.into(),
+        signers: Vec::new(),
         deadlines: Some(wire::Deadlines {
             preflight_ms: millis(of.preflight),
             stage_ms: millis(of.stage),
@@ -52,7 +53,12 @@ pub fn read(spec: &LiveUpdateSpec) -> Result<ReadSpec, String> {
 
 /// What agents are asked for: the team's and the platform's voices.
 pub fn demands(spec: &ReadSpec, policy: &Policy) -> wire::Demands {
-    wire::Demands { platform_minimum: continuity(policy.minimum_continuity), ..spec.demands.clone() }
+    let signer = |(name, key): &(String, String)| wire::Signer { name: name.clone(), key: key.clone() };
+    wire::Demands {
+        platform_minimum: continuity(policy.minimum_continuity),
+        signers: policy.signers.iter().map(signer).collect(),
+        ..spec.demands.clone()
+    }
 }
 
 fn continuity(least: Option<Continuity>) -> i32 {

@@ -80,7 +80,7 @@ fn a_bundle_is_pushed_once_and_every_node_fetches_it_by_its_digest() {
         let digest = image.split_once('@').unwrap().1;
         for number in 1..=3 {
             assert_eq!(pool.node(number).world().running().unwrap().unwrap().release, NEW);
-            let record = pool.stands(number, "Updated", "Verified").await;
+            let record = pool.stands(number, "Updated", "Updated").await;
             assert_eq!(record.bundle_digest.as_deref(), Some(digest), "by this name it is on the target");
         }
         // By its log each of them came for it; the plugin had pulled it once before.

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
+use liveupdate_node_core::GateResult;
+use liveupdate_node_core::gate::GateId;
 use liveupdate_node_core::outcome::Reset;
+use liveupdate_node_core::verdict::Signer;
 
 use super::spec::{Fault, Pace};
 use super::state::{Loaded, Machine, Outgoing, Power, random_hex};
@@ -139,6 +142,14 @@ impl Host for SimulatedHost {
 
     fn staged(&self) -> Result<Option<Target>, HostError> {
         self.on(|machine| Ok(machine.state.staged.as_ref().map(Loaded::target)))
+    }
+
+    /// Nothing here has a real signature: what the world says of the gate counts alone.
+    fn signed_for(&self, _target: &Target, signers: &[Signer]) -> Result<Gate, HostError> {
+        let names: Vec<&str> = signers.iter().map(|signer| signer.name.as_str()).collect();
+        let evidence = format!("policy: signed by {}", names.join(", "));
+        let (id, subject, remedy) = (GateId::TargetTrusted, String::new(), String::new());
+        self.on(|_| Ok(Gate { id, subject, result: GateResult::Pass, evidence, remedy }))
     }
 
     fn has_bundle(&self, target: &Target) -> Result<bool, HostError> {

@@ -9,6 +9,7 @@ use liveupdate_host::{
     Custody, Device, Gate, Holder, Host, HostError, JumpIntent, JumpRefused, Jumped, Quiesced,
     ReclaimedDevice, ReclaimedHolder, Resumed, Target,
 };
+use liveupdate_node_core::verdict::Signer;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
@@ -81,6 +82,9 @@ impl Host for Killer {
     }
     fn staged(&self) -> Result<Option<Target>, HostError> {
         self.call(|h| h.staged())
+    }
+    fn signed_for(&self, target: &Target, signers: &[Signer]) -> Result<Gate, HostError> {
+        self.call(|h| h.signed_for(target, signers))
     }
     fn has_bundle(&self, target: &Target) -> Result<bool, HostError> {
         self.call(|h| h.has_bundle(target))

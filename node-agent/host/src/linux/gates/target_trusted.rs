@@ -87,6 +87,26 @@ fn signature(found: &mut Findings, signed: Signed<'_>, signers: &Signers, trust:
     }
 }
 
+/// `TargetTrusted` as the policy alone has it: one of its signers vouches for the bundle's manifest.
+pub fn signed_for_platform(trust: Result<Trust, &BundleError>, platform: &Signers) -> Gate {
+    let mut found = Findings::of(GateId::TargetTrusted, "");
+    let names: Vec<String> = platform.signers.iter().map(|signer| with_key(&signer.name, platform)).collect();
+    let names = if names.is_empty() { "of whom no key can be read".to_owned() } else { named(&names) };
+    match trust {
+        Ok(Trust::Signed { by }) => {
+            let by: Vec<String> = by.iter().map(|name| with_key(name, platform)).collect();
+            found.good(format!("policy: signed by {}", named(&by)));
+        }
+        Ok(_) => found.bad(
+            format!("policy: signed by none of its signers, {}{}", names, skipped(platform)),
+            "sign it by one of the policy's signers, or add the key that signed it to the policy's signers",
+        ),
+        // The node's own part says so already.
+        Err(_) => found.unknown("policy: there is no bundle to judge", ""),
+    }
+    found.gate()
+}
+
 /// A signer with its key, which tells two of one name apart.
 fn with_key(name: &str, signers: &Signers) -> String {
     match signers.signers.iter().find(|signer| signer.name == name) {

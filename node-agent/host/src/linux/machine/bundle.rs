@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use liveupdate_node_core::gate::Gate;
+use liveupdate_node_core::verdict::Signer;
 use liveupdate_node_core::{GateResult, Target};
 
 use super::images::Images;
 use crate::HostError;
 use crate::bundle::{
-    Bundle, BundleError, Contents, Delivery, Digest, Limits, Part, Signers, Store, Trust, install_modules,
+    self, Bundle, BundleError, Contents, Delivery, Digest, Limits, Part, PublicKey, Signers, Store, Trust,
+    install_modules,
 };
 use crate::image::{ImageError, KernelImage};
 use crate::linux::gates::{self, Manifest, Signed};
@@ -103,6 +105,19 @@ impl Bundles {
         install_modules(&bundle, &self.root, &self.store.list()?, &mut |_, _| progress(size, size))?;
         let command_line = manifest.command_line.clone();
         Ok(Opened { image: bundle.image()?, initrd: bundle.initrd()?, command_line })
+    }
+
+    /// See [`crate::Host::signed_for`].
+    pub(super) fn signed_for(&self, target: &Target, platform: &[Signer]) -> Result<Gate, HostError> {
+        let mut trusted = Signers::default();
+        for Signer { name, key } in platform {
+            match PublicKey::from_pem(key.as_bytes()) {
+                Ok(key) => trusted.signers.push(bundle::Signer { name: name.clone(), key }),
+                Err(why) => trusted.skipped.push(format!("{name}: {why}")),
+            }
+        }
+        let found = self.store.find(&target.bundle, digest(target)?);
+        Ok(gates::signed_for_platform(found.as_ref().map(|bundle| bundle.trust(&trusted)), &trusted))
     }
 
     /// Whether a bundle is here, be it whole or not.

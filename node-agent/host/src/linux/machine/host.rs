@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use liveupdate_node_core::verdict::Signer;
 use rustix::rand::GetRandomFlags;
 
 use super::counter::nanoseconds;
@@ -90,6 +91,10 @@ impl Host for LinuxHost {
 
     fn staged(&self) -> Result<Option<Target>, HostError> {
         self.staged_target()
+    }
+
+    fn signed_for(&self, target: &Target, signers: &[Signer]) -> Result<Gate, HostError> {
+        self.bundles.signed_for(target, signers)
     }
 
     fn has_bundle(&self, target: &Target) -> Result<bool, HostError> {
