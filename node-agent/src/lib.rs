@@ -8,6 +8,7 @@
 mod config;
 mod decide;
 mod fence;
+pub mod install;
 mod knock;
 mod misbehaviour;
 mod node;
