@@ -14,6 +14,8 @@ need cpio cpio
 need openssl openssl
 # Keeps bundles in tests: a real registry.
 need docker-registry docker-registry
+# Puts images together.
+need umoci umoci
 
 if [ ${#missing[@]} -gt 0 ]; then
   if ! command -v apt-get >/dev/null; then

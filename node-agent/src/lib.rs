@@ -10,6 +10,7 @@ mod decide;
 mod enrol;
 mod fence;
 mod fetch;
+pub mod install;
 mod knock;
 mod misbehaviour;
 mod node;

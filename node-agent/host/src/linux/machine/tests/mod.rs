@@ -7,3 +7,4 @@ mod records;
 mod settles;
 mod stages;
 mod trust;
+mod uninstalls;
