@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct AgentConfig {
     /// Name of its Node object.
     pub node: String,
-    /// UID of its Node object.
+    /// UID of its Node object; with [`AgentConfig::enrolment`] the certificate says it.
     pub node_uid: String,
     /// Where it listens.
     pub listen: SocketAddr,
@@ -17,6 +17,8 @@ pub struct AgentConfig {
     pub tls_dir: PathBuf,
     /// The controller's enrolment address (`host:port`); without it nobody is knocked at.
     pub controller: Option<String>,
+    /// How it gets its certificate by itself; without it the files in `tls_dir` are somebody else's to write.
+    pub enrolment: Option<Enrolment>,
     /// Times and sizes.
     pub limits: Limits,
     /// How it lies.
@@ -38,11 +40,21 @@ impl AgentConfig {
             listen,
             tls_dir: tls_dir.into(),
             controller: None,
+            enrolment: None,
             limits: Limits::default(),
             #[cfg(feature = "faults")]
             misbehaviour: crate::Misbehaviour::default(),
         }
     }
+}
+
+/// What an agent needs to get a certificate of the controller.
+#[derive(Clone, Debug)]
+pub struct Enrolment {
+    /// File with the pod's projected token for the enrolment's audience; read anew for each use.
+    pub token: PathBuf,
+    /// File with the CAs that are trusted; a change of it is taken over.
+    pub trust: PathBuf,
 }
 
 /// Times of an agent.
@@ -66,6 +78,8 @@ pub struct Limits {
     pub watch_facts: Option<Duration>,
     /// How often the keeper is asked how far a return is.
     pub watch_return: Duration,
+    /// How often the file with the trusted CAs is looked at.
+    pub watch_trust: Duration,
 }
 
 impl Default for Limits {
@@ -79,6 +93,7 @@ impl Default for Limits {
             knock_backoff: Duration::from_secs(30),
             watch_facts: Some(Duration::from_mins(1)),
             watch_return: Duration::from_millis(250),
+            watch_trust: Duration::from_secs(10),
         }
     }
 }

@@ -376,7 +376,7 @@ fn says(status: &NodeStatusDigest, report: &NodeReport, update_uid: &str) -> boo
 impl Knock {
     /// A knock of this node.
     pub fn new(node: &str, uid: &str) -> Self {
-        Self { node: node.to_owned(), uid: uid.to_owned(), returned: false }
+        Self { node: node.to_owned(), uid: uid.to_owned(), returned: false, answer: None }
     }
 
     /// A knock of this node, back from a jump.
