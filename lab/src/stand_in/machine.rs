@@ -8,7 +8,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use liveupdate_host::simulated::World;
 use liveupdate_proto::causes::chain;
@@ -17,7 +17,6 @@ use tokio::sync::watch;
 use super::{AbortOnDrop, Ground, HEARTBEAT, StandInNode};
 use crate::fleet::Kubelet;
 use crate::process::{Process, Spec};
-use crate::wait::{Answer, until};
 use crate::{Error, Result};
 
 const POLL: Duration = Duration::from_millis(50);
@@ -122,10 +121,16 @@ impl Machine {
             }
         }
         self.follow_keeper();
-        until(&format!("the keeper of {}", self.name), SOON, async || {
-            Ok(if socket.exists() { Answer::Yes(()) } else { Answer::not_yet("it has no socket") })
-        })
-        .await
+        // Not `wait::until`: a task that uses it cannot be moved between threads.
+        let begun = Instant::now();
+        while !socket.exists() {
+            if begun.elapsed() > SOON {
+                let what = format!("the keeper of {}", self.name);
+                return Err(Error::Deadline { what, waited: SOON, detail: "; it has no socket".into() });
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
     }
 
     /// Starts the keeper where it should run and does not.

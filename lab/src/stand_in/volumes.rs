@@ -58,7 +58,8 @@ async fn fill(life: &Life, volume: &Volume, folder: &Path, first: bool) -> Resul
         secret(life, source.secret_name.as_deref().unwrap_or_default(), source.items.as_deref(), folder)
             .await?;
     }
-    for source in volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten()) {
+    let projected = volume.projected.as_ref().and_then(|projected| projected.sources.as_deref());
+    for source in projected.unwrap_or_default() {
         if let Some(source) = &source.config_map {
             config_map(life, &source.name, source.items.as_deref(), folder).await?;
         }

@@ -9,6 +9,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use liveupdate_crds::conditions::LiveUpdateCondition;
 use liveupdate_crds::{LiveUpdate, NodeLiveUpdate};
+use liveupdate_host::simulated::WorldSpec;
 use liveupdate_lab::control_plane::Output;
 use liveupdate_lab::helm::{Helm, chart};
 use liveupdate_lab::stand_in::{StandIn, StandInNode};
@@ -27,6 +28,13 @@ struct Cluster {
     client: Client,
 }
 
+/// A machine with a guest of so much memory that a rollout over all of them outlasts an upgrade.
+fn slow() -> WorldSpec {
+    let mut world = machines::unhurried();
+    world.durations.preserve = 5_000;
+    world
+}
+
 impl Cluster {
     async fn start() -> Cluster {
         let plane = Options {
@@ -38,7 +46,7 @@ impl Cluster {
         let node = |number: usize| StandInNode {
             name: format!("hv-{number:02}"),
             labels: [(machines::POOL.0.to_owned(), machines::POOL.1.to_owned())].into(),
-            world: machines::unhurried(),
+            world: slow(),
         };
         let nodes = StandIn::start(&plane, (1..=NODES).map(node).collect()).await.unwrap();
         let client = plane.client(&Account::admin()).unwrap();
@@ -154,10 +162,10 @@ async fn installed_tested_upgraded_in_the_middle_of_a_rollout_and_uninstalled() 
         .await;
     let (agents, controllers) = (cluster.pods_of("agent").await, cluster.pods_of("controller").await);
     assert_eq!((agents.len(), controllers.len()), (NODES, 2));
-    let newer = ["--set", "agent.podAnnotations.version=2", "--set", "controller.podAnnotations.version=2"];
-    let mut args = vec!["upgrade", "liveupdate", "CHART", "--set", allow, "--wait", "--timeout=180s"];
-    args.extend(newer);
-    cluster.helm(&args).await;
+    let newer = "agent.podAnnotations.version=2,controller.podAnnotations.version=2";
+    cluster.helm(&["upgrade", "liveupdate", "CHART", "--set", allow, "--set-string", newer]).await;
+    let middle = updates.get("roll").await.unwrap().status.unwrap().counts.updated;
+    assert!(middle < i32::try_from(NODES).unwrap(), "the rollout was over before the upgrade");
     let ended = cluster.update("Succeeded", |update| {
         let status = update.status.as_ref();
         status.is_some_and(|status| objects::is(&status.conditions, LiveUpdateCondition::Succeeded))
@@ -169,13 +177,14 @@ async fn installed_tested_upgraded_in_the_middle_of_a_rollout_and_uninstalled() 
         "{}",
         cluster.pods().await
     );
-    let replaced = |before: &BTreeMap<String, Pod>, now: &BTreeMap<String, Pod>| {
-        before.keys().all(|pod| !now.contains_key(pod))
-    };
-    assert!(
-        replaced(&agents, &cluster.pods_of("agent").await)
-            && replaced(&controllers, &cluster.pods_of("controller").await)
-    );
+    until("the last pod of before the upgrade", LONG, async || {
+        let now = [cluster.pods_of("agent").await, cluster.pods_of("controller").await];
+        let old = agents.keys().chain(controllers.keys());
+        let left: Vec<&String> = old.filter(|pod| now.iter().any(|now| now.contains_key(*pod))).collect();
+        Ok(if left.is_empty() { Answer::Yes(()) } else { Answer::not_yet(format!("{left:?}")) })
+    })
+    .await
+    .unwrap();
     for machine in cluster.nodes.machines() {
         let jumps = machine.world().jumps().unwrap();
         assert_eq!(jumps.len(), 1, "{} jumped for {jumps:?}", machine.name());
