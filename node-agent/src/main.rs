@@ -12,6 +12,7 @@ use liveupdate_agent::{AgentConfig, AgentServer, Ending, Enrolment};
 use liveupdate_host::linux::machine::Role;
 use liveupdate_host::linux::root::Root;
 use liveupdate_keeper::{MachineArguments, Socket};
+use liveupdate_proto::tls::{Identity, Leaf};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -60,8 +61,8 @@ struct Arguments {
     /// Name of this node's Node object.
     #[arg(long, env = "LIVEUPDATE_NODE")]
     node: String,
-    /// UID of this node's Node object; with --enrol-token the certificate says it.
-    #[arg(long, env = "LIVEUPDATE_NODE_UID", required_unless_present = "enrol_token")]
+    /// UID of this node's Node object; without it the certificate says it.
+    #[arg(long, env = "LIVEUPDATE_NODE_UID")]
     node_uid: Option<String>,
     /// Where to listen, such as 0.0.0.0:9443.
     #[arg(long)]
@@ -143,7 +144,16 @@ fn install_keeper(arguments: InstallKeeper) -> Result<(), Box<dyn std::error::Er
 fn run(arguments: Arguments) -> Result<Ending, Box<dyn std::error::Error>> {
     let host = arguments.machine.open(Role::Agent)?;
     let keeper = Arc::new(Socket::new(arguments.keeper, KEEPER_PATIENCE));
-    let node_uid = arguments.node_uid.unwrap_or_default();
+    let node_uid = match (arguments.node_uid, &arguments.enrol_token) {
+        (Some(uid), _) => uid,
+        (None, Some(_)) => String::new(),
+        (None, None) => match Leaf::read(&arguments.tls_dir.join("tls.crt"))?.identity {
+            Identity::Node { uid, .. } => uid,
+            other @ Identity::Controller => {
+                return Err(format!("the certificate is for {other}, not for a node").into());
+            }
+        },
+    };
     let mut config = AgentConfig::new(arguments.node, node_uid, arguments.listen, arguments.tls_dir);
     config.controller = arguments.controller;
     config.enrolment =
