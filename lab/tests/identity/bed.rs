@@ -56,7 +56,7 @@ impl Enrolled {
     pub(crate) fn uid(&self) -> String {
         match self.leaf().identity {
             Identity::Node { uid, .. } => uid,
-            other => panic!("the certificate of {} is for {other}", self.name),
+            other @ Identity::Controller => panic!("the certificate of {} is for {other}", self.name),
         }
     }
 

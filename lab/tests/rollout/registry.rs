@@ -114,9 +114,9 @@ fn what_cannot_be_fetched_blocks_the_node_with_the_registrys_words_and_a_spoilt_
         spoilt[12345] ^= 1;
         fs::write(&place, spoilt).unwrap();
         pool.roll(|update| from(update, &image)).await;
-        let told = format!("image was changed: its digest is");
+        let told = "image was changed: its digest is";
         let record = pool
-            .node_update(&pool.name_of(1), "a changed byte", |status| status.message.contains(&told))
+            .node_update(&pool.name_of(1), "a changed byte", |status| status.message.contains(told))
             .await;
         says(&record.message, &["TargetTrusted is unknown", &image]);
         assert_eq!((record.state.as_str(), record.attempt.as_str()), ("Blocked", ""));
