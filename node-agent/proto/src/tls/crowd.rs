@@ -16,7 +16,7 @@ const QUIET: Duration = Duration::from_secs(10);
 pub(super) struct Crowd<K> {
     all: usize,
     each: usize,
-    /// Of each, how many may do at a time what [`Place::turn`] is for.
+    /// Of each, how many may do at a time what [`Place::turns`] is for.
     turns: usize,
     inside: Mutex<Inside<K>>,
 }
