@@ -23,12 +23,24 @@ pub struct Shared {
     report: Mutex<Arc<Report>>,
     /// The API server was reached: it leads, or stands by.
     ready: AtomicBool,
+    leads: AtomicBool,
 }
 
 impl Shared {
     /// The API server answers.
     pub fn ready(&self) {
         self.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// This process leads from now on; it ends when it does not any more.
+    pub fn lead(&self, epoch: u64) {
+        self.metrics.leads(Some(epoch));
+        self.leads.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this process leads.
+    pub fn leads(&self) -> bool {
+        self.leads.load(Ordering::Relaxed)
     }
 
     /// A pass was made.

@@ -24,8 +24,10 @@ use crate::clock::SystemClock;
 use crate::cluster::Cluster;
 use crate::cluster::kubernetes::Kubernetes;
 use crate::engine::Engine;
+use crate::enrol::Enroller;
 use crate::knock::{self, Door};
 use crate::lease::{Elector, LeaseLost, Term, Timing};
+use crate::pki::{IdentityOptions, Lifetimes, Signer, Store, TlsMode};
 
 /// Knocks that wait to be looked at.
 const KNOCKS: usize = 4096;
@@ -54,7 +56,7 @@ pub struct Options {
     /// process that starts again under its name need not wait for its own lease to run out
     #[arg(long, env = "LIVEUPDATE_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,
-    /// Folder with ca.crt, tls.crt and tls.key; read again when they change
+    /// Folder with ca.crt, tls.crt and tls.key, for --tls-mode=files; read again when they change
     #[arg(long, env = "LIVEUPDATE_TLS_DIR", default_value = "/etc/liveupdate/tls", value_name = "FOLDER")]
     pub tls_dir: PathBuf,
     /// Where agents knock
@@ -66,6 +68,9 @@ pub struct Options {
     /// Port of agents that tell no other by annotation
     #[arg(long, env = "LIVEUPDATE_AGENT_PORT", default_value_t = liveupdate_crds::AGENT_PORT, value_name = "PORT")]
     pub agent_port: u16,
+    /// Where certificates come from, and who may have one
+    #[command(flatten)]
+    pub certificates: IdentityOptions,
     /// How log lines look
     #[arg(long, env = "LIVEUPDATE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -89,6 +94,9 @@ pub enum Fatal {
     /// The certificate cannot be used.
     #[error("cannot use the certificate: {0}")]
     Credentials(String),
+    /// The flags contradict each other.
+    #[error("--ca-lifetime and --leaf-lifetime do not fit: {0}")]
+    Lifetimes(String),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -171,6 +179,40 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Fatal> {
     TcpListener::bind(address).await.map_err(|source| Fatal::Listen { address, source })
 }
 
+/// Who we are to agents, and who makes that of them.
+struct Certificates {
+    credentials: Arc<Credentials>,
+    enroller: Option<Enroller>,
+}
+
+/// Reads the files, or the CA of our own, which is then looked after for as long as the process lives.
+async fn certificates(options: &Options, client: &kube::Client) -> Result<Certificates, Fatal> {
+    let unusable = |error: &dyn std::error::Error| Fatal::Credentials(chain(error));
+    let flags = &options.certificates;
+    if flags.tls_mode == TlsMode::Files {
+        let credentials = Credentials::load(&options.tls_dir, TLS_PEERS).map_err(|error| unusable(&error))?;
+        return Ok(Certificates { credentials: Arc::new(credentials), enroller: None });
+    }
+    let lifetimes = Lifetimes { authority: flags.ca_lifetime, leaf: flags.leaf_lifetime };
+    if let Some(problem) = lifetimes.problem() {
+        return Err(Fatal::Lifetimes(problem));
+    }
+    let namespace = &options.lease_namespace;
+    let store = Store::new(client.clone(), namespace, &flags.ca_secret, &flags.trust_config_map);
+    let signer = Arc::new(Signer::start(store, lifetimes).await);
+    let own = signer.own().map_err(|error| unusable(&error))?;
+    let credentials = Credentials::held(&own, TLS_PEERS).map_err(|error| unusable(&error))?;
+    let credentials = Arc::new(credentials);
+    tokio::spawn(Arc::clone(&signer).keep(Arc::clone(&credentials)));
+    let enroller = Enroller::new(client.clone(), signer, namespace, flags);
+    Ok(Certificates { credentials, enroller: Some(enroller) })
+}
+
+fn ended<E: std::error::Error>(what: &'static str, error: Option<E>) -> Fatal {
+    let why = error.map_or_else(|| "without a reason".to_owned(), |error| chain(&error));
+    Fatal::Server { what, why }
+}
+
 /// Stands by, leads, and ends when it is told to (well) or when leadership is lost (with an error, so that
 /// it is started again and stands by with nothing in memory).
 pub async fn run(options: Options) -> Result<(), Fatal> {
@@ -183,21 +225,24 @@ pub async fn run(options: Options) -> Result<(), Fatal> {
         }
     };
     let mut stop = std::pin::pin!(stop);
-    let credentials =
-        Credentials::load(&options.tls_dir, TLS_PEERS).map_err(|error| Fatal::Credentials(chain(&error)))?;
-    let credentials = Arc::new(credentials);
     let identity = identity(&options);
     let client = client(&options).await?;
-    let cluster = Rc::new(Kubernetes::new(client, &options.lease_namespace, &options.lease_name, &identity));
-    let clock = Rc::new(SystemClock::default());
     let shared = Arc::new(Shared::default());
-
     let admin = listen(options.admin_listen).await?;
     let mut admin = std::pin::pin!(admin::serve(admin, Arc::clone(&shared)));
     let knocks = listen(options.knock_listen).await?;
+    // With a CA of our own this waits for the API server.
+    let Certificates { credentials, enroller } = tokio::select! {
+        found = certificates(&options, &client) => found?,
+        end = &mut admin => return Err(ended("administration", end.err())),
+        () = &mut stop => return Ok(()),
+    };
+
+    let cluster = Rc::new(Kubernetes::new(client, &options.lease_namespace, &options.lease_name, &identity));
+    let clock = Rc::new(SystemClock::default());
     let (sender, mut inbox) = mpsc::channel(KNOCKS);
     let cut = CancellationToken::new();
-    let door = Door::new(sender, Arc::clone(&shared));
+    let door = Door::new(sender, Arc::clone(&shared), enroller);
     let mut door = std::pin::pin!(knock::serve(knocks, Arc::clone(&credentials), door, cut.clone()));
 
     let elector = Elector::new(Rc::clone(&cluster), Rc::clone(&clock), &identity, Timing::default());
@@ -211,7 +256,7 @@ pub async fn run(options: Options) -> Result<(), Fatal> {
         shared.ready();
         let term = elector.acquire().await;
         held.replace(Some(Rc::clone(&term)));
-        shared.metrics.leads(Some(term.epoch.counter));
+        shared.lead(term.epoch.counter);
         let agents = Rc::new(Grpc::new(Arc::clone(&credentials)));
         let parts = (Rc::clone(&cluster), agents, Rc::clone(&clock));
         let mut engine = Engine::new(parts, Rc::clone(&term), options.agent_port, Arc::clone(&shared));
@@ -222,14 +267,8 @@ pub async fn run(options: Options) -> Result<(), Fatal> {
     };
     let result = tokio::select! {
         lost = lead => Err(Fatal::Lease(lost)),
-        end = &mut admin => Err(Fatal::Server {
-            what: "administration",
-            why: end.err().map_or_else(|| "without a reason".to_owned(), |error| chain(&error)),
-        }),
-        end = &mut door => Err(Fatal::Server {
-            what: "knocks",
-            why: end.err().map_or_else(|| "without a reason".to_owned(), |error| chain(&error)),
-        }),
+        end = &mut admin => Err(ended("administration", end.err())),
+        end = &mut door => Err(ended("knocks", end.err())),
         () = &mut stop => Ok(()),
     };
     cut.cancel();

@@ -107,6 +107,19 @@ async fn a_blocked_node_says_why_and_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_cannot_stage_the_target_is_undone_and_then_blocked() {
+    let lab = Lab::new(2);
+    lab.agents.fault("n00", Fault::DamagedBundle);
+    lab.cluster.apply("kernel", spec(r#"{"onBlocked":"Skip"}"#));
+    let status = lab.roll("kernel").await;
+    assert_eq!((status.counts.updated, status.failures), (1, 0), "{status:?}");
+    let node = lab.cluster.node_update("n00").unwrap().status;
+    assert_eq!((node.aborts, node.state.as_str()), (3, "Skipped"), "{node:?}");
+    assert_eq!(lab.agents.jumps()["n00"], 0);
+    assert!(lab.cluster.marked().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_agent_of_another_name_is_never_believed() {
     let lab = Lab::new(2);
     lab.agents.fault("n00", Fault::OtherName);

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct AgentConfig {
     /// Name of its Node object.
     pub node: String,
-    /// UID of its Node object.
+    /// UID of its Node object; with [`AgentConfig::enrolment`] the certificate says it.
     pub node_uid: String,
     /// Where it listens.
     pub listen: SocketAddr,
@@ -19,6 +19,8 @@ pub struct AgentConfig {
     pub controller: Option<String>,
     /// How registries are reached that bundles are fetched from.
     pub registry: liveupdate_registry::Options,
+    /// How it gets its certificate by itself; without it the files in `tls_dir` are somebody else's to write.
+    pub enrolment: Option<Enrolment>,
     /// Times and sizes.
     pub limits: Limits,
     /// How it lies.
@@ -41,11 +43,21 @@ impl AgentConfig {
             tls_dir: tls_dir.into(),
             controller: None,
             registry: liveupdate_registry::Options::default(),
+            enrolment: None,
             limits: Limits::default(),
             #[cfg(feature = "faults")]
             misbehaviour: crate::Misbehaviour::default(),
         }
     }
+}
+
+/// What an agent needs to get a certificate of the controller.
+#[derive(Clone, Debug)]
+pub struct Enrolment {
+    /// File with the pod's projected token for the enrolment's audience; read anew for each use.
+    pub token: PathBuf,
+    /// File with the CAs that are trusted; a change of it is taken over.
+    pub trust: PathBuf,
 }
 
 /// Times of an agent.
@@ -69,6 +81,8 @@ pub struct Limits {
     pub watch_facts: Option<Duration>,
     /// How often the keeper is asked how far a return is.
     pub watch_return: Duration,
+    /// How often the file with the trusted CAs is looked at.
+    pub watch_trust: Duration,
 }
 
 impl Default for Limits {
@@ -82,6 +96,7 @@ impl Default for Limits {
             knock_backoff: Duration::from_secs(30),
             watch_facts: Some(Duration::from_mins(1)),
             watch_return: Duration::from_millis(250),
+            watch_trust: Duration::from_secs(10),
         }
     }
 }

@@ -1,22 +1,22 @@
 //! Knocking at the controller: "look at me". It carries no truth and nothing waits for it.
 
-use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
+use liveupdate_proto::MAX_MESSAGE_BYTES;
 use liveupdate_proto::common::v1::NodeState;
 use liveupdate_proto::controller::v1::controller_client::ControllerClient;
 use liveupdate_proto::controller::v1::{KnockCause, KnockRequest};
 use liveupdate_proto::refusal::Refusal;
 use liveupdate_proto::tls::{Credentials, DialOptions, Identity, TlsError, connect};
-use liveupdate_proto::{MAX_MESSAGE_BYTES, MINOR_VERSION};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::Status;
 
 use crate::node::Node;
 use crate::run;
+use crate::spread::some;
 
 /// For one call.
 const CALL: Duration = Duration::from_secs(10);
@@ -225,13 +225,6 @@ async fn fingerprint(node: &Arc<Node>) -> Option<u64> {
 
 fn fixed_hash(value: &impl Hash) -> u64 {
     std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default().hash_one(value)
-}
-
-/// Some time between nothing and `most`, another one each time.
-fn some(most: Duration) -> Duration {
-    let random = RandomState::new().hash_one(MINOR_VERSION);
-    // 16 bits of it: enough to spread, and exact.
-    most.mul_f64(f64::from(u16::try_from(random & 0xffff).unwrap_or(0)) / 65536.0)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 mod config;
 mod decide;
+mod enrol;
 mod fence;
 mod fetch;
 mod knock;
@@ -15,9 +16,10 @@ mod node;
 mod run;
 mod server;
 mod service;
+mod spread;
 mod stage;
 
-pub use config::{AgentConfig, Limits};
+pub use config::{AgentConfig, Enrolment, Limits};
 #[cfg(feature = "faults")]
 pub use misbehaviour::Misbehaviour;
 pub use server::{AgentError, AgentHandle, AgentServer, Ending};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use liveupdate_agent::{AgentConfig, AgentServer, Ending};
+use liveupdate_agent::{AgentConfig, AgentServer, Ending, Enrolment};
 use liveupdate_host::linux::machine::Role;
 use liveupdate_keeper::{MachineArguments, Socket};
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,15 +23,22 @@ struct Arguments {
     /// Name of this node's Node object.
     #[arg(long, env = "LIVEUPDATE_NODE")]
     node: String,
-    /// UID of this node's Node object.
-    #[arg(long, env = "LIVEUPDATE_NODE_UID")]
-    node_uid: String,
+    /// UID of this node's Node object; with --enrol-token the certificate says it.
+    #[arg(long, env = "LIVEUPDATE_NODE_UID", required_unless_present = "enrol_token")]
+    node_uid: Option<String>,
     /// Where to listen, such as 0.0.0.0:9443.
     #[arg(long)]
     listen: SocketAddr,
-    /// Folder with ca.crt, tls.crt and tls.key.
+    /// Folder with ca.crt, tls.crt and tls.key; with --enrol-token the agent writes them itself.
     #[arg(long)]
     tls_dir: PathBuf,
+    /// File with a projected token of this pod, for the audience of enrolment: the agent asks the controller
+    /// for its certificate, and for the next one in good time.
+    #[arg(long, requires_all = ["trust", "controller"])]
+    enrol_token: Option<PathBuf>,
+    /// File with the CAs to trust, with --enrol-token; a change of it is taken over.
+    #[arg(long, requires = "enrol_token")]
+    trust: Option<PathBuf>,
     /// The controller's enrolment address (host:port); without it nobody is knocked at.
     #[arg(long)]
     controller: Option<String>,
@@ -77,8 +84,8 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<Ending, Box<dyn std::error::Error>> {
     let host = arguments.machine.open(Role::Agent)?;
     let keeper = Arc::new(Socket::new(arguments.keeper, KEEPER_PATIENCE));
-    let mut config =
-        AgentConfig::new(arguments.node, arguments.node_uid, arguments.listen, arguments.tls_dir);
+    let node_uid = arguments.node_uid.unwrap_or_default();
+    let mut config = AgentConfig::new(arguments.node, node_uid, arguments.listen, arguments.tls_dir);
     config.controller = arguments.controller;
     config.registry = liveupdate_registry::Options {
         ca: arguments.registry_ca,
@@ -86,6 +93,8 @@ fn run(arguments: Arguments) -> Result<Ending, Box<dyn std::error::Error>> {
         plain_http: arguments.registry_plain_http,
         ..liveupdate_registry::Options::default()
     };
+    config.enrolment =
+        arguments.enrol_token.zip(arguments.trust).map(|(token, trust)| Enrolment { token, trust });
     // One node's work fits one thread; what blocks has threads of its own while it does.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

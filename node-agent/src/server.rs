@@ -8,7 +8,7 @@ use liveupdate_host::Host;
 use liveupdate_keeper::KeeperClient;
 use liveupdate_proto::node::v1::node_server::NodeServer;
 use liveupdate_proto::refusal::Refusal;
-use liveupdate_proto::tls::{AcceptLimits, Credentials, Identity, Peer, TlsError, incoming};
+use liveupdate_proto::tls::{AcceptLimits, Credentials, Identity, Peer, RefusedCalls, TlsError, incoming};
 use liveupdate_proto::{FILE_DESCRIPTOR_SET, MAX_MESSAGE_BYTES};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -16,8 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::{InterceptorLayer, Routes};
 use tonic::transport::Server;
 use tonic::{Request, Status};
+use tower::layer::layer_fn;
 
 use crate::config::AgentConfig;
+use crate::enrol::Enroller;
 use crate::knock::{self, Knocker};
 use crate::node::Node;
 use crate::run;
@@ -75,12 +77,17 @@ pub struct AgentHandle {
 }
 
 impl AgentServer {
-    /// Starts an agent in the current runtime. It answers when this returns.
+    /// Starts an agent in the current runtime. It answers when this returns, which may take until it is
+    /// enrolled.
     pub async fn spawn(
-        config: AgentConfig,
+        mut config: AgentConfig,
         host: Arc<dyn Host>,
         keeper: Arc<dyn KeeperClient>,
     ) -> Result<AgentHandle, AgentError> {
+        let enroller = Enroller::new(&config);
+        if let Some(enroller) = &enroller {
+            config.node_uid = enroller.first().await;
+        }
         let credentials = Credentials::load(&config.tls_dir, 1)
             .map(Arc::new)
             .map_err(|source| AgentError::Credentials { node: config.node.clone(), source })?;
@@ -91,6 +98,7 @@ impl AgentServer {
         let (ending, cut) = (CancellationToken::new(), CancellationToken::new());
         let node = Arc::new(Node::new(&config, host, keeper, Knocker::default(), ending.clone()));
         let server = Server::builder()
+            .layer(layer_fn(|service| RefusedCalls { limit: None, told_elsewhere: false }.watch(service)))
             .layer(InterceptorLayer::new(only_the_controller))
             .timeout(CALL)
             .max_concurrent_streams(STREAMS)
@@ -101,6 +109,9 @@ impl AgentServer {
         let connections = incoming(listener, Arc::clone(&credentials), AcceptLimits::default(), cut.clone());
         let serving = server.serve_with_incoming_shutdown(connections, ending.clone().cancelled_owned());
 
+        if let Some(enroller) = enroller {
+            enroller.spawn(Arc::clone(&node));
+        }
         if let Some(controller) = config.controller {
             knock::spawn(&node, &credentials, controller);
         }

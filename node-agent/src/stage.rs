@@ -159,6 +159,9 @@ fn load(node: &Node, target: &Target, sender: &watch::Sender<Stage>, cancel: &At
         Err(HostError::Cancelled) if late => Stage::Failed(
             Refusal::DeadlineExceeded.status(format!("staging took longer than {:?}", node.limits.stage)),
         ),
-        Err(error) => Stage::Failed(node.host_error(&error)),
+        // The machine or this agent ends: whoever comes after that stages anew.
+        Err(error @ (HostError::Cancelled | HostError::PoweredOff)) => Stage::Failed(node.host_error(&error)),
+        // Neither bundle nor kernel will think better of it: whoever waits for the target need not go on.
+        Err(error) => Stage::Failed(Refusal::BundleUnusable.status(error.to_string())),
     });
 }

@@ -15,6 +15,7 @@ use liveupdate_proto::node::v1::{
     Permission, PreflightReply, PreflightRequest, RunEvent, RunRequest, StageProgress, StageRequest, Start,
     run_request,
 };
+use liveupdate_proto::refusal::Refusal;
 use liveupdate_proto::tls::{Credentials, DialOptions, Identity, TlsError, connect};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -114,7 +115,19 @@ fn error(peer: &Peer, status: &Status) -> AgentError {
     }
 }
 
-fn messages<T: 'static>(peer: &Peer, streaming: Streaming<T>) -> Messages<T> {
+/// As [`error`], of a staging.
+fn stage_error(peer: &Peer, status: &Status) -> AgentError {
+    match Refusal::of(status) {
+        Some(Refusal::BundleUnusable) => AgentError::CannotStage(cut(status.message(), 512).to_owned()),
+        _ => error(peer, status),
+    }
+}
+
+fn messages<T: 'static>(
+    peer: &Peer,
+    streaming: Streaming<T>,
+    error: fn(&Peer, &Status) -> AgentError,
+) -> Messages<T> {
     let peer = peer.clone();
     streaming.map(move |message| message.map_err(|status| error(&peer, &status))).boxed_local()
 }
@@ -144,7 +157,9 @@ impl Agents for Grpc {
     async fn stage(&self, peer: &Peer, request: StageRequest) -> Result<Messages<StageProgress>> {
         let mut client = self.client(peer).await?;
         let reply = client.stage(Request::new(request)).await;
-        reply.map(|reply| messages(peer, reply.into_inner())).map_err(|status| self.fail(peer, &status))
+        reply
+            .map(|reply| messages(peer, reply.into_inner(), stage_error))
+            .map_err(|status| self.fail(peer, &status))
     }
 
     async fn run(
@@ -159,7 +174,9 @@ impl Agents for Grpc {
             .map(|permission| RunRequest { message: Some(run_request::Message::Permission(permission)) });
         let requests = futures::stream::iter([first]).chain(granted);
         let reply = client.run(Request::new(requests)).await;
-        reply.map(|reply| messages(peer, reply.into_inner())).map_err(|status| self.fail(peer, &status))
+        reply
+            .map(|reply| messages(peer, reply.into_inner(), error))
+            .map_err(|status| self.fail(peer, &status))
     }
 
     fn hang_up(&self, node: &str) {

@@ -39,6 +39,9 @@ pub enum AgentError {
     /// It will not do that; the words are its own.
     #[error("the agent refuses: {0}")]
     Refused(String),
+    /// It tried to stage the target, and what it found lets no other try succeed; the words are its own.
+    #[error("the target cannot be staged: {0}")]
+    CannotStage(String),
 }
 
 /// Result of a call to an agent.

@@ -95,8 +95,12 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
 
     /// Writes an update's record now, with everything else that its status says.
     fn commit(&mut self, update: &str, report: &Report, now: Duration) {
-        if let Some(last) = self.records.get(update).map(|last| *last + RECORDS).filter(|at| *at > now) {
-            self.wake_at(last);
+        let spaced = self.records.get(update).map(|last| *last + RECORDS).filter(|at| *at > now);
+        // Whoever is first does not wait: its update is seen to begin.
+        let mut updates = self.world.snapshot.updates.iter();
+        let flies = updates.any(|found| *found.name == *update && !found.record.in_flight.is_empty());
+        if let Some(later) = spaced.max(self.yields_until(now).filter(|_| flies)) {
+            self.wake_at(later);
             return;
         }
         if self.write_update(update, report, now, true) {

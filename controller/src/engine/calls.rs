@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures::stream::StreamExt;
-use liveupdate_planner::Epoch;
+use liveupdate_planner::{Epoch, Reason};
 use liveupdate_proto::MINOR_VERSION;
 use liveupdate_proto::common::v1::{self as common, AttemptReport, Demands, Subject, Target};
 use liveupdate_proto::node::v1::{
@@ -196,8 +196,11 @@ impl<A: Agents, K: Clock> Calls<A, K> {
             });
         };
         let staged = self.within(run.stage_limit, &run.about, self.stage(&run)).await;
-        if let Err(error) = staged {
-            return tell(Said::Broke(error));
+        match staged {
+            Ok(()) => {}
+            // It never began there, and would not the next time.
+            Err(AgentError::CannotStage(why)) => return tell(Said::Ended(undone(&run.about, why))),
+            Err(error) => return tell(Said::Broke(error)),
         }
         let start = Start {
             subject: Some(run.about.subject()),
@@ -232,6 +235,18 @@ impl<A: Agents, K: Clock> Calls<A, K> {
             }
         }
         Err(AgentError::Misbehaves("it stopped staging without saying that it is done".to_owned()))
+    }
+}
+
+/// An attempt that ended before its agent took it up.
+fn undone(about: &About, why: String) -> AttemptReport {
+    AttemptReport {
+        attempt: about.attempt.clone(),
+        revision: about.revision.clone(),
+        state: common::NodeState::Aborted.into(),
+        reason: Reason::AttemptAborted.as_str().to_owned(),
+        message: why,
+        ..AttemptReport::default()
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use futures::stream::StreamExt;
 use liveupdate_planner::{Plan, Time};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
 
 use crate::admin::Shared;
 use crate::agents::Agents;
@@ -45,7 +46,7 @@ const REST: u32 = 9;
 const RECORDS: Duration = Duration::from_secs(1);
 
 /// An agent that asks to be looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Knock {
     /// Name of its Node.
     pub node: String,
@@ -53,6 +54,19 @@ pub struct Knock {
     pub uid: String,
     /// It says that its node is back from a jump.
     pub returned: bool,
+    /// Who wants to know whether there is such a Node.
+    pub answer: Option<oneshot::Sender<Standing>>,
+}
+
+/// Whether there is a Node of this name and UID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// There is.
+    Known,
+    /// There is none: whoever knocks has outlived its Node.
+    Unknown,
+    /// The nodes are not listed yet.
+    NotListed,
 }
 
 /// The loop's state while this process leads.
@@ -75,6 +89,8 @@ pub struct Engine<C, A, K> {
     wake: Option<Duration>,
     /// When each update's record and status were written last.
     records: HashMap<String, Duration>,
+    /// Since when more nodes have something to be told than there is room for.
+    untold: Option<Duration>,
     statuses: HashMap<String, Duration>,
     tidied: Duration,
 }
@@ -104,6 +120,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             next_pass: Duration::ZERO,
             wake: None,
             records: HashMap::new(),
+            untold: None,
             statuses: HashMap::new(),
             tidied: Duration::ZERO,
         }
@@ -178,7 +195,13 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
                     self.heard(news);
                 }
             }
-            Some(knock) = knocks.recv() => self.knocked(&knock),
+            Some(mut knock) = knocks.recv() => {
+                let standing = self.knocked(&knock);
+                if let Some(answer) = knock.answer.take() {
+                    // Nobody waits any more: nothing is lost.
+                    let _ = answer.send(standing);
+                }
+            }
             () = clock.sleep(pause) => {}
         }
         true
@@ -253,11 +276,12 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
     }
 
     /// An agent asks to be looked at. It is believed no more than that.
-    fn knocked(&mut self, knock: &Knock) {
+    fn knocked(&mut self, knock: &Knock) -> Standing {
         let flying = flies(&self.world.snapshot.updates, &knock.node);
-        let Some((node, side)) = self.world.node_mut(&knock.node) else { return };
+        let unknown = if self.world.complete() { Standing::Unknown } else { Standing::NotListed };
+        let Some((node, side)) = self.world.node_mut(&knock.node) else { return unknown };
         if node.uid != knock.uid {
-            return;
+            return unknown;
         }
         side.outcome_due = Duration::ZERO;
         side.lease_due = Duration::ZERO;
@@ -267,6 +291,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         if knock.returned {
             self.hang_up(&knock.node);
         }
+        Standing::Known
     }
 
     /// A kernel that jumps says no farewell: what was open to the one before would be waited for until the

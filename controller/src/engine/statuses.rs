@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use liveupdate_planner::{NodeClass, NodeEnd, NodeReport, Report};
+use liveupdate_planner::{NodeClass, NodeEnd, NodeReport, Reason, Report};
 use liveupdate_proto::common::v1::NodeState;
 
 use super::fold::Done;
@@ -19,6 +19,10 @@ use crate::world::NodeSide;
 
 /// A class or reason must last so long before it is written.
 const LASTING: Duration = Duration::from_secs(2);
+/// How long admission holds still for nodes that wait to be told something.
+const YIELD: Duration = Duration::from_secs(8);
+/// As a status says that nothing is wanted of its node.
+const IDLE: &str = "Idle";
 /// Objects that one pass makes, so that the starts of others are not behind them.
 const PER_PASS: usize = 100;
 /// Shortest time between two writes of an update's status that nothing waits for.
@@ -98,7 +102,12 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
                 continue;
             }
             let over = matches!(wanted.end, Some(NodeEnd::Updated { .. } | NodeEnd::Failed { .. }));
-            let due = if first || over { now } else { since + LASTING };
+            // A fleet that begins to wait has a thousand writes before it, and needs no pause besides. That its
+            // gates are being read does not last.
+            let begins = object.status.state == IDLE
+                && wanted.class == NodeClass::Waiting
+                && wanted.reason != Reason::Preflight;
+            let due = if first || over || begins { now } else { since + LASTING };
             if due <= now {
                 if over { &mut finals } else { &mut writes }.push(node.name.clone());
             } else {
@@ -114,16 +123,26 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             self.make(name.to_string(), uid, left);
         }
         // From the back: those in front start next, and then their status says something else.
+        let mut untold = false;
         for name in finals.into_iter().chain(writes.into_iter().rev()) {
             if self.work.room_to_tell() == 0 {
                 // A place that gets free brings the next pass.
+                untold = true;
                 break;
             }
             if let Some(wanted) = report.nodes.get(&name) {
                 self.write_node(&name, wanted, Write::State);
             }
         }
+        self.untold = untold.then(|| self.untold.unwrap_or(now));
         next.into_iter().for_each(|at| self.wake_at(at));
+    }
+
+    /// Until when nothing more is admitted, because many nodes wait to be told why they wait: what is admitted
+    /// means writes that compete with those. Never for long, so that statuses which cannot be written hold up
+    /// nothing.
+    pub(super) fn yields_until(&self, now: Duration) -> Option<Duration> {
+        self.untold.map(|since| since + YIELD).filter(|until| *until > now)
     }
 
     fn make(&mut self, node: String, uid: String, left: Option<String>) {
@@ -360,7 +379,7 @@ fn says(status: &NodeStatusDigest, report: &NodeReport, update_uid: &str) -> boo
 impl Knock {
     /// A knock of this node.
     pub fn new(node: &str, uid: &str) -> Self {
-        Self { node: node.to_owned(), uid: uid.to_owned(), returned: false }
+        Self { node: node.to_owned(), uid: uid.to_owned(), returned: false, answer: None }
     }
 
     /// A knock of this node, back from a jump.
@@ -372,7 +391,6 @@ impl Knock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use liveupdate_planner::Reason;
 
     /// What is just written must not be written again: each class is read back as the same.
     #[test]

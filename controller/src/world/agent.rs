@@ -216,7 +216,7 @@ impl World {
                 }
             }
             // It is there and answers in order; that it will not is for whoever asked.
-            AgentError::NotFound(_) | AgentError::Refused(_) => {}
+            AgentError::NotFound(_) | AgentError::Refused(_) | AgentError::CannotStage(_) => {}
         }
     }
 

@@ -45,6 +45,8 @@ pub enum Fault {
     NoFarewell,
     /// What its agent answers to an inspection takes a second to arrive.
     LateAnswer,
+    /// Its copy of the bundle is damaged.
+    DamagedBundle,
 }
 
 struct Node {
@@ -287,7 +289,15 @@ impl Agents for FakeAgents {
 
     async fn stage(&self, peer: &Peer, request: StageRequest) -> Result<Messages<StageProgress>> {
         self.latency().await;
-        self.reach(&mut self.nodes.borrow_mut(), peer, request.subject.as_ref())?;
+        let damaged = self
+            .reach(&mut self.nodes.borrow_mut(), peer, request.subject.as_ref())?
+            .faults
+            .contains(&Fault::DamagedBundle);
+        if damaged {
+            return Ok(
+                stream::iter([Err(AgentError::CannotStage("the image was changed".into()))]).boxed_local()
+            );
+        }
         Ok(stream::iter([Ok(StageProgress { bytes_done: 1, bytes_total: 1, done: true })]).boxed_local())
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Machine<'a> {
     bed: &'a Testbed,
     node: VmNode,
     hold: Hold,
+    /// Of both kernels.
+    command_line: String,
     counted: bool,
 }
 
@@ -54,7 +56,7 @@ impl<'a> Machine<'a> {
             }
         };
         let node = kit.node_with(bed, place, &product, change).await?;
-        let machine = Machine { bed, node, hold, counted };
+        let machine = Machine { bed, node, hold, command_line: kit.command_line(), counted };
         machine.at_rest(0).await?;
         Ok(machine)
     }
@@ -108,7 +110,7 @@ impl<'a> Machine<'a> {
         let (before, mark) = (self.node.running()?.number, serial.mark());
         let folder = format!("{BUNDLES}/{}", target.name);
         let (image, initrd) = (format!("{folder}/image"), format!("{folder}/initrd"));
-        let args = ["jump", &image, &initrd, &Kit::command_line()];
+        let args = ["jump", &image, &initrd, &self.command_line];
         self.node.guest().control().run_into_next_boot(INIT, &args, PATIENCE).await?;
         self.came_up(before, target)?;
         self.at_rest(mark).await?;

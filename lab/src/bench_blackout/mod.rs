@@ -22,6 +22,9 @@ use crate::{Result, RunDir, binaries};
 use machine::Machine;
 use report::Sized;
 
+/// Memory of memfds in folios as large as there are, whoever asks.
+const HUGE: &str = "transparent_hugepage_shmem=always";
+
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -31,6 +34,8 @@ pub struct Settings {
     pub gib: Vec<u32>,
     /// By the guest's own instructions.
     pub counted: bool,
+    /// The memory is made of folios of 2 MiB, as far as the kernel finds them, and not of 4 KiB.
+    pub huge: bool,
 }
 
 /// Measures, and prints the figures.
@@ -41,7 +46,10 @@ pub async fn run(settings: &Settings) -> Result<()> {
     eprintln!("building kernels and programs, if they are not (minutes, once) ...");
     binaries::fresh("liveupdate-controller", "liveupdate-controller")?;
     let folder = RunDir::create()?;
-    let kit = Kit::new(folder.path(), Programs::InInitrd)?;
+    let mut kit = Kit::new(folder.path(), Programs::InInitrd)?;
+    if settings.huge {
+        kit = kit.parameter(HUGE);
+    }
     let targets = [kit.bundle(Variant::Lu2)?, kit.bundle(Variant::Lu1)?];
     let mut bed = Testbed::start(TestbedOptions::default(), Vec::new()).await?;
     bed.start_controller().await?;
@@ -49,7 +57,7 @@ pub async fn run(settings: &Settings) -> Result<()> {
     let rounds = settings.pairs.div_ceil(2);
     let mut all = Vec::new();
     for (index, gib) in settings.gib.iter().enumerate() {
-        let mut sized = Sized::new(*gib);
+        let mut sized = Sized::new(*gib, settings.huge);
         let machine =
             Machine::start(&bed, &kit, u8::try_from(index).unwrap_or(u8::MAX), *gib, settings.counted)
                 .await?;

@@ -35,12 +35,18 @@ impl Pair {
 #[derive(Clone, Debug)]
 pub(super) struct Sized {
     pub(super) gib: u32,
+    /// In folios of 2 MiB.
+    pub(super) huge: bool,
     pub(super) pairs: Vec<Pair>,
 }
 
 impl Sized {
-    pub(super) fn new(gib: u32) -> Sized {
-        Sized { gib, pairs: Vec::new() }
+    pub(super) fn new(gib: u32, huge: bool) -> Sized {
+        Sized { gib, huge, pairs: Vec::new() }
+    }
+
+    fn held(&self) -> String {
+        format!("{} GiB{}", self.gib, if self.huge { " huge" } else { "" })
     }
 
     /// How it stands.
@@ -91,15 +97,15 @@ pub(super) fn text(all: &[Sized]) -> String {
     // Writing to a string does not fail.
     let _ = writeln!(
         text,
-        "{:<7} {:>5} {:>9} {:>9} {:>10}  {:<15} {:<15} {:>10}",
+        "{:<11} {:>5} {:>9} {:>9} {:>10}  {:<15} {:<15} {:>10}",
         "HELD", "PAIRS", "OURS", "BARE", "RATIO", "QUARTILES", "RANGE", "RETRIEVAL"
     );
     for sized in all.iter().filter(|sized| !sized.pairs.is_empty()) {
         let (ours, bare, ratio) = (sized.of(Pair::ours), sized.of(Pair::bare), sized.of(Pair::ratio));
         let _ = writeln!(
             text,
-            "{:<7} {:>5} {:>6.0} ms {:>6.0} ms {:>10.3}  {:<15} {:<15} {:>7.0} ms",
-            format!("{} GiB", sized.gib),
+            "{:<11} {:>5} {:>6.0} ms {:>6.0} ms {:>10.3}  {:<15} {:<15} {:>7.0} ms",
+            sized.held(),
             sized.pairs.len(),
             ours.median,
             bare.median,
@@ -117,8 +123,7 @@ pub(super) fn text(all: &[Sized]) -> String {
 
 /// The medians of each phase, ours beside the bare one's.
 fn phases(text: &mut String, sized: &Sized) {
-    let _ =
-        writeln!(text, "\n{:<28} {:>9} {:>9} {:>9}", format!("{} GiB", sized.gib), "OURS", "BARE", "MORE");
+    let _ = writeln!(text, "\n{:<28} {:>9} {:>9} {:>9}", sized.held(), "OURS", "BARE", "MORE");
     let names = sized.pairs.first().map(|pair| pair.ours.each.as_slice()).unwrap_or_default();
     for (name, _) in names {
         let ours = sized.of(|pair| milliseconds(pair.ours.took(name))).median;
@@ -150,7 +155,7 @@ mod tests {
     #[test]
     fn the_ratio_is_the_median_of_the_pairs_and_leaves_retrieval_out() {
         let pairs = vec![pair(1100, 1000, 500), pair(2400, 2000, 700), pair(1050, 1000, 600)];
-        let sized = Sized { gib: 1, pairs };
+        let sized = Sized { gib: 1, huge: false, pairs };
         let ratio = sized.of(Pair::ratio);
         assert_eq!((ratio.least, ratio.median, ratio.most), (1.05, 1.1, 1.2));
         assert!((ratio.lower - 1.075).abs() < 1e-9 && (ratio.upper - 1.15).abs() < 1e-9, "{ratio:?}");

@@ -18,11 +18,15 @@ pub(super) struct BenchBlackout {
     /// time
     #[arg(long)]
     counted: bool,
+    /// Hold the memory in folios of 2 MiB instead of pages of 4 KiB: what is handed over is counted in folios
+    #[arg(long)]
+    huge: bool,
 }
 
 impl BenchBlackout {
     pub(super) async fn run(self) -> Result<()> {
-        let (pairs, gib, counted) = (usize::from(self.pairs), self.gib, self.counted);
-        bench_blackout::run(&bench_blackout::Settings { pairs, gib, counted }).await
+        let BenchBlackout { gib, counted, huge, .. } = self;
+        let pairs = usize::from(self.pairs);
+        bench_blackout::run(&bench_blackout::Settings { pairs, gib, counted, huge }).await
     }
 }

@@ -264,6 +264,7 @@ impl Room {
         config.controller.clone_from(&self.controller);
         config.limits = self.limits;
         config.misbehaviour = want.misbehaviour.clone();
+        config.enrolment.clone_from(&want.enrolment);
         AgentServer::spawn(config, Arc::clone(host), Arc::new(InProcess(Arc::clone(keeper)))).await
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use liveupdate_agent::Misbehaviour;
+use liveupdate_agent::{Enrolment, Misbehaviour};
 
 /// What shall run on a node. Changed at any time; the node follows.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct Settings {
     pub ready: bool,
     /// Folder with the agent's certificate.
     pub tls_dir: PathBuf,
+    /// How the agent gets its certificate by itself; it then writes that folder.
+    pub enrolment: Option<Enrolment>,
     /// How the agent lies.
     pub misbehaviour: Misbehaviour,
 }
@@ -33,6 +35,7 @@ impl Settings {
             kubelet: true,
             ready: true,
             tls_dir,
+            enrolment: None,
             misbehaviour: Misbehaviour::default(),
         }
     }

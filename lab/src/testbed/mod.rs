@@ -7,11 +7,13 @@
 //! - [`machines`]: plain machines and updates to begin with
 //! - [`objects`]: writing, reading and awaiting the product's objects
 //! - [`observer`]: looks on and records every broken invariant
+//! - [`pods`]: the agents' pods, and what a kubelet does for them
 
 pub mod agents;
 pub mod machines;
 pub mod objects;
 pub mod observer;
+pub mod pods;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -237,7 +239,16 @@ impl Testbed {
 
     /// The address of a controller's admin endpoint.
     pub fn admin_address(&self, number: usize) -> Option<String> {
+        self.argument(number, "--admin-listen=")
+    }
+
+    /// The address at which a controller is knocked at, and asked for certificates.
+    pub fn knock_address(&self, number: usize) -> Option<String> {
+        self.argument(number, "--knock-listen=")
+    }
+
+    fn argument(&self, number: usize, name: &str) -> Option<String> {
         let args = &self.controllers.get(number)?.spec().args;
-        args.iter().find_map(|arg| arg.to_str()?.strip_prefix("--admin-listen=").map(str::to_owned))
+        args.iter().find_map(|arg| arg.to_str()?.strip_prefix(name).map(str::to_owned))
     }
 }

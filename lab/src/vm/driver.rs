@@ -75,7 +75,7 @@ impl Kit {
             drivers: driven.drivers.iter().map(driver).collect::<Result<_>>()?,
             keeper: None,
         };
-        let mut line = vec![Kit::command_line(), WITHOUT_IOMMU.to_owned()];
+        let mut line = vec![self.command_line(), WITHOUT_IOMMU.to_owned()];
         line.extend(driven.append.iter().cloned());
         let inputs = Inputs {
             image: kernel.image(),

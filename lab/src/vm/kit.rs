@@ -50,6 +50,8 @@ pub struct Kit {
     kernels: Kernels,
     programs: Programs,
     initrd: PathBuf,
+    /// Of every kernel, beside those of every guest.
+    parameters: Vec<String>,
     /// Signs every bundle of the kit; its public half is in the initrd.
     key: SigningKey,
 }
@@ -95,7 +97,8 @@ impl Kit {
             .map_err(|error| Error::Kernels { reason: format!("no key to sign bundles: {error}") })?;
         initrd.contents(SIGNER, 0o644, key.public().to_pem().as_bytes());
         let initrd = initrd.write(&folder.join("initrd"))?;
-        let kit = Kit { folder: folder.to_owned(), kernels, programs, initrd, key };
+        let parameters = vec![format!("{DATA_PARAMETER}={DISK}")];
+        let kit = Kit { folder: folder.to_owned(), kernels, programs, initrd, parameters, key };
         create(&kit.disk_folder())?;
         Ok(kit)
     }
@@ -133,13 +136,16 @@ impl Kit {
         self.key.public().to_pem()
     }
 
-    /// The command line of every kernel of the kit.
-    pub fn command_line() -> String {
-        format!("{} {}", command_line(), Kit::more_parameters())
+    /// Gives every kernel one more parameter. Bundles that were made before do not have it.
+    #[must_use]
+    pub fn parameter(mut self, parameter: &str) -> Kit {
+        self.parameters.push(parameter.to_owned());
+        self
     }
 
-    fn more_parameters() -> String {
-        format!("{DATA_PARAMETER}={DISK}")
+    /// The command line of every kernel of the kit.
+    pub fn command_line(&self) -> String {
+        format!("{} {}", command_line(), self.parameters.join(" "))
     }
 
     /// Puts a bundle of one of the kernels on the disks, under its release.
@@ -166,7 +172,7 @@ impl Kit {
     /// # Errors
     /// When it cannot be written.
     pub fn bundle_with(&self, name: &str, release: &str, image: &[u8], initrd: &[u8]) -> Result<KitBundle> {
-        self.write_bundle(name, release, image, Some(initrd), Kit::command_line())
+        self.write_bundle(name, release, image, Some(initrd), self.command_line())
     }
 
     pub(super) fn write_bundle(
@@ -226,7 +232,7 @@ impl Kit {
             self.install_programs()?;
         }
         let mut options = GuestOptions::new(name, &self.kernels.kernel(variant)?, &self.initrd);
-        options.append.push(Kit::more_parameters());
+        options.append.extend(self.parameters.iter().cloned());
         let data = self.folder.join(format!("{name}.disk"));
         options.disks.push(disk::ext4_of(&data, DISK_BYTES, &self.disk_folder())?);
         Ok(options)

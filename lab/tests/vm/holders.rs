@@ -71,7 +71,7 @@ async fn a_holder_that_refuses_to_be_preserved_stops_the_attempt_before_anybody_
 #[tokio::test]
 async fn a_holder_that_dies_while_it_is_preserved_undoes_the_attempt_and_is_never_jumped_with() {
     let bed = bed("die-before-quiesce").await;
-    bed.guest().serial().wait_for("the attempt is undone", ENOUGH).await.unwrap();
+    bed.await_node("an attempt that is undone", |status| status.aborts >= 1).await;
     bed.await_success("real").await;
     let record = bed.await_node("the end", |status| status.state == "Updated").await;
     assert!(record.aborts >= 1, "{record:#?}");

@@ -68,7 +68,7 @@ refusals! {
     WrongState => FailedPrecondition,
     /// The target is not loaded.
     NotStaged => FailedPrecondition,
-    /// The bundle is missing or is not what the target says.
+    /// The bundle is missing, damaged or not what the target says, or its kernel cannot be loaded.
     BundleUnusable => FailedPrecondition,
     /// A required gate does not pass, or somebody asks for more than the node can give.
     Blocked => FailedPrecondition,
@@ -86,8 +86,18 @@ refusals! {
     HostFailed => Internal,
     /// Too much at a time: try again later.
     Busy => ResourceExhausted,
-    /// This version does not have it.
+    /// This version, or the way it was started, does not have it.
     NotBuilt => Unimplemented,
+    /// The token is not one that says who its bearer is, here and now. Why is in the controller's log alone.
+    TokenRefused => Unauthenticated,
+    /// The bearer is known, and is nobody who gets a certificate. Why is in the controller's log alone.
+    NotEnrollable => PermissionDenied,
+    /// There is no Node of this name with this UID, or no longer.
+    NodeUnknown => PermissionDenied,
+    /// Another process leads; ask again, and reach that one.
+    NotLeading => Unavailable,
+    /// What the answer rests on cannot be read now: try again later.
+    NotNow => Unavailable,
 }
 
 impl Refusal {

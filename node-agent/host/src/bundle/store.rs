@@ -56,6 +56,17 @@ impl Default for Limits {
     }
 }
 
+/// The root's lock. It is released by a call, not by closing the file: a process that is just being started
+/// elsewhere has a duplicate of every file until its exec, and would hold the lock for that long.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // An error leaves what closing does anyway.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 /// A bundle root.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -349,12 +360,12 @@ impl Store {
         Ok(())
     }
 
-    fn lock(&self) -> Result<File, BundleError> {
+    fn lock(&self) -> Result<Lock, BundleError> {
         let path = self.root.join(LOCK);
         let open = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
         let file = open.map_err(BundleError::io("open", &path))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(file),
+            Ok(()) => Ok(Lock(file)),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(BundleError::Busy { folder: self.root.clone() }),
             Err(errno) => Err(BundleError::io("lock", &path)(errno.into())),
         }

@@ -5,6 +5,8 @@ use std::os::unix::fs::symlink;
 
 use liveupdate_host::bundle::{Bundle, BundleError, Digest, Limits, MANIFEST, Store};
 
+use rustix::process::{PidfdFlags, PidfdGetfdFlags};
+
 use crate::make::{Folder, on, write};
 
 const LIMITS: Limits = Limits { keep: 2, reserve: 0 };
@@ -159,6 +161,34 @@ fn two_at_once_do_not_disturb_each_other() {
         })
         .unwrap();
     assert!(matches!(other, Some(Err(BundleError::Busy { .. }))), "{other:?}");
+}
+
+#[test]
+fn a_process_that_is_being_started_does_not_keep_the_lock() {
+    let root = Folder::new();
+    let digest = write(&root.at("b"), 0);
+    let store = store(&root);
+    let mut kept = None;
+    store
+        .stage("b", digest, &[], &mut |_, _| {
+            kept.get_or_insert_with(|| duplicate_of(&root.at(".lock")));
+            true
+        })
+        .unwrap();
+    assert!(kept.is_some());
+    store.stage("b", digest, &[], &mut on).unwrap();
+}
+
+/// Another descriptor of the same open file of this process, as a fork makes it.
+fn duplicate_of(path: &std::path::Path) -> std::os::fd::OwnedFd {
+    let number = fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(Result::ok)
+        .find(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == path))
+        .and_then(|entry| entry.file_name().to_str()?.parse().ok())
+        .unwrap();
+    let this = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).unwrap();
+    rustix::process::pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).unwrap()
 }
 
 #[test]

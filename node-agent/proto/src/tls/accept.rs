@@ -1,11 +1,11 @@
 //! Accepting connections and knowing who is at the other end.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,9 +13,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
+use super::crowd::{Crowd, Full, Place};
 use super::{Credentials, Identity, TlsError};
 
 /// What a refused peer may still send before it has read why.
@@ -27,13 +28,44 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct AcceptLimits {
     /// A peer that is slower is cut off.
     pub handshake_timeout: Duration,
-    /// Handshakes at a time; more wait in the listener's backlog.
+    /// Handshakes at a time.
     pub handshakes: usize,
+    /// Handshakes at a time of one address; more of it wait, and hold up nobody else.
+    pub handshakes_per_address: usize,
+    /// Those who wait for a handshake, of one address and in all; more are turned away.
+    pub waiting: (usize, usize),
+    /// Open connections, of one peer and in all; more are turned away. A peer is whom its certificate names,
+    /// and without a certificate its address.
+    pub connections: (usize, usize),
+    /// Peers without a certificate are let in, each for so long; none: they are refused.
+    pub anonymous: Option<Duration>,
 }
 
 impl Default for AcceptLimits {
     fn default() -> Self {
-        Self { handshake_timeout: Duration::from_secs(5), handshakes: 16 }
+        Self {
+            handshake_timeout: Duration::from_secs(5),
+            handshakes: 64,
+            handshakes_per_address: 16,
+            waiting: (256, 1024),
+            connections: (64, 4096),
+            anonymous: None,
+        }
+    }
+}
+
+/// Whose connection it is, as connections are counted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Owner {
+    Named(Identity),
+    At(IpAddr),
+}
+
+/// A network of IPv6 addresses is one peer's to choose from.
+fn counted(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from(u128::from(v6) >> 64 << 64)),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -64,12 +96,19 @@ impl Peer {
     }
 }
 
-/// An accepted connection. Ends at once when the listener's token is cancelled.
-#[derive(Debug)]
+/// An accepted connection. Ends at once when the listener's token is cancelled, or when the time of a peer
+/// without a certificate is over.
 pub struct TlsConnection {
     tls: TlsStream<TcpStream>,
     peer: Peer,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
+    _place: Place<Owner>,
+}
+
+impl std::fmt::Debug for TlsConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsConnection").field("peer", &self.peer).finish_non_exhaustive()
+    }
 }
 
 impl Connected for TlsConnection {
@@ -80,8 +119,8 @@ impl Connected for TlsConnection {
     }
 }
 
-/// Accepts TLS connections from whoever has a certificate of our CA, until `cut` is cancelled. Handshakes
-/// go on side by side, so that a slow peer holds up nobody else.
+/// Accepts TLS connections from whoever has a certificate of our CA, and from others when the limits say so,
+/// until `cut` is cancelled. Handshakes go on side by side, so that a slow peer holds up nobody else.
 pub fn incoming(
     listener: TcpListener,
     credentials: Arc<Credentials>,
@@ -89,12 +128,38 @@ pub fn incoming(
     cut: CancellationToken,
 ) -> ReceiverStream<io::Result<TlsConnection>> {
     let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(async move {
-        let permits = Arc::new(Semaphore::new(limits.handshakes.max(1)));
+    let (of_one, in_all) = limits.waiting;
+    let waiting = Crowd::new(in_all, of_one, limits.handshakes_per_address);
+    let (of_one, in_all) = limits.connections;
+    let entrance = Entrance {
+        credentials,
+        limits,
+        handshakes: Arc::new(Semaphore::new(limits.handshakes.max(1))),
+        connections: Crowd::new(in_all, of_one, 1),
+        sender,
+        cut,
+    };
+    tokio::spawn(entrance.keep(listener, waiting));
+    ReceiverStream::new(receiver)
+}
+
+/// Where connections come in.
+#[derive(Clone)]
+struct Entrance {
+    credentials: Arc<Credentials>,
+    limits: AcceptLimits,
+    handshakes: Arc<Semaphore>,
+    connections: Arc<Crowd<Owner>>,
+    sender: mpsc::Sender<io::Result<TlsConnection>>,
+    cut: CancellationToken,
+}
+
+impl Entrance {
+    async fn keep(self, listener: TcpListener, waiting: Arc<Crowd<IpAddr>>) {
         loop {
             let accepted = tokio::select! {
-                () = cut.cancelled() => return,
-                () = sender.closed() => return,
+                () = self.cut.cancelled() => return,
+                () = self.sender.closed() => return,
                 accepted = listener.accept() => accepted,
             };
             let (tcp, address) = match accepted {
@@ -106,33 +171,70 @@ pub fn incoming(
                     continue;
                 }
             };
-            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-            let acceptor = TlsAcceptor::from(credentials.server());
-            let (sender, cut) = (sender.clone(), cut.clone());
-            tokio::spawn(async move {
-                let _permit = permit;
-                let handshake = tokio::time::timeout(limits.handshake_timeout, accept(acceptor, tcp));
-                let done = tokio::select! {
-                    () = cut.cancelled() => return,
-                    done = handshake => done,
-                };
-                match done {
-                    Ok(Ok(tls)) => {
-                        let identity = Identity::of(tls.get_ref().1.peer_certificates()).map_err(Arc::new);
-                        let peer = Peer { address, identity };
-                        let cut = Box::pin(cut.cancelled_owned());
-                        let _ = sender.send(Ok(TlsConnection { tls, peer, cut })).await;
-                    }
-                    Ok(Err(error)) => {
-                        let error = TlsError::of_io(&address.to_string(), error);
-                        tracing::info!(peer = %address, reason = error.reason(), %error, "refused a connection");
-                    }
-                    Err(_) => tracing::info!(peer = %address, reason = "TimedOut", "refused a connection"),
+            match waiting.enter(counted(address.ip()), Instant::now()) {
+                Ok(place) => {
+                    let (entrance, cut) = (self.clone(), self.cut.clone());
+                    tokio::spawn(async move {
+                        tokio::select! {
+                            () = cut.cancelled() => {}
+                            () = entrance.let_in(tcp, address, place) => {}
+                        }
+                    });
                 }
-            });
+                Err(full) => turned_away(&address, full),
+            }
         }
-    });
-    ReceiverStream::new(receiver)
+    }
+
+    async fn let_in(self, tcp: TcpStream, address: SocketAddr, place: Place<IpAddr>) {
+        let turns = place.turns();
+        let (Ok(_turn), Ok(_permit)) = (turns.acquire().await, self.handshakes.acquire().await) else {
+            return;
+        };
+        let acceptor = TlsAcceptor::from(self.credentials.server(self.limits.anonymous.is_some()));
+        match tokio::time::timeout(self.limits.handshake_timeout, accept(acceptor, tcp)).await {
+            Ok(Ok(tls)) => self.connected(tls, address).await,
+            Ok(Err(error)) => {
+                let error = TlsError::of_io(&address.to_string(), error);
+                tracing::info!(peer = %address, reason = error.reason(), %error, "refused a connection");
+            }
+            Err(_) => tracing::info!(peer = %address, reason = "TimedOut", "refused a connection"),
+        }
+    }
+
+    async fn connected(&self, tls: TlsStream<TcpStream>, address: SocketAddr) {
+        let certificates = tls.get_ref().1.peer_certificates();
+        let life = self.limits.anonymous.filter(|_| certificates.is_none());
+        let identity = Identity::of(certificates).map_err(Arc::new);
+        let owner = match &identity {
+            Ok(identity) => Owner::Named(identity.clone()),
+            Err(_) => Owner::At(counted(address.ip())),
+        };
+        let place = match self.connections.enter(owner, Instant::now()) {
+            Ok(place) => place,
+            Err(full) => return turned_away(&address, full),
+        };
+        let peer = Peer { address, identity };
+        let cut = Box::pin(over(self.cut.clone(), address, life));
+        let _ = self.sender.send(Ok(TlsConnection { tls, peer, cut, _place: place })).await;
+    }
+}
+
+fn turned_away(peer: &SocketAddr, full: Full) {
+    if full.news {
+        tracing::info!(%peer, reason = "TooManyConnections", "refused a connection");
+    }
+}
+
+/// Resolves when a connection has to end.
+async fn over(cut: CancellationToken, peer: SocketAddr, life: Option<Duration>) {
+    let Some(life) = life else { return cut.cancelled().await };
+    tokio::select! {
+        () = cut.cancelled() => {}
+        () = tokio::time::sleep(life) => {
+            tracing::info!(%peer, reason = "TimedOut", "cut off a connection without a certificate");
+        }
+    }
 }
 
 async fn accept(acceptor: TlsAcceptor, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {

@@ -1,4 +1,4 @@
-//! CA, certificate and key from files, read again when they change.
+//! CA, certificate and key: from files, read again when they change, or held in memory and replaced there.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -19,27 +19,63 @@ use super::TlsError;
 const MAX_FILE_BYTES: u64 = 256 * 1024;
 /// An agent has one peer and talks to it over few connections: its server remembers no more sessions.
 const SERVER_SESSIONS: usize = 8;
+const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
-/// One side's own certificate and key, and the CAs that it trusts, as `ca.crt`, `tls.crt` and `tls.key` in a
-/// folder (the names that a mounted Secret has). A change is seen at the next connection; a change that
+/// One side's own certificate and key, and the CAs that it trusts. From a folder they are `ca.crt`, `tls.crt`
+/// and `tls.key` (the names that a mounted Secret has): a change is seen at the next connection; a change that
 /// cannot be read is logged and the old credentials stay in use until it can.
 #[derive(Debug)]
 pub struct Credentials {
+    files: Option<Files>,
+    sessions: usize,
+    loaded: Mutex<Loaded>,
+}
+
+/// What [`Credentials`] are made of, all PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pems {
+    /// The CAs that are trusted.
+    pub authorities: String,
+    /// The own certificate, with those between it and its CA.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+}
+
+impl std::fmt::Debug for Pems {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pems").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct Files {
     ca: PathBuf,
     certificate: PathBuf,
     key: PathBuf,
-    sessions: usize,
-    loaded: Mutex<Loaded>,
 }
 
 /// Which version of the three files: change time and length of each.
 type Stamp = [(SystemTime, u64); 3];
 
+/// Of what is in no file.
+const NO_FILES: Stamp = [(SystemTime::UNIX_EPOCH, 0); 3];
+
 #[derive(Clone, Debug)]
 struct Loaded {
     stamp: Stamp,
+    /// Demands a certificate.
     server: Arc<ServerConfig>,
+    /// Asks for one, and lets those in who have none.
+    open_server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
+}
+
+/// The three parts as bytes, and what they are called in errors.
+struct Parts<'a> {
+    ca: (&'a Path, Vec<u8>),
+    certificate: (&'a Path, Vec<u8>),
+    key: (&'a Path, Vec<u8>),
 }
 
 impl Credentials {
@@ -47,15 +83,29 @@ impl Credentials {
     /// for resumption (about 2 KiB each when used).
     pub fn load(folder: &Path, peers: usize) -> Result<Self, TlsError> {
         let [ca, certificate, key] = ["ca.crt", "tls.crt", "tls.key"].map(|name| folder.join(name));
-        // rustls counts sessions, eight to a server.
-        let sessions = peers.saturating_mul(8);
-        let stamp = stamp(&[&ca, &certificate, &key])?;
-        let loaded = read(&ca, &certificate, &key, sessions, stamp)?;
-        Ok(Self { ca, certificate, key, sessions, loaded: Mutex::new(loaded) })
+        let files = Files { ca, certificate, key };
+        let stamp = files.stamp()?;
+        let loaded = files.read(sessions(peers), stamp)?;
+        Ok(Self { files: Some(files), sessions: sessions(peers), loaded: Mutex::new(loaded) })
     }
 
-    pub(super) fn server(&self) -> Arc<ServerConfig> {
-        self.current().server
+    /// Credentials that are in no file. `peers` as in [`Credentials::load`].
+    pub fn held(pems: &Pems, peers: usize) -> Result<Self, TlsError> {
+        let loaded = build(&held(pems), sessions(peers), NO_FILES)?;
+        Ok(Self { files: None, sessions: sessions(peers), loaded: Mutex::new(loaded) })
+    }
+
+    /// Uses others from the next connection on; open connections go on with the old ones.
+    pub fn replace(&self, pems: &Pems) -> Result<(), TlsError> {
+        let loaded = build(&held(pems), self.sessions, NO_FILES)?;
+        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
+        Ok(())
+    }
+
+    /// For accepting; `open` lets those in who present no certificate.
+    pub(super) fn server(&self, open: bool) -> Arc<ServerConfig> {
+        let current = self.current();
+        if open { current.open_server } else { current.server }
     }
 
     pub(super) fn client(&self) -> Arc<ClientConfig> {
@@ -64,15 +114,16 @@ impl Credentials {
 
     fn current(&self) -> Loaded {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = stamp(&[&self.ca, &self.certificate, &self.key]).and_then(|stamp| {
+        let Some(files) = &self.files else { return loaded.clone() };
+        let fresh = files.stamp().and_then(|stamp| {
             if stamp == loaded.stamp {
                 return Ok(None);
             }
-            read(&self.ca, &self.certificate, &self.key, self.sessions, stamp).map(Some)
+            files.read(self.sessions, stamp).map(Some)
         });
         match fresh {
             Ok(Some(fresh)) => {
-                tracing::info!(certificate = %self.certificate.display(), "new credentials are in use");
+                tracing::info!(certificate = %files.certificate.display(), "new credentials are in use");
                 *loaded = fresh;
             }
             Ok(None) => {}
@@ -85,8 +136,37 @@ impl Credentials {
     }
 }
 
+/// rustls counts sessions, eight to a server.
+fn sessions(peers: usize) -> usize {
+    peers.saturating_mul(8)
+}
+
+fn held(pems: &Pems) -> Parts<'_> {
+    let part = |name: &'static str, pem: &str| (Path::new(name), pem.as_bytes().to_vec());
+    Parts {
+        ca: part("the held CA bundle", &pems.authorities),
+        certificate: part("the held certificate", &pems.certificate),
+        key: part("the held key", &pems.key),
+    }
+}
+
+impl Files {
+    fn stamp(&self) -> Result<Stamp, TlsError> {
+        stamp(&[&self.ca, &self.certificate, &self.key])
+    }
+
+    fn read(&self, sessions: usize, stamp: Stamp) -> Result<Loaded, TlsError> {
+        let parts = Parts {
+            ca: (&self.ca, bytes(&self.ca)?),
+            certificate: (&self.certificate, bytes(&self.certificate)?),
+            key: (&self.key, bytes(&self.key)?),
+        };
+        build(&parts, sessions, stamp)
+    }
+}
+
 fn stamp(paths: &[&Path; 3]) -> Result<Stamp, TlsError> {
-    let mut stamp = [(SystemTime::UNIX_EPOCH, 0); 3];
+    let mut stamp = NO_FILES;
     for (slot, path) in stamp.iter_mut().zip(paths) {
         let metadata = std::fs::metadata(path)
             .map_err(|source| TlsError::Unreadable { path: path.to_path_buf(), source })?;
@@ -111,8 +191,8 @@ fn malformed(path: &Path, why: &dyn ToString) -> TlsError {
     TlsError::Malformed { path: path.to_path_buf(), why: why.to_string() }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found = CertificateDer::pem_slice_iter(&bytes(path)?)
+fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found = CertificateDer::pem_slice_iter(bytes)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| malformed(path, &error))?;
     if found.is_empty() {
@@ -121,38 +201,56 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(found)
 }
 
-fn read(
-    ca: &Path,
-    certificate: &Path,
-    key: &Path,
-    sessions: usize,
-    stamp: Stamp,
-) -> Result<Loaded, TlsError> {
+fn trusted(path: &Path, bytes: &[u8]) -> Result<Arc<RootCertStore>, TlsError> {
     let mut roots = RootCertStore::empty();
-    for root in certificates(ca)? {
-        roots.add(root).map_err(|error| malformed(ca, &error))?;
+    for root in certificates(path, bytes)? {
+        roots.add(root).map_err(|error| malformed(path, &error))?;
     }
-    let roots = Arc::new(roots);
-    let chain = certificates(certificate)?;
-    let private = PrivateKeyDer::from_pem_slice(&bytes(key)?).map_err(|error| malformed(key, &error))?;
-    let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::ring::default_provider());
-    let versions = &[&rustls::version::TLS13];
+    Ok(Arc::new(roots))
+}
 
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
-        .build()
-        .map_err(|error| malformed(ca, &error))?;
-    let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(versions)
+/// The configuration of a client that trusts the CAs in a file and has no certificate yet.
+pub(super) fn anonymous(ca: &Path) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = trusted(ca, &bytes(ca)?)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(VERSIONS)
         .map_err(TlsError::Handshake)?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain.clone(), private.clone_key())
-        .map_err(|error| malformed(certificate, &format!("{error} (with the key {})", key.display())))?;
-    server.alpn_protocols = vec![b"h2".to_vec()];
-    server.session_storage = ServerSessionMemoryCache::new(SERVER_SESSIONS);
-    server.send_tls13_tickets = 1;
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    client.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(client))
+}
+
+fn build(parts: &Parts<'_>, sessions: usize, stamp: Stamp) -> Result<Loaded, TlsError> {
+    let Parts { ca: (ca, ca_bytes), certificate: (certificate, leaf_bytes), key: (key, key_bytes) } = parts;
+    let roots = trusted(ca, ca_bytes)?;
+    let chain = certificates(certificate, leaf_bytes)?;
+    let private = PrivateKeyDer::from_pem_slice(key_bytes).map_err(|error| malformed(key, &error))?;
+    let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::ring::default_provider());
+
+    let server = |open: bool| {
+        let mut verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
+        if open {
+            verifier = verifier.allow_unauthenticated();
+        }
+        let verifier = verifier.build().map_err(|error| malformed(ca, &error))?;
+        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(VERSIONS)
+            .map_err(TlsError::Handshake)?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain.clone(), private.clone_key())
+            .map_err(|error| malformed(certificate, &format!("{error} (with the key {})", key.display())))?;
+        server.alpn_protocols = vec![b"h2".to_vec()];
+        server.session_storage = ServerSessionMemoryCache::new(SERVER_SESSIONS);
+        server.send_tls13_tickets = 1;
+        Ok::<_, TlsError>(Arc::new(server))
+    };
+    let (server, open_server) = (server(false)?, server(true)?);
 
     let mut client = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)
+        .with_protocol_versions(VERSIONS)
         .map_err(TlsError::Handshake)?
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, private)
@@ -160,5 +258,5 @@ fn read(
     client.alpn_protocols = vec![b"h2".to_vec()];
     client.resumption = Resumption::in_memory_sessions(sessions);
 
-    Ok(Loaded { stamp, server: Arc::new(server), client: Arc::new(client) })
+    Ok(Loaded { stamp, server, open_server, client: Arc::new(client) })
 }

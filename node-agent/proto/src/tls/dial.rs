@@ -1,12 +1,14 @@
 //! Dialling one identity.
 
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -16,6 +18,7 @@ use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
 
+use super::credentials::anonymous;
 use super::error::told;
 use super::{Credentials, Identity, TlsError};
 
@@ -51,6 +54,21 @@ pub async fn connect(
     address: &str,
     options: DialOptions,
 ) -> Result<Channel, TlsError> {
+    dial(Own::Credentials(Arc::clone(credentials)), peer, address, options).await
+}
+
+/// Connects to `peer` at `address` and to nobody else, as [`connect`], but without a certificate: how an agent
+/// asks for its first one. `trust` is the file with the CAs that are trusted.
+pub async fn connect_anonymous(
+    trust: &Path,
+    peer: &Identity,
+    address: &str,
+    options: DialOptions,
+) -> Result<Channel, TlsError> {
+    dial(Own::Nothing(anonymous(trust)?), peer, address, options).await
+}
+
+async fn dial(own: Own, peer: &Identity, address: &str, options: DialOptions) -> Result<Channel, TlsError> {
     let bad = |why: String| TlsError::BadAddress { address: address.to_owned(), why };
     let name = ServerName::try_from(peer.dns_name()).map_err(|error| bad(format!("{peer}: {error}")))?;
     let origin =
@@ -64,7 +82,7 @@ pub async fn connect(
         // A peer has few calls at a time; the default of 1024 slots would be paid for each of them.
         .buffer_size(32);
     let connector = Connector {
-        credentials: Arc::clone(credentials),
+        own,
         peer: Arc::new(peer.clone()),
         name,
         address: address.into(),
@@ -73,9 +91,25 @@ pub async fn connect(
     endpoint.connect_with_connector(connector).await.map_err(TlsError::of_transport)
 }
 
+/// What we show of ourselves.
+#[derive(Clone)]
+enum Own {
+    Credentials(Arc<Credentials>),
+    Nothing(Arc<ClientConfig>),
+}
+
+impl Own {
+    fn client(&self) -> Arc<ClientConfig> {
+        match self {
+            Self::Credentials(credentials) => credentials.client(),
+            Self::Nothing(config) => Arc::clone(config),
+        }
+    }
+}
+
 #[derive(Clone)]
 struct Connector {
-    credentials: Arc<Credentials>,
+    own: Own,
     peer: Arc<Identity>,
     name: ServerName<'static>,
     address: Arc<str>,
@@ -87,7 +121,7 @@ impl Connector {
         let dialled = tokio::time::timeout(self.timeout, async {
             let tcp = TcpStream::connect(&*self.address).await?;
             tcp.set_nodelay(true)?;
-            TlsConnector::from(self.credentials.client()).connect(self.name.clone(), tcp).await
+            TlsConnector::from(self.own.client()).connect(self.name.clone(), tcp).await
         });
         let tls = dialled
             .await

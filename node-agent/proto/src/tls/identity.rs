@@ -3,6 +3,7 @@
 use std::fmt;
 
 use rustls_pki_types::{CertificateDer, UnixTime};
+use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
 use super::TlsError;
@@ -67,6 +68,11 @@ impl Identity {
         if certificate.validity().not_after.timestamp() < now {
             return Err(TlsError::Expired);
         }
+        Self::named_in(&certificate)
+    }
+
+    /// The owner whom a certificate names, whoever signed it and whenever it holds.
+    pub(super) fn named_in(certificate: &X509Certificate<'_>) -> Result<Self, TlsError> {
         let names = certificate.subject_alternative_name().ok().flatten();
         let uris: Vec<&str> = names
             .iter()

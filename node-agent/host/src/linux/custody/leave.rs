@@ -96,9 +96,9 @@ impl Shared {
                 seen: Vec::new(),
                 name: name.clone(),
             });
-            let (session, vote, lost, resumed) = (None, None, None, None);
+            let (session, asked, vote, lost, resumed) = (None, false, None, None, None);
             let connection = connected.id;
-            parts.push(Part { name, connection, session, ready: false, vote, lost, resumed });
+            parts.push(Part { name, connection, session, ready: false, asked, vote, lost, resumed });
         }
         let devices = devices.to_vec();
         state.leaving = Some(Leaving { index, devices, parts, file: None, own: None, deadline_ms: 0 });

@@ -25,14 +25,26 @@ impl Shared {
         let leaving = state.leaving.as_mut().filter(|leaving| leaving.index.attempt == attempt);
         let leaving = leaving.ok_or_else(|| wrong("quiesce", format!("{attempt} has no custody here")))?;
         leaving.deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        // One is gone already: nobody stops for a jump that cannot be.
+        let lost =
+            leaving.parts.iter().find_map(|part| Some(format!("{} {}", part.name, part.lost.as_ref()?)));
+        if let Some(lost) = lost {
+            for part in leaving.parts.iter_mut().filter(|part| part.vote.is_none()) {
+                part.vote = Some(Err(format!("was not asked to stop: {lost}")));
+            }
+            return Ok(self.votes(&state));
+        }
         // Who depends on others stops before they do.
         for name in order::by_dependency(&state).into_iter().rev() {
             let part = state.leaving.iter().flat_map(|l| &l.parts).find(|part| part.name == name);
             let Some((connection, None)) = part.map(|part| (part.connection, part.lost.clone())) else {
                 continue;
             };
-            if state.handover(&name, connection) == Some(Handover::Preserved) {
-                state.step(&name, Event::Quiesce);
+            if state.handover(&name, connection) == Some(Handover::Preserved)
+                && state.step(&name, Event::Quiesce).is_some()
+                && let Some(part) = state.leaving.as_mut().and_then(|leaving| leaving.part(&name, connection))
+            {
+                part.asked = true;
             }
         }
         loop {
@@ -164,6 +176,8 @@ impl Shared {
         let result = match state.handover(&part.name, part.connection) {
             Some(handover) if handover.may_stand_still() => Err("did not say Resumed".to_owned()),
             Some(_) => Ok(()),
+            // It died by itself, and nobody had stopped it.
+            None if !part.asked => Ok(()),
             None => Err(part.lost.clone().unwrap_or_else(|| "it went away".into())),
         };
         Resumed { holder: part.name.clone(), counter: self.nanoseconds(state, part.resumed), devices, result }

@@ -170,6 +170,8 @@ pub(super) struct Part {
     pub(super) session: Option<Box<dyn sessions::Leaving>>,
     /// It is ready for its files to be taken.
     pub(super) ready: bool,
+    /// It was told to stop: it has to be told to go on, too.
+    pub(super) asked: bool,
     /// To Quiesce.
     pub(super) vote: Option<Result<(), String>>,
     /// Why it cannot go on with the attempt.

@@ -1,0 +1,62 @@
+//! Many at once: others are served all the while.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use liveupdate_proto::refusal::Refusal;
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::bed::run;
+use crate::wire::refused;
+
+/// The attacker's own address, as in a cluster each node has one.
+const ATTACKER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 66, 6, 6));
+
+async fn knock_on(address: &str) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(ATTACKER, 0))?;
+    socket.connect(address.parse().unwrap()).await
+}
+
+#[test]
+fn a_flood_of_connections_stands_in_nobody_elses_way() {
+    run(async |bed| {
+        let (door, log, node) = (bed.door(), bed.log(), &bed.nodes[0]);
+        let mut flood = Vec::new();
+        for _ in 0..600 {
+            // The system's own queue may be full for a moment, too.
+            if let Ok(Ok(tcp)) = tokio::time::timeout(Duration::from_secs(1), knock_on(&door.address)).await {
+                flood.push(tcp);
+            }
+        }
+        assert!(flood.len() > 300, "{}", flood.len());
+        log.line(&["refused a connection", "reason=\"TooManyConnections\"", "127.66.6.6"]).await;
+        let serve = async {
+            door.enrol(&node.token()).await.unwrap();
+            door.knock(&node.tls_dir, &node.name, &node.uid()).await.unwrap();
+        };
+        tokio::time::timeout(Duration::from_secs(10), serve).await.unwrap();
+        let said = log.text().matches("reason=\"TooManyConnections\"").count();
+        assert!(said < 10, "the log is flooded, too: {said} lines");
+    });
+}
+
+/// One address asks for more certificates than any node needs.
+#[test]
+fn a_flood_of_requests_is_answered_with_busy_before_anything_is_asked() {
+    run(async |bed| {
+        let (door, log) = (bed.door(), bed.log());
+        let channel = door.anonymous_from(ATTACKER).await;
+        let mut busy = 0;
+        for _ in 0..300 {
+            let status = door.enrol_over(channel.clone(), "a.b.c").await.unwrap_err();
+            match Refusal::of(&status) {
+                Some(Refusal::Busy) => busy += 1,
+                _ => refused(Err::<(), _>(status), Refusal::TokenRefused),
+            }
+        }
+        assert!(busy > 0, "all were looked at");
+        log.line(&["refused to enrol", "reason=\"TooMany\"", "127.66.6.6"]).await;
+        door.enrol(&bed.nodes[0].token()).await.unwrap();
+    });
+}

@@ -1,0 +1,167 @@
+//! At enrolment: tokens that are not those of a pod of our DaemonSet, here and now.
+
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::ResourceExt;
+use kube::api::{DeleteParams, PostParams};
+use liveupdate_lab::Account;
+use liveupdate_lab::testbed::NAMESPACE;
+use liveupdate_lab::testbed::pods::{AGENT, Ask, pod_spec};
+use liveupdate_lab::wait::{Answer, until};
+use liveupdate_proto::refusal::Refusal;
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, SOON, run};
+use crate::wire::{refused, request};
+
+/// A pod that is bound to a node, as the administrator may make one.
+async fn pod(bed: &Bed, namespace: &str, name: &str, account: &str, owner: Option<Value>) -> Pod {
+    let mut spec = pod_spec(account);
+    spec["nodeName"] = json!(bed.nodes[0].name);
+    let mut metadata = json!({"name": name, "namespace": namespace});
+    if let Some(owner) = owner {
+        metadata["ownerReferences"] = json!([owner]);
+    }
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
+    let pod = serde_json::from_value(pod).unwrap();
+    bed.bed.in_namespace::<Pod>(namespace).create(&PostParams::default(), &pod).await.unwrap()
+}
+
+fn bound(pod: &Pod, account: &str) -> Ask {
+    Ask { account: account.to_owned(), ..Ask::of_agent(pod) }
+}
+
+async fn token(bed: &Bed, ask: &Ask) -> String {
+    bed.bed.token(&Account::admin(), ask).await.unwrap()
+}
+
+/// Tries it, expects the refusal and its line, and sees that the legitimate agent gets in all the same.
+async fn attack(bed: &Bed, token: &str, word: Refusal, reason: &str) {
+    let log = bed.log();
+    refused(bed.door().enrol(token).await, word);
+    log.line(&["refused to enrol", &format!("reason=\"{reason}\"")]).await;
+    assert!(!log.text().contains(" enrolled "), "{reason}: {}", log.text());
+    bed.door().enrol(&bed.nodes[0].token()).await.unwrap();
+}
+
+#[test]
+fn a_token_for_another_audience_account_or_namespace_is_worth_nothing() {
+    run(async |bed| {
+        let own = Ask::of_agent(&bed.nodes[0].pod);
+        // Each differs from the legitimate one in one thing alone.
+        for audience in ["https://kubernetes.default.svc", "liveupdate.dev/uninstall"] {
+            let ask = Ask { audience: audience.into(), ..own.clone() };
+            attack(bed, &token(bed, &ask).await, Refusal::TokenRefused, "WrongAudience").await;
+        }
+        bed.bed.service_account(NAMESPACE, "other").await.unwrap();
+        let other = pod(bed, NAMESPACE, "other-account", "other", None).await;
+        let ask = bound(&other, "other");
+        attack(bed, &token(bed, &ask).await, Refusal::NotEnrollable, "WrongServiceAccount").await;
+
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "elsewhere"}});
+        let namespace: Namespace = serde_json::from_value(namespace).unwrap();
+        bed.bed.all::<Namespace>().create(&PostParams::default(), &namespace).await.unwrap();
+        bed.bed.service_account("elsewhere", AGENT).await.unwrap();
+        let theirs = pod(bed, "elsewhere", "agent", AGENT, None).await;
+        let ask = bound(&theirs, AGENT);
+        attack(bed, &token(bed, &ask).await, Refusal::NotEnrollable, "WrongNamespace").await;
+    });
+}
+
+#[test]
+fn a_token_of_no_pod_or_of_a_pod_that_our_daemonset_does_not_control_is_worth_nothing() {
+    run(async |bed| {
+        let own = Ask::of_agent(&bed.nodes[0].pod);
+        let unbound = Ask { pod: None, ..own };
+        attack(bed, &token(bed, &unbound).await, Refusal::NotEnrollable, "NoPod").await;
+        // Of our account, in our namespace, on our node: made by somebody else.
+        let bare = pod(bed, NAMESPACE, "bare", AGENT, None).await;
+        attack(bed, &token(bed, &Ask::of_agent(&bare)).await, Refusal::NotEnrollable, "ForeignPod").await;
+        let owner = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": AGENT,
+            "uid": "00000000-0000-4000-8000-000000000000", "controller": true});
+        let claimed = pod(bed, NAMESPACE, "claimed", AGENT, Some(owner)).await;
+        let ask = Ask::of_agent(&claimed);
+        attack(bed, &token(bed, &ask).await, Refusal::NotEnrollable, "ForeignPod").await;
+    });
+}
+
+#[test]
+fn a_token_that_was_changed_or_is_none_is_worth_nothing() {
+    run(async |bed| {
+        let good = bed.nodes[0].token();
+        // The signature is the last part: another letter in the middle of it.
+        let mut bytes = good.clone().into_bytes();
+        let at = bytes.len() - 20;
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+        let forged = String::from_utf8(bytes).unwrap();
+        attack(bed, &forged, Refusal::TokenRefused, "TokenRejected").await;
+        attack(bed, "no.token.atall", Refusal::TokenRefused, "TokenMalformed").await;
+        attack(bed, "", Refusal::TokenRefused, "TokenMalformed").await;
+        attack(bed, &"x".repeat(16 * 1024 + 1), Refusal::Malformed, "TokenTooLarge").await;
+        let log = bed.log();
+        refused(bed.door().enrol_with(&good, vec![0; 8 * 1024 + 1]).await, Refusal::Malformed);
+        log.line(&["refused to enrol", "reason=\"RequestTooLarge\""]).await;
+        let (mut wish, _) = request();
+        *wish.last_mut().unwrap() ^= 1;
+        refused(bed.door().enrol_with(&good, wish).await, Refusal::Malformed);
+        log.line(&["refused to enrol", "reason=\"RequestUnusable\""]).await;
+        bed.door().enrol(&good).await.unwrap();
+    });
+}
+
+/// A pod's token goes with it, also when another pod takes its name.
+#[test]
+fn a_token_is_worth_nothing_after_its_pod() {
+    run(async |bed| {
+        let node = &bed.nodes[1];
+        let name = node.pod.name_any();
+        let owner = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": AGENT,
+            "uid": node.pod.owner_references()[0].uid, "controller": true});
+        // A pod of its own, so that the agents keep theirs. Its owner is ours: so far it is legitimate.
+        let first = pod(bed, NAMESPACE, "brief", AGENT, Some(owner.clone())).await;
+        let replayed = token(bed, &Ask::of_agent(&first)).await;
+        bed.door().enrol(&replayed).await.unwrap();
+
+        let pods = bed.bed.in_namespace::<Pod>(NAMESPACE);
+        let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+        let _ = pods.delete("brief", &now).await;
+        until("the pod to be gone", SOON, async || {
+            let found = pods.get_opt("brief").await.unwrap();
+            Ok(found.map_or(Answer::Yes(()), |_| Answer::not_yet("it is there")))
+        })
+        .await
+        .unwrap();
+        // The API server's own memory of tokens that it has looked at lasts ten seconds; ours is none.
+        let log = bed.log();
+        until("the token to be refused", SOON, async || {
+            Ok(match bed.door().enrol(&replayed).await {
+                Ok(_) => panic!("a token of a pod that is gone was worth a certificate"),
+                Err(status) if Refusal::of(&status) == Some(Refusal::TokenRefused) => Answer::Yes(()),
+                Err(status) => Answer::not_yet(status),
+            })
+        })
+        .await
+        .unwrap();
+        log.line(&["refused to enrol", "reason=\"TokenRejected\""]).await;
+
+        let second = pod(bed, NAMESPACE, "brief", AGENT, Some(owner)).await;
+        let fresh = token(bed, &Ask::of_agent(&second)).await;
+        attack(bed, &replayed, Refusal::TokenRefused, "TokenRejected").await;
+        bed.door().enrol(&fresh).await.unwrap();
+        pods.delete("brief", &now).await.unwrap();
+        assert!(pods.get_opt(&name).await.unwrap().is_some(), "the agent's own pod is not touched");
+    });
+}
+
+/// What keeps a node that was taken over from others: its kubelet gets tokens of its own pods alone.
+#[test]
+fn a_kubelet_gets_no_token_of_another_nodes_agent() {
+    run(async |bed| {
+        let (own, other) = (&bed.nodes[0], &bed.nodes[1]);
+        let kubelet = Account::kubelet(&own.name);
+        let refused = bed.bed.token(&kubelet, &Ask::of_agent(&other.pod)).await.unwrap_err();
+        let why = liveupdate_proto::causes::chain(&refused);
+        assert!(why.contains("Forbidden") || why.contains("forbidden") || why.contains("403"), "{why}");
+        let token = bed.bed.token(&kubelet, &Ask::of_agent(&own.pod)).await.unwrap();
+        bed.door().enrol(&token).await.unwrap();
+    });
+}
