@@ -9,6 +9,7 @@ mod config;
 mod decide;
 mod enrol;
 mod fence;
+pub mod install;
 mod knock;
 mod misbehaviour;
 mod node;

@@ -6,25 +6,67 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
+use liveupdate_agent::install::{self, Done, Wanted};
 use liveupdate_agent::{AgentConfig, AgentServer, Ending, Enrolment};
 use liveupdate_host::linux::machine::Role;
+use liveupdate_host::linux::root::Root;
 use liveupdate_keeper::{MachineArguments, Socket};
+use liveupdate_proto::tls::{Identity, Leaf};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Longer than anything that the keeper is asked for may take: memory is preserved at seconds per GiB.
 const KEEPER_PATIENCE: Duration = Duration::from_mins(30);
 
+/// For the keeper that runs to say whether it is idle.
+const STATUS_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What an agent's program does beside being one.
+#[derive(Debug, Parser)]
+#[command(name = "liveupdate-agent", version)]
+struct CommandLine {
+    #[command(subcommand)]
+    once: Once,
+}
+
+/// What is done once, and no agent runs.
+#[derive(Debug, Subcommand)]
+enum Once {
+    /// Puts the keeper on the host, as a unit of its systemd, and starts it. One of ours that is there already is
+    /// replaced when it is idle.
+    InstallKeeper(InstallKeeper),
+}
+
+#[derive(Args, Debug)]
+struct InstallKeeper {
+    /// Folder with the host's files.
+    #[arg(long, default_value = "/host")]
+    host: PathBuf,
+    /// The keeper's program.
+    #[arg(long, default_value = "/liveupdate-keeper")]
+    program: PathBuf,
+    /// The keeper's socket, on the host.
+    #[arg(long, default_value = "/run/liveupdate/keeper.sock")]
+    socket: PathBuf,
+    /// What the keeper is started with, after `--host linux`: the same words as the agent's.
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
 /// The node's face towards the liveupdate controller.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(
+    version,
+    about,
+    after_help = "liveupdate-agent install-keeper --help: puts the keeper on a host, and ends"
+)]
 struct Arguments {
     /// Name of this node's Node object.
     #[arg(long, env = "LIVEUPDATE_NODE")]
     node: String,
-    /// UID of this node's Node object; with --enrol-token the certificate says it.
-    #[arg(long, env = "LIVEUPDATE_NODE_UID", required_unless_present = "enrol_token")]
+    /// UID of this node's Node object; without it the certificate says it.
+    #[arg(long, env = "LIVEUPDATE_NODE_UID")]
     node_uid: Option<String>,
     /// Where to listen, such as 0.0.0.0:9443.
     #[arg(long)]
@@ -52,11 +94,16 @@ struct Arguments {
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match run(Arguments::parse()) {
-        Ok(ending) => {
-            tracing::info!(?ending, "the agent has ended");
-            ExitCode::SUCCESS
-        }
+    // Not one command line with optional parts: what an agent must be told would not be asked for any more.
+    let once = std::env::args_os().nth(1).is_some_and(|word| word == "install-keeper");
+    let done = if once {
+        let Once::InstallKeeper(arguments) = CommandLine::parse().once;
+        install_keeper(arguments)
+    } else {
+        run(Arguments::parse()).map(|ending| tracing::info!(?ending, "the agent has ended"))
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let mut text = error.to_string();
             let mut cause = error.source();
@@ -70,10 +117,37 @@ fn main() -> ExitCode {
     }
 }
 
+fn install_keeper(arguments: InstallKeeper) -> Result<(), Box<dyn std::error::Error>> {
+    let InstallKeeper { host, program, socket, arguments } = arguments;
+    // Before the host is entered.
+    let program =
+        std::fs::read(&program).map_err(|error| format!("cannot read {}: {error}", program.display()))?;
+    let host = install::Host::enter(&host).map_err(|error| {
+        format!("cannot enter the host under {} (CAP_SYS_CHROOT): {error}", host.display())
+    })?;
+    let keeper = Socket::new(socket, STATUS_PATIENCE);
+    match install::install(&Root::machine(), &Wanted { program, arguments }, &host, &keeper)? {
+        Done::Installed => tracing::info!("the keeper is installed and runs"),
+        Done::Replaced => tracing::info!("the keeper is replaced and runs"),
+        Done::Same => tracing::info!("the keeper is this one already"),
+        Done::LeftAlone(why) => tracing::warn!(why, "the keeper is another one and busy: it stays as it is"),
+    }
+    Ok(())
+}
+
 fn run(arguments: Arguments) -> Result<Ending, Box<dyn std::error::Error>> {
     let host = arguments.machine.open(Role::Agent)?;
     let keeper = Arc::new(Socket::new(arguments.keeper, KEEPER_PATIENCE));
-    let node_uid = arguments.node_uid.unwrap_or_default();
+    let node_uid = match (arguments.node_uid, &arguments.enrol_token) {
+        (Some(uid), _) => uid,
+        (None, Some(_)) => String::new(),
+        (None, None) => match Leaf::read(&arguments.tls_dir.join("tls.crt"))?.identity {
+            Identity::Node { uid, .. } => uid,
+            other @ Identity::Controller => {
+                return Err(format!("the certificate is for {other}, not for a node").into());
+            }
+        },
+    };
     let mut config = AgentConfig::new(arguments.node, node_uid, arguments.listen, arguments.tls_dir);
     config.controller = arguments.controller;
     config.enrolment =

@@ -62,6 +62,12 @@ impl Stages {
         }
     }
 
+    /// Something is being staged.
+    pub(crate) fn busy(&self) -> bool {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().is_some_and(|staging| !staging.progress.borrow().is_over())
+    }
+
     /// Begins the staging of an attempt, or joins it. What has ended is begun again: the host knows what is
     /// loaded, and need not load it twice.
     pub(crate) fn begin(

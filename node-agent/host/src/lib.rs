@@ -105,6 +105,10 @@ pub trait Host: Send + Sync {
     /// `go_on` as in [`Host::preserve`]. After an error the machine starts what it would have before.
     fn persist(&self, target: &Target, go_on: &mut dyn FnMut() -> bool) -> Result<String, HostError>;
 
+    /// Takes away what `install-keeper` has put on this machine, but for its records and bundles: unit and program.
+    /// Whoever calls ends afterwards, and nothing starts it again.
+    fn uninstall(&self) -> Result<(), HostError>;
+
     /// Reads what [`Host::store`] wrote under this key; none when nothing was. Keys are `[a-z0-9-]+`.
     fn load(&self, key: &str) -> Result<Option<Vec<u8>>, HostError>;
     /// Writes atomically and durably: when it returns, the bytes are found after a jump or a power cut, and

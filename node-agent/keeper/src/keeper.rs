@@ -35,6 +35,8 @@ pub(crate) struct State {
     pub(crate) abort: Option<String>,
     /// The machine is gone; what is left of this process knows nothing.
     pub(crate) jumped: bool,
+    /// Unit and program are gone; this process ends when its last reply is out.
+    pub(crate) removed: bool,
 }
 
 /// Why a keeper cannot start. Nothing was changed; the machine's journal stays as it is.
@@ -66,7 +68,7 @@ impl Keeper {
     /// The journal cannot be read or written, or the machine cannot be asked.
     pub fn open(host: Arc<dyn Host>) -> Result<Self, OpenError> {
         let journal = Journal::load(&*host).map_err(OpenError::Host)?;
-        let state = State { journal, claimed: false, abort: None, jumped: false };
+        let state = State { journal, claimed: false, abort: None, jumped: false, removed: false };
         let keeper = Self { host, state: Mutex::new(state), unclaimed: Condvar::new() };
         keeper.recover().map_err(|refused| OpenError::Refused(refused.message))?;
         Ok(keeper)
@@ -208,6 +210,12 @@ impl Keeper {
             Node::Ended(_) => !state.journal.notes.open,
             Node::Before(_) | Node::Thawing(_) | Node::After(_) => false,
         }
+    }
+
+    /// It answers nobody any more.
+    pub(crate) fn is_over(&self) -> bool {
+        let state = self.lock();
+        state.jumped || state.removed
     }
 
     /// Lets time have its effect: deadlines, and what is still to be undone or given back. Does nothing while

@@ -25,6 +25,9 @@ mod report;
 mod requests;
 mod server;
 
+/// The unit that the keeper is shipped with, for a program in `/usr/local/bin`.
+pub const UNIT: &str = include_str!("../liveupdate-keeper.service");
+
 pub use client::{ClientError, InProcess, KeeperClient, Socket};
 pub use keeper::{Keeper, OpenError};
 pub use machine::MachineArguments;

@@ -53,6 +53,7 @@ impl Keeper {
             Message::Abort(abort) => self.abort(subject, &abort.reason),
             Message::Confirm(_) => self.confirm(subject),
             Message::Release(_) => self.release(subject),
+            Message::Uninstall(_) => self.uninstall(),
         }
     }
 
@@ -82,7 +83,10 @@ impl Keeper {
         let over = matches!(state.journal.node, Node::Ended(_)) && confirmed(&state.journal.node);
         let message = match report(&state.journal, simulated) {
             Some(report) if !over => reply::Message::Attempt(report),
-            _ => reply::Message::Idle(Idle { epoch: state.journal.fence.highest().map(Into::into) }),
+            _ => reply::Message::Idle(Idle {
+                epoch: state.journal.fence.highest().map(Into::into),
+                open: state.journal.notes.open,
+            }),
         };
         Reply { message: Some(message) }
     }
@@ -280,6 +284,38 @@ impl Keeper {
             self.drive(&claim, Event::Release)?;
         }
         Ok(self.full_reply())
+    }
+
+    /// Removes the keeper. From here on it only ends.
+    fn uninstall(&self) -> Result<Reply, Refused> {
+        let _claim = self.claim()?;
+        let busy = |why: String| Err(Refused::new(Cause::WrongState, format!("the keeper stays: {why}")));
+        {
+            let state = self.lock();
+            let node = &state.journal.node;
+            let attempt = node.attempt().map(|attempt| attempt.id.clone()).unwrap_or_default();
+            match node {
+                Node::Idle => {}
+                Node::Ended(_) if state.journal.notes.open => {
+                    return busy(format!(
+                        "holders may still come for files of attempt {attempt}; wait, or release them"
+                    ));
+                }
+                Node::Ended(_) if confirmed(node) => {}
+                Node::Ended(_) => {
+                    return busy(format!("nobody has confirmed the outcome of attempt {attempt}"));
+                }
+                Node::Before(_) | Node::Thawing(_) | Node::After(_) => {
+                    return busy(format!("attempt {attempt} is {}; wait, or abort it", node.name()));
+                }
+            }
+        }
+        if self.host.preserved()?.is_some() {
+            return busy("something is in custody".into());
+        }
+        self.host.uninstall()?;
+        self.lock().removed = true;
+        Ok(self.reply())
     }
 }
 

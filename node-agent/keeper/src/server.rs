@@ -64,7 +64,7 @@ pub fn serve(keeper: Arc<Keeper>, path: &Path) -> Result<Server, ServeError> {
 }
 
 impl Server {
-    /// Whether it still accepts: it ends by itself when the machine has jumped.
+    /// Whether it still accepts: it ends by itself when the machine has jumped, or the keeper was uninstalled.
     pub fn is_serving(&self) -> bool {
         self.acceptor.as_ref().is_some_and(|acceptor| !acceptor.is_finished())
     }
@@ -105,7 +105,7 @@ fn listen(path: &Path) -> Result<UnixListener, ServeError> {
 
 fn accept(keeper: &Arc<Keeper>, listener: &UnixListener, ending: &AtomicBool) {
     let connections = Arc::new(AtomicUsize::new(0));
-    while !ending.load(Ordering::Relaxed) && !keeper.lock().jumped {
+    while !ending.load(Ordering::Relaxed) && !keeper.is_over() {
         let Ok((stream, _)) = listener.accept() else {
             // Nobody came for a while.
             keeper.tick();
@@ -126,7 +126,7 @@ fn accept(keeper: &Arc<Keeper>, listener: &UnixListener, ending: &AtomicBool) {
             connections.fetch_sub(1, Ordering::Relaxed);
         }
     }
-    // In a simulation the last replies still go out.
+    // The last replies still go out: in a simulation, and when the keeper was uninstalled.
     for _ in 0..20 {
         if connections.load(Ordering::Relaxed) == 0 {
             break;
@@ -142,7 +142,7 @@ fn converse(keeper: &Keeper, mut stream: UnixStream) -> io::Result<()> {
     while let Some(request) = frame::read::<Request>(&mut stream)? {
         let reply = keeper.handle(&request);
         frame::write(&mut stream, &reply)?;
-        if keeper.lock().jumped {
+        if keeper.is_over() {
             break;
         }
     }

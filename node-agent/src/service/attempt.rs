@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use liveupdate_proto::common::v1::{AttemptReport, Subject};
-use liveupdate_proto::keeper::v1::{Abort, Confirm, refusal::Cause, reply, request};
+use liveupdate_proto::keeper::v1::{Abort, Confirm, Uninstall, refusal::Cause, reply, request};
 use liveupdate_proto::node::v1::OutcomeReply;
 use liveupdate_proto::refusal::Refusal;
 use tonic::Status;
@@ -82,4 +82,17 @@ pub(crate) async fn confirm(node: &Arc<Node>, subject: Subject) -> Result<(), St
         }
         reply::Message::Refusal(refusal) => Err(refused(&refusal)),
     }
+}
+
+/// Removes the keeper with its unit. It does so itself: it alone knows whether it is idle, and is on the host with all
+/// the rights that this takes.
+pub(crate) async fn uninstall(node: &Arc<Node>, subject: Subject) -> Result<(), Status> {
+    if node.runs.busy() || node.stages.busy() {
+        return Err(Refusal::Busy.status("an attempt is being staged or run here; wait, or abort it"));
+    }
+    node.kept(subject, request::Message::Uninstall(Uninstall {})).await?;
+    // What was staged for an attempt that never began is nobody's any more.
+    run::unstage(node).await;
+    tracing::info!(node = node.name, "the keeper is uninstalled");
+    Ok(())
 }

@@ -13,7 +13,6 @@ use liveupdate_proto::node::v1::{
     OutcomeRequest, PreflightReply, PreflightRequest, RunEvent, RunRequest, StageProgress, StageRequest,
     UninstallReply, UninstallRequest,
 };
-use liveupdate_proto::refusal::Refusal;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -79,9 +78,8 @@ impl node_server::Node for Service {
         &self,
         request: Request<UninstallRequest>,
     ) -> Result<Response<UninstallReply>, Status> {
-        self.0.admit(request.into_inner().subject).await?;
-        Err(Refusal::NotBuilt.status(
-            "this version cannot remove keeper and unit: it did not install them; remove them as they came",
-        ))
+        let subject = self.0.admit(request.into_inner().subject).await?;
+        attempt::uninstall(&self.0, subject).await?;
+        Ok(Response::new(UninstallReply {}))
     }
 }

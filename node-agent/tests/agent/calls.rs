@@ -11,7 +11,7 @@ use liveupdate_proto::node::v1::{
 use liveupdate_proto::refusal::Refusal;
 use tonic::Code;
 
-use crate::fixture::{Fixture, GPU, demands, machine, refused, soon, subject, target, word};
+use crate::fixture::{ATTEMPT, Fixture, GPU, demands, machine, refused, soon, subject, target, word};
 
 async fn preflight(
     fixture: &Fixture,
@@ -202,11 +202,27 @@ async fn abort_of_what_never_began_undoes_the_staging_and_is_idempotent() {
 }
 
 #[tokio::test]
-async fn uninstall_says_that_it_is_not_built() {
-    let fixture = Fixture::new().await;
-    let request = UninstallRequest { subject: Some(subject()) };
-    let message = refused(soon(fixture.client().await.uninstall(request)).await, Refusal::NotBuilt);
-    assert!(message.contains("keeper"), "{message}");
+async fn invariant_8_the_keeper_is_uninstalled_only_when_nothing_is_under_way_or_in_custody() {
+    let mut fixture = Fixture::new().await;
+    let request = || UninstallRequest { subject: Some(subject()) };
+    fixture.stage().await;
+    let run = fixture.run().await;
+    fixture.outcome_in(NodeState::Settling).await;
+    let busy = refused(soon(fixture.client().await.uninstall(request())).await, Refusal::Busy);
+    assert!(busy.contains("abort"), "{busy}");
+    // Another agent does not know what its keeper has; the keeper does.
+    fixture.restart_agent(|_| {}).await;
+    let busy = refused(soon(fixture.client().await.uninstall(request())).await, Refusal::WrongState);
+    assert!(busy.contains(ATTEMPT), "{busy}");
+    assert!(fixture.host().staged().unwrap().is_some(), "the image of an attempt that goes on");
+    drop(run);
+
+    let abort = AbortRequest { subject: Some(subject()), reason: String::new() };
+    soon(fixture.client().await.abort(abort)).await.unwrap();
+    let unconfirmed = refused(soon(fixture.client().await.uninstall(request())).await, Refusal::WrongState);
+    assert!(unconfirmed.contains("confirmed"), "{unconfirmed}");
+    soon(fixture.client().await.confirm(ConfirmRequest { subject: Some(subject()) })).await.unwrap();
+    soon(fixture.client().await.uninstall(request())).await.unwrap();
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod calls;
 mod faults;
 mod fixture;
 mod identity;
+mod install;
 mod knock;
 mod pki;
 mod process;

@@ -9,6 +9,7 @@ pub mod custody;
 pub mod driver;
 pub mod fallback;
 pub mod gates;
+pub mod installation;
 pub mod kernel;
 pub mod kexec;
 pub mod kexec_state;

@@ -351,6 +351,11 @@ impl Host for SimulatedHost {
         })
     }
 
+    fn uninstall(&self) -> Result<(), HostError> {
+        // There is neither a unit nor a program that anybody could have written.
+        self.on(|_| Ok(()))
+    }
+
     fn load(&self, key: &str) -> Result<Option<Vec<u8>>, HostError> {
         self.world.inner.store.load(key, |machine| self.alive(machine))
     }

@@ -134,6 +134,10 @@ impl Host for Killer {
     fn persist(&self, target: &Target, go_on: &mut dyn FnMut() -> bool) -> Result<String, HostError> {
         self.call(|h| h.persist(target, go_on))
     }
+    fn uninstall(&self) -> Result<(), HostError> {
+        self.host.uninstall()
+    }
+
     fn load(&self, key: &str) -> Result<Option<Vec<u8>>, HostError> {
         self.call(|h| h.load(key))
     }

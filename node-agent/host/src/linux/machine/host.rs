@@ -171,6 +171,10 @@ impl Host for LinuxHost {
         self.persist_target(target, go_on)
     }
 
+    fn uninstall(&self) -> Result<(), HostError> {
+        crate::linux::installation::remove(&self.root, &*self.calls)
+    }
+
     fn load(&self, key: &str) -> Result<Option<Vec<u8>>, HostError> {
         self.store.load(key)
     }

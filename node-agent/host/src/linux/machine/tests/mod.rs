@@ -6,3 +6,4 @@ mod jumps;
 mod records;
 mod settles;
 mod stages;
+mod uninstalls;
