@@ -15,6 +15,7 @@ help: ## Show this list
 setup: ## Install what is missing (but Rust and Go) and build the lab's control plane into the cache
 	@scripts/setup.sh
 	@lab/tools/build.sh >/dev/null
+	@lab/helm/build.sh >/dev/null
 
 build: ## Build all binaries
 	@cargo build --workspace --bins --locked
@@ -34,8 +35,9 @@ test-vm: ## Run the tests on real kernels in QEMU guests alone (a part of test)
 fmt: ## Format the code
 	@cargo fmt --all
 
-generate: ## Write the generated files anew: CRD YAML, and the pages of docs/ that are made from code
+generate: ## Write the generated files anew: CRD YAML, parts of the chart, and the pages of docs/ that are made from code
 	@cargo run --quiet -p liveupdate-crds --bin crdgen -- crds/yaml
+	@scripts/generate-chart.sh
 	@cargo run --quiet -p kubectl-liveupdate --example docgen -- docs
 	@LIVEUPDATE_REFRESH_GOLDENS=1 cargo test --quiet -p liveupdate-controller --lib metrics::tests::the_page >/dev/null
 

@@ -6,6 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh
 scripts/setup-kernels.sh
 lab/tools/build.sh >/dev/null
+lab/helm/build.sh >/dev/null
 lab/kernels/build.sh >/dev/null
 lab/kernels/driver.sh >/dev/null
 lab/rootfs/build.sh >/dev/null

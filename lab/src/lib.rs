@@ -27,6 +27,7 @@ pub mod demo;
 pub mod demo_vm;
 pub mod error;
 pub mod fleet;
+pub mod helm;
 pub mod install;
 pub mod ports;
 pub mod process;

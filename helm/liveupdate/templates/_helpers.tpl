@@ -1,0 +1,74 @@
+{{/*
+Names are fixed and not made of the release's: kinds, policy and admission policies are the cluster's, so that there
+is one liveupdate in a cluster, and documents can name its parts.
+*/}}
+
+{{- define "liveupdate.labels" -}}
+app.kubernetes.io/name: liveupdate
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") }}
+{{- end }}
+
+{{/* What a selector may hold: it can never change. */}}
+{{- define "liveupdate.selector" -}}
+app.kubernetes.io/name: liveupdate
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+
+{{- define "liveupdate.image" -}}
+{{- $image := index .root.Values.images .which -}}
+{{- if $image.digest -}}
+{{ $image.repository }}@{{ $image.digest }}
+{{- else -}}
+{{ $image.repository }}:{{ $image.tag | default .root.Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+
+{{- define "liveupdate.imagePullSecrets" -}}
+{{- with .Values.images.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Of every pod that is not the agent: no user, no right, no file of its own. */}}
+{{- define "liveupdate.restrictedPod" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "liveupdate.restrictedContainer" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* What only the whole of the values can be wrong in; the schema sees the rest. */}}
+{{- define "liveupdate.check" -}}
+{{- if and .Values.monitoring.podMonitor.enabled .Values.monitoring.serviceMonitor.enabled -}}
+{{- fail "monitoring.podMonitor and monitoring.serviceMonitor are both enabled: every metric would be counted twice; enable one" -}}
+{{- end -}}
+{{- if and (eq .Values.tls.mode "existingSecret") (not .Values.tls.existingSecret.name) -}}
+{{- fail "tls.mode is existingSecret and tls.existingSecret.name is empty: name the Secret with ca.crt, tls.crt and tls.key of the controller" -}}
+{{- end -}}
+{{- if and (eq .Values.tls.mode "certManager") (not .Values.tls.certManager.issuerRef.name) -}}
+{{- fail "tls.mode is certManager and tls.certManager.issuerRef.name is empty: name the issuer of the controller's certificate" -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.nodeCidrs) -}}
+{{- fail "networkPolicy is enabled and networkPolicy.nodeCidrs is empty: no agent could knock; name the address ranges of your nodes" -}}
+{{- end -}}
+{{- end }}
+
+{{/* Annotations of what a hook needs and nobody else does. */}}
+{{- define "liveupdate.hook" -}}
+helm.sh/hook: {{ .hook }}
+helm.sh/hook-weight: {{ .weight | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
+{{- end }}
