@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod agents;
+pub mod check;
 pub mod clock;
 pub mod cluster;
 pub mod convert;

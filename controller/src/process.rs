@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use liveupdate_proto::causes::chain;
 use liveupdate_proto::tls::Credentials;
@@ -20,6 +20,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::admin::{self, Shared};
 use crate::agents::grpc::Grpc;
+use crate::check::{self, CheckOptions};
 use crate::clock::SystemClock;
 use crate::cluster::Cluster;
 use crate::cluster::kubernetes::Kubernetes;
@@ -38,6 +39,9 @@ const TLS_PEERS: usize = 256;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "liveupdate-controller", version)]
 pub struct Options {
+    /// Something else to do than to stand by and lead
+    #[command(subcommand)]
+    pub task: Option<Task>,
     /// Kubeconfig file; without it the account of the pod, or the usual places
     #[arg(long, env = "LIVEUPDATE_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -76,6 +80,13 @@ pub struct Options {
     pub log_format: LogFormat,
 }
 
+/// What else the program does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Task {
+    /// Ask the cluster whether what was installed works, and end
+    Check(CheckOptions),
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -105,6 +116,9 @@ pub enum Fatal {
         /// What the system said.
         source: std::io::Error,
     },
+    /// It was asked whether all is well, and it is not.
+    #[error("not all is well; see above")]
+    NotWell,
     /// The system refused something that the process cannot do without.
     #[error("cannot start: {0}")]
     Start(#[from] std::io::Error),
@@ -127,7 +141,15 @@ pub fn main() -> ExitCode {
     log(options.log_format);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(run(options)),
+        Ok(runtime) => runtime.block_on(async {
+            match options.task.clone() {
+                None => run(options).await,
+                Some(Task::Check(what)) => {
+                    let well = check::check(&client(&options).await?, &what).await;
+                    if well { Ok(()) } else { Err(Fatal::NotWell) }
+                }
+            }
+        }),
         Err(error) => Err(Fatal::Start(error)),
     };
     match result {

@@ -1,0 +1,19 @@
+//! The chart on a real API server: what it renders, what it refuses, and what each account may do once it is
+//! installed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may fail like tests"
+)]
+
+mod approval;
+mod bed;
+mod documents;
+mod generated;
+mod golden;
+mod manifests;
+mod rights;
+mod used_rights;
+mod values;

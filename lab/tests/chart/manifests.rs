@@ -1,0 +1,222 @@
+//! What the chart renders with its defaults, looked at as a security reviewer would.
+
+use std::collections::BTreeSet;
+
+use liveupdate_lab::helm::chart;
+use serde_json::Value;
+
+use crate::bed::{Bed, NAMESPACE, run};
+
+async fn rendered(bed: &Bed, flags: &[&str]) -> Vec<Value> {
+    let output = bed.template(flags).await;
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&output.stdout).unwrap();
+    documents.into_iter().filter(|document| !document.is_null()).collect()
+}
+
+fn of_kind<'a>(documents: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    documents.iter().filter(|document| document["kind"] == kind).collect()
+}
+
+fn name(document: &Value) -> &str {
+    document["metadata"]["name"].as_str().unwrap()
+}
+
+/// The pod of a workload, or the document when it is one.
+fn pod(document: &Value) -> &Value {
+    let template = &document["spec"]["template"]["spec"];
+    if template.is_null() { &document["spec"] } else { template }
+}
+
+fn containers(pod: &Value) -> Vec<&Value> {
+    let lists = ["initContainers", "containers"].into_iter().filter_map(|list| pod[list].as_array());
+    lists.flatten().collect()
+}
+
+#[test]
+fn no_right_is_a_wildcard_and_secrets_are_named() {
+    run(async |bed| {
+        let documents = rendered(bed, &[]).await;
+        let roles = of_kind(&documents, "ClusterRole").into_iter().chain(of_kind(&documents, "Role"));
+        let mut rules = 0;
+        for role in roles {
+            for rule in role["rules"].as_array().unwrap() {
+                rules += 1;
+                for part in ["apiGroups", "resources", "verbs"] {
+                    let words = rule[part].as_array().unwrap();
+                    assert!(
+                        words.iter().all(|word| !word.as_str().unwrap().contains('*')),
+                        "{}: {rule}",
+                        name(role)
+                    );
+                }
+                let resources = rule["resources"].as_array().unwrap();
+                if resources.iter().any(|resource| resource == "secrets") {
+                    assert!(rule["resourceNames"].is_array(), "{}: {rule}", name(role));
+                }
+            }
+        }
+        assert!(rules > 10);
+    });
+}
+
+#[test]
+fn agents_and_the_uninstall_hook_have_no_rights_and_no_token_for_the_api() {
+    run(async |bed| {
+        let documents = rendered(bed, &[]).await;
+        for account in ["liveupdate-agent", "liveupdate-uninstall"] {
+            let bindings = of_kind(&documents, "ClusterRoleBinding")
+                .into_iter()
+                .chain(of_kind(&documents, "RoleBinding"));
+            for binding in bindings {
+                let subjects = binding["subjects"].as_array().unwrap();
+                assert!(subjects.iter().all(|subject| subject["name"] != account), "{}", name(binding));
+            }
+            let accounts = of_kind(&documents, "ServiceAccount");
+            let found = accounts.iter().find(|found| name(found) == account).unwrap();
+            assert_eq!(found["automountServiceAccountToken"], false, "{account}");
+            let pods = documents.iter().filter(|document| pod(document)["serviceAccountName"] == account);
+            let pods: Vec<&Value> = pods.map(pod).collect();
+            assert_eq!(pods.len(), 1, "{account}");
+            for pod in pods {
+                assert_eq!(pod["automountServiceAccountToken"], false, "{account}");
+                let volumes = pod["volumes"].as_array().unwrap().iter();
+                let sources =
+                    volumes.filter_map(|volume| volume["projected"]["sources"].as_array()).flatten();
+                let audiences: Vec<&Value> =
+                    sources.map(|source| &source["serviceAccountToken"]["audience"]).collect();
+                assert_eq!(audiences.len(), 1, "{account}");
+                assert!(
+                    audiences
+                        .iter()
+                        .all(|audience| audience.as_str().unwrap().starts_with("liveupdate.dev/"))
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn only_agents_are_root_and_none_is_privileged() {
+    run(async |bed| {
+        let documents = rendered(bed, &[]).await;
+        let mut agents = 0;
+        for document in documents.iter().filter(|document| pod(document)["containers"].is_array()) {
+            let pod = pod(document);
+            let agent = pod["serviceAccountName"] == "liveupdate-agent";
+            agents += usize::from(agent);
+            assert_eq!(pod["securityContext"]["runAsNonRoot"] == true, !agent, "{}", name(document));
+            assert_eq!(pod["hostPID"] == true, agent, "{}", name(document));
+            for container in containers(pod) {
+                let context = &container["securityContext"];
+                assert!(context["privileged"].is_null(), "{}", name(document));
+                assert_eq!(context["allowPrivilegeEscalation"], false, "{}", name(document));
+                assert_eq!(context["readOnlyRootFilesystem"], true, "{}", name(document));
+                assert_eq!(context["capabilities"]["drop"], serde_json::json!(["ALL"]), "{}", name(document));
+                assert_eq!(context["capabilities"]["add"].is_array(), agent, "{}", name(document));
+            }
+        }
+        assert_eq!(agents, 1);
+    });
+}
+
+/// A capability without a reason is one that somebody should take away.
+#[test]
+fn every_capability_has_its_reason() {
+    let text = std::fs::read_to_string(chart().join("templates/agent.yaml")).unwrap();
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let mut seen = 0;
+    for (before, line) in lines.iter().zip(lines.iter().skip(1)) {
+        let capability = line
+            .strip_prefix("- ")
+            .is_some_and(|word| word.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
+        if capability {
+            seen += 1;
+            assert!(before.starts_with("# "), "{line} has no reason");
+        }
+    }
+    assert!(seen > 2);
+}
+
+#[test]
+fn everything_is_in_the_namespace_of_the_release_and_labelled() {
+    run(async |bed| {
+        let documents = rendered(bed, &[]).await;
+        let text = documents.iter().map(Value::to_string).collect::<String>();
+        // Whoever is named by namespace in policies is the release's.
+        assert!(text.contains(&format!("system:serviceaccount:{NAMESPACE}:liveupdate-controller")));
+        assert!(!text.contains("liveupdate-system"), "a namespace is fixed");
+        for document in &documents {
+            let labels = &document["metadata"]["labels"];
+            assert_eq!(labels["app.kubernetes.io/name"], "liveupdate", "{document}");
+            let namespace = document["metadata"]["namespace"].as_str().unwrap_or_default();
+            assert!(
+                ["", NAMESPACE, "kube-node-lease", "default"].contains(&namespace),
+                "{}: {namespace}",
+                name(document)
+            );
+        }
+    });
+}
+
+#[test]
+fn kinds_are_kept_unless_one_says_otherwise() {
+    run(async |bed| {
+        for (flag, kept) in [("--set=crds.keep=true", true), ("--set=crds.keep=false", false)] {
+            let documents = rendered(bed, &[flag]).await;
+            let kinds = of_kind(&documents, "CustomResourceDefinition");
+            assert_eq!(kinds.len(), 3);
+            for kind in kinds {
+                let keep = kind["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep";
+                assert_eq!(keep, kept, "{}", name(kind));
+            }
+        }
+        assert!(
+            of_kind(&rendered(bed, &["--set=crds.enabled=false"]).await, "CustomResourceDefinition")
+                .is_empty()
+        );
+    });
+}
+
+/// Alerts lead to a heading of docs/runbooks.md, and speak of metrics that there are.
+#[test]
+fn alerts_and_dashboard_speak_of_what_there_is() {
+    run(async |bed| {
+        let flags = ["--set=monitoring.rules.enabled=true", "--set=monitoring.dashboard.enabled=true"];
+        let documents = rendered(bed, &flags).await;
+        let root = chart().join("../../docs");
+        let runbooks = std::fs::read_to_string(root.join("runbooks.md")).unwrap();
+        let metrics = std::fs::read_to_string(root.join("metrics.md")).unwrap();
+        let headings: BTreeSet<String> =
+            runbooks.lines().filter_map(|line| line.strip_prefix("## ")).map(str::to_lowercase).collect();
+        let mut expressions = Vec::new();
+        let mut alerts = BTreeSet::new();
+        for rule in of_kind(&documents, "PrometheusRule")
+            .iter()
+            .flat_map(|rules| rules["spec"]["groups"][0]["rules"].as_array().unwrap())
+        {
+            let alert = rule["alert"].as_str().unwrap().to_lowercase();
+            let link = rule["annotations"]["runbook_url"].as_str().unwrap();
+            assert_eq!(link.rsplit('#').next().unwrap(), alert, "{rule}");
+            expressions.push(rule["expr"].as_str().unwrap().to_owned());
+            alerts.insert(alert);
+        }
+        assert_eq!(alerts, headings, "alerts and the headings of docs/runbooks.md");
+        let dashboards = of_kind(&documents, "ConfigMap");
+        let dashboard = dashboards.iter().find(|found| name(found) == "liveupdate-dashboard").unwrap();
+        let dashboard: Value =
+            serde_json::from_str(dashboard["data"]["liveupdate.json"].as_str().unwrap()).unwrap();
+        for panel in dashboard["panels"].as_array().unwrap() {
+            let targets = panel["targets"].as_array().unwrap().iter();
+            expressions.extend(targets.map(|target| target["expr"].as_str().unwrap().to_owned()));
+        }
+        assert!(expressions.len() > 15);
+        for expression in expressions {
+            let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            for word in words.filter(|word| word.starts_with("liveupdate_")) {
+                let metric = word.trim_end_matches("_bucket");
+                assert!(metrics.contains(&format!("| `{metric}` |")), "{expression}: there is no {metric}");
+            }
+        }
+    });
+}

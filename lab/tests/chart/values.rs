@@ -1,0 +1,95 @@
+//! Which values the chart takes, and what it says to wrong ones.
+
+use std::fmt::Write;
+
+use liveupdate_lab::Account;
+use liveupdate_lab::helm::{chart, documented_values};
+
+use crate::bed::{NAMESPACE, run};
+use crate::golden;
+
+/// So that the default policy is rendered as what it is when its kind is there.
+const KIND: &str = "--api-versions=liveupdate.dev/v1alpha1/LiveUpdatePolicy";
+
+/// A namespace in which nothing is installed.
+const DRY: &str = "dry-lu";
+
+#[test]
+fn helm_finds_nothing_to_say_against_it() {
+    run(async |bed| {
+        let chart = chart().to_string_lossy().into_owned();
+        for values in documented_values().unwrap() {
+            let values = values.to_string_lossy().into_owned();
+            let args = ["lint", "--strict", &chart, "--values", &values];
+            let output = bed.helm.run(&bed.plane, NAMESPACE, args).await.unwrap();
+            assert_eq!(output.code, Some(0), "{values}: {}{}", output.stdout, output.stderr);
+            let told =
+                output.stdout.lines().filter(|line| line.contains("[WARNING]") || line.contains("[ERROR]"));
+            assert_eq!(told.collect::<Vec<_>>(), Vec::<&str>::new(), "{values}");
+        }
+    });
+}
+
+#[test]
+fn every_documented_combination_of_values_is_taken_by_the_api_server() {
+    run(async |bed| {
+        bed.allowed(&Account::admin(), &["create", "namespace", DRY]).await;
+        // A dry run makes no account, and the API server makes no pod, not even dryly, without its account.
+        bed.allowed(&Account::admin(), &["create", "serviceaccount", "liveupdate-check", "-n", DRY]).await;
+        let files = documented_values().unwrap();
+        assert!(files.len() > 10, "{files:?}");
+        for values in files {
+            let values = values.to_string_lossy().into_owned();
+            let rendered = bed.template_in(DRY, &[KIND, "--values", &values]).await;
+            assert_eq!(rendered.code, Some(0), "{values}: {}", rendered.stderr);
+            let manifest = bed.write("rendered.yaml", &rendered.stdout);
+            // What is of the whole cluster belongs to the release of this bed.
+            let args = [
+                "apply",
+                "--server-side",
+                "--force-conflicts",
+                "--dry-run=server",
+                "--validate=strict",
+                "-f",
+                &manifest,
+            ];
+            let applied = bed.kubectl(&Account::admin(), &args).await;
+            assert_eq!(applied.code, Some(0), "{values}: {}", applied.stderr);
+            assert!(!applied.stderr.contains("Warning"), "{values}: {}", applied.stderr);
+        }
+    });
+}
+
+/// What a person reads who wrote something wrong.
+#[test]
+fn wrong_values_are_refused_with_what_to_do() {
+    let wrong: &[&[&str]] = &[
+        &["tls.mode=vault"],
+        &["tls.mode=existingSecret"],
+        &["tls.mode=certManager"],
+        &["controller.replica=3"],
+        &["controller.replicas=0"],
+        &["agent.port=70000"],
+        &["images.agent.digest=latest"],
+        &["policy.spec.allowedAcknowledgements={Everything}"],
+        &["policy.spec.maxUnavailable=0"],
+        &["monitoring.podMonitor.enabled=true", "monitoring.serviceMonitor.enabled=true"],
+        &["networkPolicy.enabled=true"],
+        &["uninstallHook.timeoutSeconds=5"],
+    ];
+    run(async |bed| {
+        let mut text = String::new();
+        for values in wrong {
+            let flags: Vec<String> = values.iter().map(|value| format!("--set={value}")).collect();
+            let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+            let output = bed.template(&flags).await;
+            assert_ne!(output.code, Some(0), "{values:?} is taken");
+            let said =
+                output.stderr.lines().filter(|line| !line.trim().is_empty() && !line.contains("--debug"));
+            writeln!(text, "--set {}\n{}\n", values.join(" --set "), said.collect::<Vec<_>>().join("\n"))
+                .unwrap();
+        }
+        // Their legitimate twins are the documented combinations.
+        golden::compare("golden/wrong-values.txt", &text);
+    });
+}
