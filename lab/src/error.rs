@@ -52,6 +52,14 @@ pub enum Error {
         /// Its word.
         reason: String,
     },
+    /// A pod cannot be run by the stand-in for its kubelet.
+    #[error("pod {pod}: {reason}")]
+    Pod {
+        /// Its name.
+        pod: String,
+        /// What cannot be stood in for.
+        reason: String,
+    },
     /// A program could not be started at all.
     #[error("cannot start {name} ({program})", program = program.display())]
     Spawn {

@@ -32,6 +32,7 @@ pub mod install;
 pub mod ports;
 pub mod process;
 pub mod run_dir;
+pub mod stand_in;
 pub mod test_cluster;
 pub mod testbed;
 pub mod tools;

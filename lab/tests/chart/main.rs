@@ -13,6 +13,7 @@ mod bed;
 mod documents;
 mod generated;
 mod golden;
+mod install;
 mod manifests;
 mod rights;
 mod used_rights;

@@ -3,6 +3,7 @@
 //!
 //! Take a rule away and the run is refused; add one and nobody uses it. The API server streams no lists, and there is no
 //! garbage collector: what the controller does where they help would show no use of the rights for where they do not.
+//! A second run has a controller that gives out certificates.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -130,23 +131,53 @@ async fn kubectl(bed: &Testbed, args: &[&str]) {
     assert_eq!(output.code, Some(0), "{args:?}: {}", output.stderr);
 }
 
+/// A node asks for a certificate with the token of its pod, and is updated.
+async fn run_enrolment(bed: &mut Testbed) {
+    let node = "hv-01";
+    bed.fleet.node(node).unwrap().set(|settings| settings.agent = false);
+    bed.apply_policy(machines::policy()).await.unwrap();
+    bed.install_agents().await.unwrap();
+    bed.start_controller().await.unwrap();
+    let pod = bed.agent_pod(node, None, LONG).await.unwrap();
+    let mounts = bed.mount(node, &pod, LONG).await.unwrap();
+    let folder = bed.plane.run().folder("enrolled").unwrap();
+    bed.fleet.node(node).unwrap().set(|settings| {
+        settings.agent = true;
+        settings.enrolment = Some(mounts.enrolment.clone());
+        settings.tls_dir = folder;
+    });
+    bed.await_known(LONG).await.unwrap();
+}
+
+async fn seen(
+    options: Options,
+    args: &[&str],
+    nodes: u16,
+    run: impl AsyncFnOnce(&mut Testbed),
+) -> Vec<AuditEntry> {
+    let users = vec![Testbed::controller_account().user];
+    let plane = Options { audit: Audit::Users(users), ..options };
+    let controller_args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    let options = TestbedOptions { plane, controller_args, ..TestbedOptions::default() };
+    let mut bed = Testbed::start(options, machines::nodes(nodes)).await.unwrap();
+    run(&mut bed).await;
+    bed.plane.audit().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_controller_uses_every_right_that_it_has_and_lacks_none() {
-    let user = Testbed::controller_account().user;
-    let plane = Options {
-        audit: Audit::Users(vec![user.clone()]),
+    let bare = Options {
         scheduler: false,
         controller_manager: false,
         api_server_args: vec!["--feature-gates=WatchList=false".to_owned()],
         ..Options::default()
     };
-    let options = TestbedOptions { plane, ..TestbedOptions::default() };
-    let mut bed = Testbed::start(options, machines::nodes(2)).await.unwrap();
-    run_everything(&mut bed).await;
+    let mut entries = seen(bare, &[], 2, async |bed| run_everything(bed).await).await;
+    let certificates = ["--tls-mode=self-managed"];
+    entries.extend(seen(Options::default(), &certificates, 1, async |bed| run_enrolment(bed).await).await);
 
     let given = given();
     assert!(given.len() > 15, "{given:?}");
-    let entries = bed.plane.audit().unwrap();
     let refused: Vec<_> = entries.iter().filter(|entry| entry.code == 403).collect();
     assert!(refused.is_empty(), "a right is missing: {refused:#?}");
     let served: Vec<_> =
