@@ -7,7 +7,7 @@ GIB ?= 0,1,4
 FUZZ_SECONDS ?= 60
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup build demo demo-vm test test-vm fmt generate mutants bench-blackout bench-fleet deny fuzz
+.PHONY: help setup build images demo demo-vm test test-node test-vm fmt generate mutants bench-blackout bench-fleet deny fuzz
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ setup: ## Install what is missing (but Rust and Go) and build the lab's control 
 build: ## Build all binaries
 	@cargo build --workspace --bins --locked
 
+images: ## Make the product's images, and a bill of materials for each binary (CHECK=1 makes them twice and compares)
+	@scripts/images.sh $(if $(CHECK),--check)
+
 demo: ## Show a fleet of 20 simulated nodes being updated in canary steps (KEEP=1 leaves it up)
 	@scripts/demo.sh
 
@@ -28,6 +31,9 @@ demo-vm: ## Show three QEMU guests with real kernels being live-updated (the fir
 
 test: ## Run everything: format, lints, documentation, all tests, also those on real kernels in QEMU guests
 	@scripts/test.sh
+
+test-node: ## Run the tests on a real node of Kubernetes in a QEMU guest alone (makes images, builds a kubelet)
+	@scripts/test-node.sh
 
 test-vm: ## Run the tests on real kernels in QEMU guests alone (a part of test)
 	@scripts/test-vm.sh

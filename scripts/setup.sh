@@ -12,6 +12,10 @@ need flock util-linux
 # Say in tests whether our archives and signatures are what they should be.
 need cpio cpio
 need openssl openssl
+# Keeps bundles in tests: a real registry.
+need docker-registry docker-registry
+# Puts images together.
+need umoci umoci
 
 if [ ${#missing[@]} -gt 0 ]; then
   if ! command -v apt-get >/dev/null; then

@@ -28,7 +28,7 @@ pub use duration::DurationString;
 /// One enum of reasons for all statuses, conditions and Events; the planner gives them.
 pub use liveupdate_planner::Reason;
 pub use node::{NodeLiveUpdate, NodeLiveUpdateSpec, NodeLiveUpdateStatus};
-pub use policy::{LiveUpdatePolicy, LiveUpdatePolicySpec};
+pub use policy::{LiveUpdatePolicy, LiveUpdatePolicySpec, Signer};
 pub use revision::revision;
 pub use update::{LiveUpdate, LiveUpdateSpec, LiveUpdateStatus};
 

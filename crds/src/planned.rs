@@ -22,7 +22,7 @@ pub fn spec(spec: &LiveUpdateSpec) -> Result<Spec, String> {
         selector: selector(&spec.node_selector)?,
         include_joining: spec.join_policy == update::JoinPolicy::Include,
         release: spec.target.release.clone(),
-        digest: spec.target.bundle.digest.clone(),
+        digest: spec.target.named()?.digest.to_owned(),
         revision: crate::revision(spec).into(),
         acknowledge: spec.acknowledge.iter().map(|token| token.as_str().to_owned()).collect(),
         strategy: strategy(&spec.strategy)?,
@@ -83,6 +83,7 @@ pub fn policy(spec: &LiveUpdatePolicySpec) -> Result<Policy, String> {
             .collect(),
         minimum_continuity: spec.minimum_continuity.map(Into::into),
         max_unavailable: max_unavailable.map_err(|error| format!("spec.maxUnavailable: {error}"))?,
+        signers: spec.signers.iter().map(|signer| (signer.name.clone(), signer.key.clone())).collect(),
         hold: spec.hold,
     })
 }

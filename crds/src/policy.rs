@@ -5,6 +5,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Acknowledgement, Continuity, IntOrPercent, rules};
 
+/// Somebody who signs bundles.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Signer {
+    /// What nodes call them when they say who signed a bundle.
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = rules::dns_label())]
+    pub name: String,
+    /// Their public key: the text of the `.pub` file that `kubectl liveupdate bundle keygen` writes (Ed25519, PEM).
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = Rule::new("self.startsWith('-----BEGIN PUBLIC KEY-----')").message("write the text of the signer's .pub file, from its BEGIN line to its END line; the private key has no business here"))]
+    pub key: String,
+}
+
 /// The platform's word.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -42,6 +56,12 @@ pub struct LiveUpdatePolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::at_least_one_node())]
     pub max_unavailable: Option<IntOrPercent>,
+    /// Who may have signed a target's bundle, by their public keys. A node that trusts others, too, takes only what
+    /// one of these has signed; a node that trusts none of these takes nothing. Left out: whoever the nodes trust.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, a.name == b.name))").message("two signers have the same name: give each a name of its own"))]
+    pub signers: Vec<Signer>,
     /// The global stop: while true no node is started and no jump permitted, by any update. To stop at
     /// once: `kubectl patch lup default --type merge -p '{"spec":{"hold":true}}'`.
     #[serde(default)]

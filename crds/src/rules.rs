@@ -70,6 +70,20 @@ pub(crate) fn four_hex_digits() -> Rule {
         .message("write four lower-case hex digits as lspci -n prints them, such as \"10de\"")
 }
 
+/// A digest, and no tag alone: what a tag names can be another thing tomorrow.
+pub(crate) fn image_has_a_digest() -> Rule {
+    Rule::new("self.contains('@')").message(
+        "name the artifact by its digest, not by a tag: a tag can be moved to other bytes, a digest cannot; write REGISTRY/REPOSITORY@sha256:… as `kubectl liveupdate bundle push` prints it",
+    )
+}
+
+/// `REGISTRY/REPOSITORY@sha256:…`, whose other mistakes are told by [`image_has_a_digest`].
+pub(crate) fn image_is_a_reference() -> Rule {
+    Rule::new("!self.contains('@') || self.matches('^[a-z0-9]([-.a-z0-9]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([-._]+[a-z0-9]+)*)+@sha256:[0-9a-f]{64}$')").message(
+        "write REGISTRY/REPOSITORY@sha256: and 64 lower-case hex digits, without a scheme and without a tag, such as registry.example/kernels/7.3.5-lu2@sha256:…",
+    )
+}
+
 /// The three rules that fence a part of an object (`spec` or `status`) by its epoch. They stand on the
 /// root, because a rule on the epoch itself could be dodged by leaving the part out.
 pub(crate) fn epoch_stays(part: &str) -> Rule {

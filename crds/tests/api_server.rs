@@ -50,7 +50,7 @@ async fn the_definitions_and_examples_are_accepted_and_each_invalid_example_is_r
         assert_eq!((read.code, read.stdout.as_str()), (Some(0), ""), "{name}: {}", read.stderr);
     }
 
-    for example in ["full", "minimal", "policy"] {
+    for example in ["full", "image", "minimal", "policy", "policy-signers"] {
         let (accepted, said) = apply(&cluster, &format!("examples/{example}.yaml")).await;
         assert!(accepted, "{example}: {said}");
     }

@@ -40,10 +40,11 @@ fn repeated_tokens_do_not_matter() {
 
 #[test]
 fn target_devices_their_order_and_acknowledgements_matter() {
-    let edits: [fn(&mut LiveUpdateSpec); 6] = [
+    let edits: [fn(&mut LiveUpdateSpec); 7] = [
         |spec| spec.target.release.push('x'),
-        |spec| spec.target.bundle.name.push('x'),
-        |spec| spec.target.bundle.digest.push('0'),
+        |spec| spec.target.bundle.as_mut().unwrap().name.push('x'),
+        |spec| spec.target.bundle.as_mut().unwrap().digest.push('0'),
+        |spec| spec.target.image = Some("registry.example/kernels@sha256:0".to_owned()),
         |spec| spec.devices.swap(0, 1),
         |spec| spec.devices[0].on_update = OnUpdate::Stop,
         |spec| spec.acknowledge.clear(),

@@ -283,6 +283,21 @@ Examples:
 
 Ends with 1 when anything is wrong: a file, the digest, or with --signers the signature.")]
     Verify(VerifyArgs),
+    /// Put a bundle into a registry, and print what to write into spec.target.image
+    #[command(after_help = "\
+Examples:
+  kubectl liveupdate bundle push 7.3.5-lu2 registry.example/kernels/7.3.5-lu2
+  kubectl liveupdate bundle push 7.3.5-lu2 registry.example/kernels/7.3.5-lu2:stable   # a name for people, too
+
+The same bundle has the same digest in every registry. What is there already is not sent again.")]
+    Push(PushArgs),
+    /// Fetch a bundle from a registry into a folder
+    #[command(after_help = "\
+Example:
+  kubectl liveupdate bundle pull registry.example/kernels/7.3.5-lu2@sha256:… -o 7.3.5-lu2
+
+It is named by its digest alone. Every byte is verified; who vouches for it, bundle verify --signers tells.")]
+    Pull(PullArgs),
 }
 
 /// See [`BundleCommand::Build`].
@@ -363,6 +378,45 @@ pub struct VerifyArgs {
     /// How to print: table or json
     #[arg(short, long, value_enum, default_value_t)]
     pub output: SimulateOutput,
+}
+
+/// How a registry is reached.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RegistryArgs {
+    /// File with credentials, as `docker login` writes it; when left out, that file itself if it is there
+    #[arg(long, value_name = "FILE")]
+    pub registry_auth: Option<PathBuf>,
+    /// File with the registry's CA certificates, instead of the system's
+    #[arg(long, value_name = "FILE")]
+    pub registry_ca: Option<PathBuf>,
+    /// A registry (HOST or HOST:PORT) that is spoken to without TLS; loopback is without --registry-ca
+    #[arg(long, value_name = "HOST")]
+    pub registry_plain_http: Vec<String>,
+}
+
+/// See [`BundleCommand::Push`].
+#[derive(Args, Debug)]
+pub struct PushArgs {
+    /// The bundle's folder
+    pub bundle: PathBuf,
+    /// REGISTRY/REPOSITORY, with or without a :TAG
+    pub reference: String,
+    /// How the registry is reached
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// See [`BundleCommand::Pull`].
+#[derive(Args, Debug)]
+pub struct PullArgs {
+    /// REGISTRY/REPOSITORY@sha256:…
+    pub reference: String,
+    /// The folder to make
+    #[arg(short, long, value_name = "FOLDER")]
+    pub output: PathBuf,
+    /// How the registry is reached
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 /// See [`BundleCommand::Inspect`].

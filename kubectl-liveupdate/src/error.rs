@@ -100,6 +100,9 @@ pub enum Error {
     /// A bundle is not as it has to be.
     #[error("the bundle cannot be used")]
     Bundle(#[source] Box<liveupdate_host::bundle::BundleError>),
+    /// A registry is of no use.
+    #[error("the registry is of no use")]
+    Registry(#[source] Box<liveupdate_registry::Error>),
     /// A manifest cannot be used.
     #[error("{0}")]
     Manifest(String),
@@ -134,6 +137,7 @@ impl Error {
             | Self::NotTaken { .. }
             | Self::Write { .. }
             | Self::Bundle(_)
+            | Self::Registry(_)
             | Self::Conflict { .. }
             | Self::Ended(_)
             | Self::Encoding(_)

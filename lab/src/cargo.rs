@@ -18,6 +18,12 @@ pub(crate) fn build() -> Command {
         .stdin(Stdio::null())
         // Standard output may be somebody's answer.
         .stdout(Stdio::null());
+    as_if_by_hand(&mut command);
+    command
+}
+
+/// Takes away from a program that builds what cargo told this one.
+pub(crate) fn as_if_by_hand(command: &mut Command) {
     // A build script may ask to be run again when one of these changes, and ring's does: all that stands on it
     // would be built anew by each run of the tests, and again by the next cargo that no test has started.
     let of_a_package = |name: &str| OF_A_PACKAGE.iter().any(|prefix| name.starts_with(prefix));
@@ -26,7 +32,6 @@ pub(crate) fn build() -> Command {
             command.env_remove(name);
         }
     }
-    command
 }
 
 /// Runs it to its end. `what` names it in errors.

@@ -19,6 +19,8 @@ pub struct AgentConfig {
     pub controller: Option<String>,
     /// How it gets its certificate by itself; without it the files in `tls_dir` are somebody else's to write.
     pub enrolment: Option<Enrolment>,
+    /// How registries are reached that bundles are fetched from.
+    pub registry: liveupdate_registry::Options,
     /// Times and sizes.
     pub limits: Limits,
     /// How it lies.
@@ -41,6 +43,7 @@ impl AgentConfig {
             tls_dir: tls_dir.into(),
             controller: None,
             enrolment: None,
+            registry: liveupdate_registry::Options::default(),
             limits: Limits::default(),
             #[cfg(feature = "faults")]
             misbehaviour: crate::Misbehaviour::default(),

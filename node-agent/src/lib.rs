@@ -9,6 +9,7 @@ mod config;
 mod decide;
 mod enrol;
 mod fence;
+mod fetch;
 pub mod install;
 mod knock;
 mod misbehaviour;

@@ -84,6 +84,17 @@ struct Arguments {
     /// The controller's enrolment address (host:port); without it nobody is knocked at.
     #[arg(long)]
     controller: Option<String>,
+    /// File with credentials for registries, as a Secret of type kubernetes.io/dockerconfigjson holds them; read anew
+    /// for each bundle.
+    #[arg(long, value_name = "FILE")]
+    registry_auth: Option<PathBuf>,
+    /// File with the CA certificates of registries, instead of the system's.
+    #[arg(long, value_name = "FILE")]
+    registry_ca: Option<PathBuf>,
+    /// A registry (HOST or HOST:PORT) that is spoken to without TLS; may be given several times. What is fetched is
+    /// checked all the same, but anybody on the way sees it and the credentials.
+    #[arg(long, value_name = "HOST")]
+    registry_plain_http: Vec<String>,
     #[command(flatten)]
     machine: MachineArguments,
     /// The keeper's socket.
@@ -152,6 +163,12 @@ fn run(arguments: Arguments) -> Result<Ending, Box<dyn std::error::Error>> {
     config.controller = arguments.controller;
     config.enrolment =
         arguments.enrol_token.zip(arguments.trust).map(|(token, trust)| Enrolment { token, trust });
+    config.registry = liveupdate_registry::Options {
+        ca: arguments.registry_ca,
+        auth: arguments.registry_auth,
+        plain_http: arguments.registry_plain_http,
+        ..liveupdate_registry::Options::default()
+    };
     // One node's work fits one thread; what blocks has threads of its own while it does.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -14,6 +14,7 @@ use tonic::Status;
 
 use crate::config::Limits;
 use crate::fence::{Fence, Fenced};
+use crate::fetch::Fetches;
 use crate::knock::Knocker;
 use crate::misbehaviour::Misbehaviour;
 use crate::run::Runs;
@@ -31,6 +32,8 @@ pub(crate) struct Node {
     pub(crate) knocker: Knocker,
     pub(crate) runs: Runs,
     pub(crate) stages: Stages,
+    pub(crate) registry: liveupdate_registry::Options,
+    pub(crate) fetches: Fetches,
     /// Cancelled when the agent is to end; everything that it spawned ends with it.
     pub(crate) ending: CancellationToken,
     powered_off: AtomicBool,
@@ -55,6 +58,8 @@ impl Node {
             knocker,
             runs: Runs::default(),
             stages: Stages::default(),
+            registry: config.registry.clone(),
+            fetches: Fetches::default(),
             ending,
             powered_off: AtomicBool::new(false),
         }
@@ -92,7 +97,9 @@ impl Node {
             }
             HostError::NoSuchBundle { .. }
             | HostError::DigestMismatch { .. }
-            | HostError::ReleaseMismatch { .. } => Refusal::BundleUnusable,
+            | HostError::ReleaseMismatch { .. }
+            | HostError::NotFetched { .. }
+            | HostError::NotTrusted { .. } => Refusal::BundleUnusable,
             HostError::Cancelled => Refusal::Aborted,
             HostError::WrongMoment { .. } => Refusal::WrongState,
             _ => Refusal::HostFailed,

@@ -11,6 +11,7 @@ use liveupdate_proto::refusal::Refusal;
 use tokio::sync::watch;
 use tonic::Status;
 
+use crate::fetch::{Fetch, Wanted};
 use crate::node::Node;
 
 /// How far a staging is.
@@ -55,10 +56,12 @@ pub(crate) struct Stages {
 
 impl Stages {
     /// Stops the staging of an attempt, if it is still under way.
-    pub(crate) fn cancel(&self, attempt: &str) {
+    pub(crate) fn cancel(&self, node: &Node, attempt: &str) {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(staging) = current.as_ref().filter(|staging| staging.attempt == attempt) {
             staging.cancel.store(true, Ordering::Relaxed);
+            // A fetch may wait for a registry, where nobody looks at the flag.
+            node.fetches.cancel(&staging.target);
         }
     }
 
@@ -75,6 +78,7 @@ impl Stages {
         node: &Arc<Node>,
         subject: &Subject,
         target: Target,
+        wanted: Option<Wanted>,
     ) -> Result<watch::Receiver<Stage>, Status> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(staging) = current.as_ref().filter(|staging| !staging.progress.borrow().is_over()) {
@@ -97,8 +101,48 @@ impl Stages {
         };
         *current = Some(staging);
         let node = Arc::clone(node);
-        tokio::task::spawn_blocking(move || load(&node, &target, &sender, &cancel));
+        tokio::spawn(async move {
+            if let Some(wanted) = wanted.filter(|wanted| wanted.target == target)
+                && let Err(error) = fetched(&node, &wanted, &sender, &cancel).await
+            {
+                sender.send_replace(Stage::Failed(node.host_error(&error)));
+                return;
+            }
+            // Its end is told by it; broken off, the sender goes with it.
+            let _ = tokio::task::spawn_blocking(move || load(&node, &target, &sender, &cancel)).await;
+        });
         Ok(progress)
+    }
+}
+
+/// Sees to it that the bundle is here, and tells how far that is.
+async fn fetched(
+    node: &Arc<Node>,
+    wanted: &Wanted,
+    sender: &watch::Sender<Stage>,
+    cancel: &AtomicBool,
+) -> Result<(), HostError> {
+    let target = wanted.target.clone();
+    let asked = Arc::clone(node);
+    let has = tokio::task::spawn_blocking(move || asked.host.has_bundle(&target)).await;
+    if has.map_err(|_| HostError::Cancelled)?? {
+        return Ok(());
+    }
+    let mut progress = node.fetches.begin(node, wanted);
+    if cancel.load(Ordering::Relaxed) {
+        // It was asked for before there was anything to end.
+        node.fetches.cancel(&wanted.target);
+    }
+    loop {
+        match progress.borrow_and_update().clone() {
+            Fetch::Going { done, total } => {
+                sender.send_replace(Stage::Going { done, total });
+            }
+            Fetch::Over(done) => return done,
+        }
+        if progress.changed().await.is_err() {
+            return Err(HostError::NotFetched { why: "the fetch broke off".into() });
+        }
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Policy {
     pub minimum_continuity: Option<Continuity>,
     /// Over all updates together; percentages are of all nodes.
     pub max_unavailable: Option<Amount>,
+    /// Who may have signed a target: names and public keys, for the agents alone. Empty: whoever the nodes trust.
+    pub signers: Vec<(String, String)>,
     /// The global stop.
     pub hold: bool,
 }

@@ -31,6 +31,7 @@ pub fn read(spec: &LiveUpdateSpec) -> Result<ReadSpec, String> {
         devices: spec.devices.iter().map(rule).collect(),
         acknowledged: planner.acknowledge.iter().cloned().collect(),
         platform_minimum: wire::Continuity::Unspecified.into(),
+        signers: Vec::new(),
         deadlines: Some(wire::Deadlines {
             preflight_ms: millis(of.preflight),
             stage_ms: millis(of.stage),
@@ -40,17 +41,24 @@ pub fn read(spec: &LiveUpdateSpec) -> Result<ReadSpec, String> {
             reclaim_ms: millis(of.reclaim),
         }),
     };
+    let named = spec.target.named()?;
     let target = wire::Target {
         release: spec.target.release.clone(),
-        bundle: spec.target.bundle.name.clone(),
-        digest: spec.target.bundle.digest.clone(),
+        bundle: named.name.to_owned(),
+        digest: named.digest.to_owned(),
+        repository: named.repository.to_owned(),
     };
     Ok(ReadSpec { planner, target, demands, preflight: of.preflight, stage: of.stage })
 }
 
 /// What agents are asked for: the team's and the platform's voices.
 pub fn demands(spec: &ReadSpec, policy: &Policy) -> wire::Demands {
-    wire::Demands { platform_minimum: continuity(policy.minimum_continuity), ..spec.demands.clone() }
+    let signer = |(name, key): &(String, String)| wire::Signer { name: name.clone(), key: key.clone() };
+    wire::Demands {
+        platform_minimum: continuity(policy.minimum_continuity),
+        signers: policy.signers.iter().map(signer).collect(),
+        ..spec.demands.clone()
+    }
 }
 
 fn continuity(least: Option<Continuity>) -> i32 {
@@ -97,6 +105,18 @@ mod tests {
         assert_eq!((read.preflight, read.stage), (Duration::from_secs(120), Duration::from_secs(600)));
         assert_eq!(read.target.release, "7.3");
         assert_eq!(read.demands.deadlines.unwrap().quiesce_ms, 2000);
+    }
+
+    #[test]
+    fn agents_are_told_the_repository_of_an_image_and_none_of_a_folder() {
+        let folder = read(&spec("")).unwrap().target;
+        assert_eq!((folder.bundle.as_str(), folder.repository.as_str()), ("b", ""));
+        let mut image = spec("");
+        image.target.bundle = None;
+        image.target.image = Some(format!("registry.example/kernels/lu2@sha256:{}", "1".repeat(64)));
+        let read = read(&image).unwrap();
+        assert_eq!(read.target.repository, "registry.example/kernels/lu2");
+        assert_eq!((read.target.bundle.as_str(), read.target.digest), ("lu2", read.planner.digest));
     }
 
     #[test]

@@ -67,7 +67,8 @@ fn only_what_the_api_server_vouches_for_counts() {
     let old = bearer(&review(|r| extra(r).retain(|key, _| !key.contains("node"))), &expected()).unwrap();
     assert_eq!((old.node, old.node_uid), (None, None));
     let name = |r: &mut TokenReviewStatus, name: &str| r.user.as_mut().unwrap().username = Some(name.into());
-    let refused: [(Box<dyn FnOnce(&mut TokenReviewStatus)>, Reason); 9] = [
+    type Edit = Box<dyn FnOnce(&mut TokenReviewStatus)>;
+    let refused: [(Edit, Reason); 9] = [
         (Box::new(|r| r.authenticated = Some(false)), Reason::TokenRejected),
         (Box::new(|r| r.authenticated = None), Reason::TokenRejected),
         (Box::new(|r| r.audiences = None), Reason::WrongAudience),

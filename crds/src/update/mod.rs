@@ -16,4 +16,4 @@ pub use status::{
     WaitingGroup,
 };
 pub use strategy::{Approval, Cover, OnBlocked, OnFailure, Step, Strategy};
-pub use target::{Bundle, Target};
+pub use target::{Bundle, Named, Target};

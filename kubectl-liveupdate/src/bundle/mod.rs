@@ -3,6 +3,7 @@
 pub mod build;
 pub mod inspect;
 pub mod keygen;
+pub mod registry;
 pub mod sign;
 mod text;
 pub mod verify;
@@ -22,6 +23,8 @@ pub fn run(command: &BundleCommand) -> Result<(), Error> {
         BundleCommand::Keygen(args) => output::print(&keygen::run(args)?),
         BundleCommand::Sign(args) => output::print(&sign::run(args)?),
         BundleCommand::Verify(args) => verify::run(args),
+        BundleCommand::Push(args) => output::print(&registry::push(args)?),
+        BundleCommand::Pull(args) => output::print(&registry::pull(args)?),
     }
 }
 

@@ -212,8 +212,8 @@ fn attempt(asked: &Asked, devices: Vec<ScopedDevice>) -> Attempt {
         revision: asked.spec.revision.to_string(),
         target: Target {
             release: spec.target.release.clone(),
-            bundle: spec.target.bundle.name.clone(),
-            digest: spec.target.bundle.digest.clone(),
+            bundle: spec.target.named().map(|named| named.name.to_owned()).unwrap_or_default(),
+            digest: asked.spec.digest.clone(),
         },
         nonce: Nonce(1),
         boot_id: "before".to_owned(),

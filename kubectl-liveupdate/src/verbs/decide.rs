@@ -337,10 +337,11 @@ fn retry(
             ));
         }
     }
-    if status.bad_targets.contains(&update.spec.target.bundle.digest) {
+    let target = update.spec.target.named()?;
+    if status.bad_targets.iter().any(|bad| bad == target.digest) {
         return Err(format!(
             "bundle {:?} came up as another kernel and is tried on no node any more: set spec.target to another one",
-            update.spec.target.bundle.name
+            target.name
         ));
     }
     Ok((node.to_owned(), format!("Node {node:?} is tried again when its turn comes.")))

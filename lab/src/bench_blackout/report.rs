@@ -167,6 +167,6 @@ mod tests {
 
     #[test]
     fn nothing_is_said_of_a_size_that_was_not_measured() {
-        assert!(!text(&[Sized::new(4)]).contains("4 GiB"));
+        assert!(!text(&[Sized::new(4, false)]).contains("4 GiB"));
     }
 }

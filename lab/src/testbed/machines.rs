@@ -110,7 +110,8 @@ pub fn update(name: &str, release: &str) -> LiveUpdate {
             join_policy: liveupdate_crds::update::JoinPolicy::Ignore,
             target: Target {
                 release: release.to_owned(),
-                bundle: Bundle { name: release.to_owned(), digest: digest(release) },
+                bundle: Some(Bundle { name: release.to_owned(), digest: digest(release) }),
+                image: None,
             },
             acknowledge: vec![Acknowledgement::VfioPciLiveUpdate],
             devices: vec![DeviceRule {

@@ -13,7 +13,8 @@ pub fn update(name: &str, bundle: &KitBundle) -> LiveUpdate {
     update.spec.devices.clear();
     update.spec.target = Target {
         release: bundle.release.clone(),
-        bundle: Bundle { name: bundle.name.clone(), digest: bundle.digest.clone() },
+        bundle: Some(Bundle { name: bundle.name.clone(), digest: bundle.digest.clone() }),
+        image: None,
     };
     update
 }

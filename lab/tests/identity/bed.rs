@@ -56,7 +56,7 @@ impl Enrolled {
     pub(crate) fn uid(&self) -> String {
         match self.leaf().identity {
             Identity::Node { uid, .. } => uid,
-            other => panic!("the certificate of {} is for {other}", self.name),
+            other @ Identity::Controller => panic!("the certificate of {} is for {other}", self.name),
         }
     }
 
@@ -96,7 +96,16 @@ pub(crate) fn specs(count: u16) -> Vec<NodeSpec> {
 impl Bed {
     async fn shared() -> &'static Bed {
         static SHARED: OnceCell<Bed> = OnceCell::const_new();
-        SHARED.get_or_init(|| Bed::start(3, &[])).await
+        SHARED
+            .get_or_init(|| async {
+                let mut bed = Bed::start(3, &[]).await;
+                // A second leadership, so that there is an epoch of before.
+                let log = bed.log();
+                bed.bed.restart_controller(0).unwrap();
+                log.line(&["this process leads", "epoch=2"]).await;
+                bed
+            })
+            .await
     }
 
     /// A bed with so many nodes, all of them enrolled.

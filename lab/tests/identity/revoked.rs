@@ -16,7 +16,12 @@ fn with_its_node_goes_what_a_certificate_is_worth() {
         let bed = Bed::start(2, &[]).await;
         let (gone, stays) = (&bed.nodes[0], &bed.nodes[1]);
         let (uid, door, log) = (gone.uid(), bed.door(), bed.log());
-        door.knock(&gone.tls_dir, &gone.name, &uid).await.unwrap();
+        // What somebody took from its disk.
+        let taken = bed.scratch();
+        for file in ["ca.crt", "tls.crt", "tls.key"] {
+            std::fs::copy(gone.tls_dir.join(file), taken.join(file)).unwrap();
+        }
+        door.knock(&taken, &gone.name, &uid).await.unwrap();
         door.enrol(&gone.token()).await.unwrap();
         // Its kubelet and agent are quiet, as those of a stolen machine would not be.
         bed.bed.fleet.node(&gone.name).unwrap().set(|settings| {
@@ -26,7 +31,7 @@ fn with_its_node_goes_what_a_certificate_is_worth() {
         bed.bed.all::<Node>().delete(&gone.name, &DeleteParams::default()).await.unwrap();
 
         until("the deletion to be seen", SOON, async || {
-            Ok(match door.knock(&gone.tls_dir, &gone.name, &uid).await {
+            Ok(match door.knock(&taken, &gone.name, &uid).await {
                 Ok(_) => Answer::not_yet("it is still let in"),
                 Err(status) => Answer::Yes(status),
             })
@@ -46,8 +51,8 @@ fn with_its_node_goes_what_a_certificate_is_worth() {
         let new = bed.node_uid(&gone.name).await;
         assert_ne!(new, uid);
         let log = bed.log();
-        refused(door.knock(&gone.tls_dir, &gone.name, &uid).await, Refusal::NodeUnknown);
-        refused(door.knock(&gone.tls_dir, &gone.name, &new).await, Refusal::WrongPeer);
+        refused(door.knock(&taken, &gone.name, &uid).await, Refusal::NodeUnknown);
+        refused(door.knock(&taken, &gone.name, &new).await, Refusal::WrongPeer);
         log.line(&["refused a knock", "reason=\"WrongPeer\"", &new]).await;
         if let Err(status) = door.enrol(&gone.token()).await {
             // Its pod went with its Node, or is about to.

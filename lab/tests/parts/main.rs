@@ -5,4 +5,5 @@
 mod certificates;
 mod control_plane;
 mod no_leftovers;
+mod registry;
 mod write_proxy;

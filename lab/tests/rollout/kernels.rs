@@ -1,5 +1,6 @@
 //! Kernels that do not come up, or not the right ones.
 
+use liveupdate_crds::update::Bundle;
 use liveupdate_crds::{IntOrPercent, LiveUpdate};
 use liveupdate_host::simulated::Fault;
 use liveupdate_lab::testbed::machines::{NEW, OLD, bundle, digest};
@@ -98,8 +99,7 @@ fn a_bundle_that_comes_up_as_another_kernel_is_tried_once() {
         // Another target is another revision, and nothing of the bad one stands in its way.
         pool.roll(|update| {
             update.spec.target.release = GOOD.to_owned();
-            update.spec.target.bundle.name = GOOD.to_owned();
-            update.spec.target.bundle.digest = digest(GOOD);
+            update.spec.target.bundle = Some(Bundle { name: GOOD.to_owned(), digest: digest(GOOD) });
             canary(update);
         })
         .await;

@@ -18,6 +18,7 @@ mod leadership;
 mod looks;
 mod node_faults;
 mod reborn;
+mod registry;
 mod stops;
 mod two_updates;
 mod unavailable;

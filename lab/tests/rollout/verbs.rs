@@ -1,7 +1,7 @@
 //! What people do to a run: wait for it, approve it, change it, look before they leap.
 
 use liveupdate_crds::IntOrPercent;
-use liveupdate_crds::update::Approval;
+use liveupdate_crds::update::{Approval, Bundle};
 use liveupdate_lab::testbed::machines::{NEW, OLD, bundle, digest};
 
 use crate::bed::{is_clean, run, says, step};
@@ -73,8 +73,7 @@ fn an_edit_of_the_target_is_another_revision_and_begins_again() {
         pool.roll(|update| {
             canary(update);
             update.spec.target.release = GOOD.to_owned();
-            update.spec.target.bundle.name = GOOD.to_owned();
-            update.spec.target.bundle.digest = digest(GOOD);
+            update.spec.target.bundle = Some(Bundle { name: GOOD.to_owned(), digest: digest(GOOD) });
         })
         .await;
         let second = bed

@@ -107,6 +107,17 @@ pub struct Demands {
     pub acknowledged: BTreeSet<String>,
     /// The platform's floor under every device that is preserved; it does not speak against stopping one.
     pub platform_minimum: Option<Continuity>,
+    /// Who may have signed the target, by the platform; empty: whoever the node trusts.
+    pub signers: Vec<Signer>,
+}
+
+/// Somebody who signs bundles.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signer {
+    /// Their name.
+    pub name: String,
+    /// Their public key in PEM.
+    pub key: String,
 }
 
 /// Who decided.

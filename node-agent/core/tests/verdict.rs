@@ -36,7 +36,12 @@ fn rule(on_update: OnUpdate, minimum: Continuity, on_shortfall: OnShortfall) -> 
 }
 
 fn demands(rule: Rule, platform_minimum: Option<Continuity>) -> Demands {
-    Demands { rules: vec![rule], acknowledged: ["VfioPciLiveUpdate".into()].into(), platform_minimum }
+    Demands {
+        rules: vec![rule],
+        acknowledged: ["VfioPciLiveUpdate".into()].into(),
+        platform_minimum,
+        signers: Vec::new(),
+    }
 }
 
 /// Gates that permit exactly this.

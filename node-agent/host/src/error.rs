@@ -33,6 +33,18 @@ pub enum HostError {
         /// As the bundle's manifest has it.
         found: String,
     },
+    /// The bundle's registry does not deliver it.
+    #[error("{why}")]
+    NotFetched {
+        /// Whom was asked for what, and what came of it.
+        why: String,
+    },
+    /// Nobody trusted vouches for the bundle.
+    #[error("{why}")]
+    NotTrusted {
+        /// Which bundle, and who signed it.
+        why: String,
+    },
     /// The caller ended it.
     #[error("cancelled")]
     Cancelled,

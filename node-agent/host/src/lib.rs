@@ -21,6 +21,8 @@ pub use types::{
 
 use std::time::Duration;
 
+use liveupdate_node_core::verdict::Signer;
+
 /// A machine that can be live-updated.
 ///
 /// Reading changes nothing. What changes something is idempotent: it may be called again after a crash.
@@ -56,7 +58,19 @@ pub trait Host: Send + Sync {
 
     /// The image that is loaded and would run after a jump.
     fn staged(&self) -> Result<Option<Target>, HostError>;
-    /// Fetches, verifies and loads a bundle while guests run. `progress` is told bytes done and in all; when
+    /// `TargetTrusted` by the platform's signers alone: whether one of them vouches for the target's bundle.
+    fn signed_for(&self, target: &Target, signers: &[Signer]) -> Result<Gate, HostError>;
+    /// Whether the target's bundle is under the bundle root, or was fetched before.
+    fn has_bundle(&self, target: &Target) -> Result<bool, HostError>;
+    /// Takes the target's bundle in from a registry: by the digest of its artifact, if somebody trusted signed it.
+    /// Nothing is loaded. `progress` as in [`Host::stage`]; after an error nothing of it stays. Idempotent.
+    fn receive(
+        &self,
+        target: &Target,
+        from: &mut dyn bundle::Delivery,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<(), HostError>;
+    /// Copies, verifies and loads a bundle while guests run. `progress` is told bytes done and in all; when
     /// it answers false, the staging ends with [`HostError::Cancelled`]. Nothing half done stays loaded.
     fn stage(&self, target: &Target, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<(), HostError>;
     /// Unloads the image, if one is loaded.

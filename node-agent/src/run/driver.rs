@@ -49,11 +49,20 @@ pub(super) fn spawn(node: Arc<Node>, attempt: Arc<Attempt>) {
             end = drive(&node, &attempt) => end,
             () = node.ending.cancelled() => End::Broken(Refusal::PoweredOff.status("the agent ends")),
         };
-        if let End::Broken(status) = &end
-            && !matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument)
-        {
-            tracing::warn!(node = node.name, attempt = attempt.id, %status, "the attempt is not followed further");
-            tokio::spawn(adopt_orphan(Arc::clone(&node)));
+        if let End::Broken(status) = &end {
+            if matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument) {
+                let (reason, why) = (Refusal::of(status).map(Refusal::as_str), status.message());
+                tracing::info!(
+                    node = node.name,
+                    attempt = attempt.id,
+                    reason,
+                    why,
+                    "refused to run an attempt"
+                );
+            } else {
+                tracing::warn!(node = node.name, attempt = attempt.id, %status, "the attempt is not followed further");
+                tokio::spawn(adopt_orphan(Arc::clone(&node)));
+            }
         }
         let jumping = matches!(end, End::Jumping { .. });
         attempt.end(end);

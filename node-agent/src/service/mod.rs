@@ -7,19 +7,33 @@ mod stream;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use liveupdate_proto::common::v1::Target;
+use liveupdate_proto::convert;
 use liveupdate_proto::node::v1::node_server;
 use liveupdate_proto::node::v1::{
     AbortReply, AbortRequest, ConfirmReply, ConfirmRequest, InspectReply, InspectRequest, OutcomeReply,
     OutcomeRequest, PreflightReply, PreflightRequest, RunEvent, RunRequest, StageProgress, StageRequest,
     UninstallReply, UninstallRequest,
 };
+use liveupdate_proto::refusal::Refusal;
+use liveupdate_registry::NotAReference;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::fetch::Wanted;
 use crate::node::Node;
 
 /// The service of one agent.
 pub(crate) struct Service(pub(crate) Arc<Node>);
+
+/// The bundle of a target in a registry; none: it lies under the bundle root.
+fn wanted(message: Option<&Target>) -> Result<Option<Wanted>, Status> {
+    let Some(message) = message.filter(|target| !target.repository.is_empty()) else { return Ok(None) };
+    let repository = message.repository.parse();
+    let repository = repository
+        .map_err(|error: NotAReference| Refusal::malformed("target.repository", &error.to_string()))?;
+    Ok(Some(Wanted { target: convert::target(Some(message))?, repository }))
+}
 
 type Sent<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 

@@ -1,6 +1,7 @@
-//! Calls that change nothing.
+//! Calls that change nothing of the machine.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use liveupdate_node_core::verdict;
 use liveupdate_proto::common::v1::{Gate, GateResult};
@@ -8,6 +9,7 @@ use liveupdate_proto::node::v1::{InspectReply, PreflightReply, PreflightRequest}
 use liveupdate_proto::{MINOR_VERSION, convert};
 use tonic::Status;
 
+use crate::fetch::{self, Absent, Wanted};
 use crate::node::Node;
 use crate::{decide, run};
 
@@ -65,12 +67,55 @@ fn no_custody(gates: &mut Vec<Gate>, status: &Status) {
     });
 }
 
+/// How long a preflight waits for a registry: the rest of its deadline is for reading gates.
+fn patience(request: &PreflightRequest) -> Duration {
+    let deadlines = request.demands.as_ref().and_then(|demands| demands.deadlines.as_ref());
+    convert::deadlines(deadlines).preflight / 2
+}
+
+/// A bundle that is not here is told by the gate that it is waited for, or why it is not fetched.
+fn no_bundle(reply: &mut PreflightReply, wanted: &Wanted, absent: Absent) {
+    let from = format!("{}@{}", wanted.repository, wanted.target.digest);
+    let (result, evidence, remedy) = match absent {
+        Absent::Going { done, total } => (
+            GateResult::Unknown,
+            format!("{from} is being fetched: {done} of {total} bytes"),
+            "wait: it is looked at again when it is here",
+        ),
+        Absent::NotTrusted(why) => (
+            GateResult::Fail,
+            format!("{from}: {why}"),
+            "sign it by a key that the nodes trust and push it again, or add that key to the nodes' signers",
+        ),
+        Absent::Failed(why) => (
+            GateResult::Unknown,
+            format!("{from}: {why}"),
+            "see to it that the node reaches the registry and may read there, or correct target.image",
+        ),
+    };
+    let word = if result == GateResult::Fail { "fails" } else { "is unknown" };
+    reply.clear = false;
+    "GateNotPassed".clone_into(&mut reply.reason);
+    reply.message = format!("TargetTrusted {word}: {evidence}");
+    reply.gates.retain(|gate| gate.id != "TargetTrusted");
+    reply.gates.push(Gate {
+        id: "TargetTrusted".to_owned(),
+        subject: String::new(),
+        result: result.into(),
+        evidence,
+        remedy: remedy.to_owned(),
+    });
+}
+
 /// What would happen if the node were updated now.
 pub(crate) async fn preflight(node: &Arc<Node>, request: PreflightRequest) -> Result<PreflightReply, Status> {
+    let wanted = super::wanted(request.target.as_ref())?;
     let target = convert::target(request.target.as_ref())?;
+    let patience = patience(&request);
     let demands = convert::demands(request.demands.as_ref())?;
     let own = node.own_subject().await?;
     let kept = node.kept(own, run::status()).await;
+    let absent = fetch::here(node, wanted.as_ref(), patience).await;
     let mut reply = node
         .on_host(move |node| {
             let decision = decide::read(&*node.host, Some(&target), &demands)?;
@@ -93,6 +138,9 @@ pub(crate) async fn preflight(node: &Arc<Node>, request: PreflightRequest) -> Re
             })
         })
         .await?;
+    if let Some((wanted, absent)) = wanted.zip(absent) {
+        no_bundle(&mut reply, &wanted, absent);
+    }
     if let Err(status) = kept {
         no_custody(&mut reply.gates, &status);
         reply.clear = false;

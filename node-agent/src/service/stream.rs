@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::Sent;
+use super::{Sent, wanted};
 use crate::node::Node;
 use crate::run::{self, Attempt, Grant, Order};
 
@@ -31,6 +31,7 @@ pub(crate) async fn stage(
     subject: &Subject,
     target: Option<Target>,
 ) -> Result<Sent<StageProgress>, Status> {
+    let wanted = wanted(target.as_ref())?;
     let target = convert::target(target.as_ref())?;
     if let Some(report) = node.kept(subject.clone(), run::status()).await? {
         if report.attempt == subject.attempt && run::is_over(report.state()) {
@@ -41,7 +42,7 @@ pub(crate) async fn stage(
                 .status(format!("attempt {} is under way here or waits to be confirmed", report.attempt)));
         }
     }
-    let mut progress = node.stages.begin(node, subject, target)?;
+    let mut progress = node.stages.begin(node, subject, target, wanted)?;
     let (sender, receiver) = mpsc::channel(4);
     let ending = node.ending.clone();
     tokio::spawn(async move {

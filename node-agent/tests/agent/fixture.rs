@@ -239,7 +239,7 @@ pub(crate) fn subject() -> Subject {
 }
 
 pub(crate) fn target() -> Target {
-    Target { release: "7.3.5-lu2".into(), bundle: "7.3.5-lu2".into(), digest: digest() }
+    Target { release: "7.3.5-lu2".into(), bundle: "7.3.5-lu2".into(), digest: digest(), ..Target::default() }
 }
 
 pub(crate) fn demands() -> Demands {

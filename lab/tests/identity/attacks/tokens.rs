@@ -10,7 +10,7 @@ use liveupdate_lab::wait::{Answer, until};
 use liveupdate_proto::refusal::Refusal;
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, SOON, run};
+use crate::bed::{Bed, SOON, alone, run};
 use crate::wire::{refused, request};
 
 /// A pod that is bound to a node, as the administrator may make one.
@@ -108,47 +108,40 @@ fn a_token_that_was_changed_or_is_none_is_worth_nothing() {
     });
 }
 
-/// A pod's token goes with it, also when another pod takes its name.
+/// A pod's token goes with it, also when another pod takes its place or its name.
 #[test]
 fn a_token_is_worth_nothing_after_its_pod() {
-    run(async |bed| {
-        let node = &bed.nodes[1];
-        let name = node.pod.name_any();
-        let owner = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": AGENT,
-            "uid": node.pod.owner_references()[0].uid, "controller": true});
-        // A pod of its own, so that the agents keep theirs. Its owner is ours: so far it is legitimate.
-        let first = pod(bed, NAMESPACE, "brief", AGENT, Some(owner.clone())).await;
-        let replayed = token(bed, &Ask::of_agent(&first)).await;
-        bed.door().enrol(&replayed).await.unwrap();
-
+    alone(async {
+        let bed = Bed::start(1, &[]).await;
+        let (node, door) = (&bed.nodes[0], bed.door());
+        let (name, replayed) = (node.pod.name_any(), node.token());
+        door.enrol(&replayed).await.unwrap();
         let pods = bed.bed.in_namespace::<Pod>(NAMESPACE);
         let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
-        let _ = pods.delete("brief", &now).await;
-        until("the pod to be gone", SOON, async || {
-            let found = pods.get_opt("brief").await.unwrap();
-            Ok(found.map_or(Answer::Yes(()), |_| Answer::not_yet("it is there")))
-        })
-        .await
-        .unwrap();
-        // The API server's own memory of tokens that it has looked at lasts ten seconds; ours is none.
+        pods.delete(&name, &now).await.unwrap();
+
+        // The API server may remember for ten seconds that it knew the token. That the pod is gone is seen at once.
         let log = bed.log();
-        until("the token to be refused", SOON, async || {
-            Ok(match bed.door().enrol(&replayed).await {
-                Ok(_) => panic!("a token of a pod that is gone was worth a certificate"),
-                Err(status) if Refusal::of(&status) == Some(Refusal::TokenRefused) => Answer::Yes(()),
-                Err(status) => Answer::not_yet(status),
+        until("the token to be refused by the API server, too", SOON, async || {
+            let status = door.enrol(&replayed).await.unwrap_err();
+            let word = Refusal::of(&status);
+            assert!(matches!(word, Some(Refusal::NotEnrollable | Refusal::TokenRefused)), "{status:?}");
+            Ok(match word {
+                Some(Refusal::TokenRefused) => Answer::Yes(()),
+                _ => Answer::not_yet(status),
             })
         })
         .await
         .unwrap();
         log.line(&["refused to enrol", "reason=\"TokenRejected\""]).await;
-
-        let second = pod(bed, NAMESPACE, "brief", AGENT, Some(owner)).await;
-        let fresh = token(bed, &Ask::of_agent(&second)).await;
-        attack(bed, &replayed, Refusal::TokenRefused, "TokenRejected").await;
-        bed.door().enrol(&fresh).await.unwrap();
-        pods.delete("brief", &now).await.unwrap();
-        assert!(pods.get_opt(&name).await.unwrap().is_some(), "the agent's own pod is not touched");
+        // The one that the DaemonSet made in its place.
+        let second = bed.bed.agent_pod(&node.name, node.pod.uid().as_deref(), SOON).await.unwrap();
+        let fresh = token(&bed, &Ask::of_agent(&second)).await;
+        pod(&bed, NAMESPACE, &name, AGENT, None).await;
+        let log = bed.log();
+        refused(door.enrol(&replayed).await, Refusal::TokenRefused);
+        log.line(&["refused to enrol", "reason=\"TokenRejected\""]).await;
+        door.enrol(&fresh).await.unwrap();
     });
 }
 

@@ -59,3 +59,26 @@ fn modules_tell_the_driver_packed_or_not_and_what_is_built_in() {
     contents.look_at_modules(&mut archive.finish().as_slice()).unwrap();
     assert!(contents.modules.unwrap().file.is_err());
 }
+
+/// A few hundred kilobytes that unpack to more than any module has.
+#[test]
+fn a_module_that_unpacks_to_more_than_it_may_is_none() {
+    let name = "lib/modules/7.3.4-lu2/extra/vfio_pci_liveupdate.ko.gz";
+    let packed = |length: u64| {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::copy(&mut std::io::repeat(0).take(length), &mut packed).unwrap();
+        packed.finish().unwrap()
+    };
+    let file = |length: u64| {
+        let mut archive = Archive::new();
+        archive.file(name, 0o644, &packed(length));
+        let mut contents = Contents::default();
+        contents.look_at_modules(&mut archive.finish().as_slice()).unwrap();
+        contents.modules.unwrap().file.unwrap_err()
+    };
+    let told = file(LARGEST_MODULE + 1);
+    assert!(told.contains("more than 268435456 bytes"), "{told}");
+    // Within the bound it is unpacked, and then it is no module.
+    let told = file(1 << 20);
+    assert!(!told.contains("more than"), "{told}");
+}

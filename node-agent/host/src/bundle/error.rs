@@ -122,6 +122,34 @@ pub enum BundleError {
         /// Bytes that stay free.
         reserve: u64,
     },
+    /// There is something already.
+    #[error("{} is there already: name a folder that is not", path.display())]
+    Exists {
+        /// Where the bundle should go.
+        path: PathBuf,
+    },
+    /// The registry does not deliver.
+    #[error("it cannot be fetched: {why}")]
+    NotFetched {
+        /// What came of it.
+        why: String,
+    },
+    /// What a registry has under this digest is no bundle, or another one.
+    #[error("the artifact {digest} is no bundle that can be used: {why}")]
+    NoBundle {
+        /// Of the artifact's manifest.
+        digest: Digest,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Nobody trusted vouches for it, so that it is not fetched.
+    #[error("bundle {digest} is not fetched: {why}")]
+    NotTrusted {
+        /// Of the bundle's manifest.
+        digest: Digest,
+        /// As the gate has it.
+        why: String,
+    },
     /// Somebody else works there.
     #[error("{} is in use by another process: try again when it is done", folder.display())]
     Busy {
@@ -151,6 +179,8 @@ impl From<BundleError> for HostError {
             BundleError::Io { doing, path, source } => {
                 Self::Io { what: format!("{doing} {}", path.display()), why: source.to_string() }
             }
+            BundleError::NotFetched { .. } => Self::NotFetched { why: error.to_string() },
+            BundleError::NotTrusted { .. } => Self::NotTrusted { why: error.to_string() },
             BundleError::NoRoom { .. } | BundleError::Busy { .. } => {
                 Self::Io { what: "stage the bundle".into(), why: chain(&error) }
             }

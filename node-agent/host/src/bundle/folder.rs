@@ -7,14 +7,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, MemfdFlags, Mode, OFlags};
 
-use super::digest::Hasher;
-use super::manifest::{self, LARGEST_MANIFEST, MANIFEST, Manifest, Part};
+use super::manifest::{LARGEST_MANIFEST, MANIFEST, Manifest, Part};
 use super::signature::{LARGEST_SIGNATURES, SIGNATURES, Signers, Trust};
+use super::source::{Copied, Source, pump};
 use super::{BundleError, Digest};
 use crate::linux::gates;
-
-/// Bytes that are read at once. Progress is told, and the caller asked, as often.
-const CHUNK: usize = 1 << 20;
 
 /// Is told bytes done and in all; answers whether to go on.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> bool;
@@ -158,35 +155,10 @@ impl Bundle {
         done: &mut u64,
         progress: Progress<'_>,
     ) -> Result<(), BundleError> {
-        let Some(manifest::File { size, digest }) = self.manifest.part(part) else { return Ok(()) };
+        let Some(wanted) = self.manifest.part(part) else { return Ok(()) };
         let path = self.path.join(part.file());
-        let mut file = self.part(part)?;
-        let (mut hasher, mut found, mut buffer) = (Hasher::new(), 0, vec![0; CHUNK]);
-        loop {
-            if !progress(*done, self.manifest.size()) {
-                return Err(BundleError::Cancelled);
-            }
-            let read = file.read(&mut buffer).map_err(BundleError::io("read", &path))?;
-            if read == 0 {
-                break;
-            }
-            found += read as u64;
-            // It may grow while it is read.
-            if found > size {
-                return Err(BundleError::TooLong { path, found, wanted: size });
-            }
-            hasher.feed(&buffer[..read]);
-            to.write_all(&buffer[..read]).map_err(BundleError::io("copy", &path))?;
-            *done += read as u64;
-        }
-        if found < size {
-            return Err(BundleError::Truncated { path, found, wanted: size });
-        }
-        let found = hasher.finish();
-        if found != digest {
-            return Err(BundleError::Changed { path, found, wanted: digest });
-        }
-        Ok(())
+        let copied = Copied { file: wanted, path: &path, all: self.manifest.size() };
+        pump(&mut self.part(part)?, to, copied, done, progress)
     }
 
     /// A file of the length that the manifest says.
@@ -239,6 +211,30 @@ impl Bundle {
             | rustix::fs::SealFlags::SEAL;
         rustix::fs::fcntl_add_seals(&memory, seals).map_err(|errno| failed()(errno.into()))?;
         Ok(memory)
+    }
+}
+
+impl Source for Bundle {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn manifest_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn signature_bytes(&self) -> Option<&[u8]> {
+        self.signatures.as_deref()
+    }
+
+    fn copy(
+        &mut self,
+        part: Part,
+        to: &mut dyn Write,
+        done: &mut u64,
+        progress: Progress<'_>,
+    ) -> Result<(), BundleError> {
+        Self::copy(self, part, to, done, progress)
     }
 }
 

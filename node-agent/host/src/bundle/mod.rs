@@ -47,16 +47,20 @@
 //!
 //! ```text
 //!  build, sign ─► ROOT/<name>/ ─ find ─► copy, verify, sync ─► ROOT/<digest>/ ─► image(), initrd() ─► kexec
-//!                                                                    └─ after verification: boot entry
+//!       │                                                   ▲        └─ after verification: boot entry
+//!       └─ push ─► registry ─ who signed it? fetch, verify, sync
 //! ```
+//! In a registry a bundle is an [`Artifact`]; under the root it is the same as one that was copied there.
 //! Nothing is believed before it is read: [`Bundle::image`] and [`Bundle::initrd`] check the digest of the very
 //! bytes that they return, in memory that is sealed.
 
+mod artifact;
 pub mod boot;
 mod build;
 mod contents;
 pub mod cpio;
 mod cpio_read;
+mod delivery;
 mod digest;
 mod durable;
 mod error;
@@ -66,11 +70,14 @@ mod manifest;
 mod modules;
 pub mod shim;
 mod signature;
+mod source;
 mod store;
 mod unpack;
 
+pub use artifact::{ARTIFACT_KIND, Artifact, Blob, LARGEST_ARTIFACT, MANIFEST_KIND, NO_CONFIGURATION};
 pub use build::{BuildError, Built, Inputs, build};
 pub use contents::{Contents, DriverModule};
+pub use delivery::{Delivered, Delivery, pull};
 pub use digest::{Digest, NotADigest};
 pub use error::BundleError;
 pub use folder::{Bundle, Progress, Vouched};
@@ -79,5 +86,5 @@ pub use manifest::{File, Formats, LARGEST_MANIFEST, MANIFEST, Manifest, Manifest
 pub use signature::{
     LARGEST_SIGNATURES, MOST_SIGNATURES, MOST_SIGNERS, SIGNATURES, Signatures, Signer, Signers, Trust,
 };
-pub use store::{Limits, ROOT, Store};
+pub use store::{Limits, MayFetch, ROOT, Store};
 pub use unpack::install_modules;

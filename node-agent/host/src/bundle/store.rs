@@ -6,23 +6,27 @@
 //!  ROOT/<64 hex digits>/   staged: copied, verified, synced, whole
 //!  ROOT/.staging-…/        being copied ── verified, synced ──► renamed to the staged one
 //!  ROOT/.removing-…/       was a staged one, renamed before the first file goes
+//!  ROOT/.artifacts/<hex>   manifests of artifacts that were fetched: which bundle each of them is
 //!  ROOT/.lock              held by whoever stages or removes
 //! ```
 //! A kill at any point leaves either no bundle or a whole one; what begins with `.staging-` or `.removing-` is
 //! taken away when the root is next used for staging.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
+use super::artifact::{Artifact, LARGEST_ARTIFACT};
+use super::delivery::{Delivered, Delivery};
 use super::durable;
 use super::folder::Progress;
 use super::manifest::MANIFEST;
 use super::signature::SIGNATURES;
+use super::source::{Source, fill_and_name};
 use super::{Bundle, BundleError, Digest};
 
 /// Where bundles lie unless the agent is told otherwise.
@@ -31,6 +35,10 @@ pub const ROOT: &str = "/var/lib/liveupdate/bundles";
 const STAGING: &str = ".staging-";
 const REMOVING: &str = ".removing-";
 const LOCK: &str = ".lock";
+const ARTIFACTS: &str = ".artifacts";
+
+/// Says whether what is signed may be fetched, given the bytes of manifest and signatures; the error says why not.
+pub type MayFetch<'a> = &'a dyn Fn(&[u8], Option<&[u8]>) -> Result<(), String>;
 
 /// Bounds of a bundle root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +90,7 @@ impl Store {
     /// # Errors
     /// [`BundleError`].
     pub fn staged(&self, digest: Digest) -> Result<Option<Bundle>, BundleError> {
+        let digest = self.resolve(digest);
         let Some(bundle) = self.open(&digest.hex())? else { return Ok(None) };
         let found = bundle.digest();
         if found != digest {
@@ -113,6 +122,7 @@ impl Store {
     /// # Errors
     /// [`BundleError::NotFound`]; [`BundleError::OtherDigest`] when there is one of this name that is another.
     pub fn find(&self, name: &str, digest: Digest) -> Result<Bundle, BundleError> {
+        let digest = self.resolve(digest);
         if let Some(bundle) = self.staged(digest)? {
             return Ok(bundle);
         }
@@ -166,24 +176,119 @@ impl Store {
         fs::create_dir_all(&self.root).map_err(BundleError::io("make", &self.root))?;
         let _lock = self.lock()?;
         self.clean()?;
+        let digest = self.resolve(digest);
+        if let Some(bundle) = self.whole(digest, progress)? {
+            return Ok(bundle);
+        }
+        let mut source = self.find(name, digest)?;
+        source.no_extra()?;
+        self.take(&mut source, digest, spare, progress)
+    }
+
+    /// Fetches the bundle of an artifact unless it is staged already, verifies every byte, and makes it durable, as
+    /// [`Store::stage`] does. From then on it is found by the artifact's digest, too. Nothing large is fetched before
+    /// `may_fetch` has said yes. Idempotent.
+    ///
+    /// # Errors
+    /// [`BundleError`]; then nothing is staged that was not before.
+    pub fn receive(
+        &self,
+        artifact: Digest,
+        delivery: &mut dyn Delivery,
+        may_fetch: MayFetch<'_>,
+        spare: &[Digest],
+        progress: Progress<'_>,
+    ) -> Result<Bundle, BundleError> {
+        fs::create_dir_all(&self.root).map_err(BundleError::io("make", &self.root))?;
+        let _lock = self.lock()?;
+        self.clean()?;
+        let mut delivered = Delivered::open(artifact, delivery)?;
+        let digest = delivered.digest();
+        let (manifest, signatures) = delivered.signed();
+        may_fetch(manifest, signatures).map_err(|why| BundleError::NotTrusted { digest, why })?;
+        let bundle = match self.whole(digest, progress)? {
+            Some(bundle) => self.sign_anew(bundle, signatures)?,
+            None => self.take(&mut delivered, digest, spare, progress)?,
+        };
+        self.note(artifact, delivered.artifact_bytes())?;
+        Ok(bundle)
+    }
+
+    /// The staged bundle, if it is whole. Nobody can use one that is damaged: it goes, whether or not there is a
+    /// better one.
+    fn whole(&self, digest: Digest, progress: Progress<'_>) -> Result<Option<Bundle>, BundleError> {
         match self.staged(digest).and_then(|found| match found {
             Some(bundle) => bundle.verify(progress).map(|()| Some(bundle)),
             None => Ok(None),
         }) {
             Ok(Some(bundle)) => {
                 self.touch(digest)?;
-                return Ok(bundle);
+                Ok(Some(bundle))
             }
-            Ok(None) => {}
-            Err(BundleError::Cancelled) => return Err(BundleError::Cancelled),
-            // Nobody can use it as it is; whether there is a better one shows below.
-            Err(_) => self.remove(&digest.hex())?,
+            Ok(None) => Ok(None),
+            Err(BundleError::Cancelled) => Err(BundleError::Cancelled),
+            Err(_) => self.remove(&digest.hex()).map(|()| None),
         }
-        let source = self.find(name, digest)?;
+    }
+
+    /// Makes room, and copies.
+    fn take(
+        &self,
+        source: &mut dyn Source,
+        digest: Digest,
+        spare: &[Digest],
+        progress: Progress<'_>,
+    ) -> Result<Bundle, BundleError> {
         self.thin_out(digest, spare)?;
-        self.room(&source)?;
-        self.copy(&source, digest, progress)?;
+        self.room(source.manifest().size())?;
+        let new = self.root.join(format!("{STAGING}{}", digest.hex()));
+        fill_and_name(source, &new, &self.root.join(digest.hex()), progress)?;
         self.staged(digest)?.ok_or_else(|| BundleError::NotFound { root: self.root.clone(), wanted: digest })
+    }
+
+    /// The signatures of a staged bundle are those that came with it last: the manifest may have been signed since.
+    fn sign_anew(&self, bundle: Bundle, signatures: Option<&[u8]>) -> Result<Bundle, BundleError> {
+        let Some(signatures) = signatures.filter(|new| bundle.signature_bytes() != Some(new)) else {
+            return Ok(bundle);
+        };
+        let place = bundle.path().join(SIGNATURES);
+        // Beside the bundles, where a kill leaves nothing that does not belong into one.
+        let new = self.root.join(format!("{STAGING}{SIGNATURES}"));
+        let written = fs::write(&new, signatures)
+            .and_then(|()| File::open(&new)?.sync_all())
+            .and_then(|()| fs::rename(&new, &place))
+            .and_then(|()| durable::sync(bundle.path()));
+        written.map_err(BundleError::io("write", &place))?;
+        Bundle::open(bundle.path())
+    }
+
+    /// The bundle that a digest stands for: that of an artifact which was fetched, else itself.
+    fn resolve(&self, digest: Digest) -> Digest {
+        let mut bytes = Vec::new();
+        let read = File::open(self.root.join(ARTIFACTS).join(digest.hex()))
+            .and_then(|file| file.take(LARGEST_ARTIFACT as u64 + 1).read_to_end(&mut bytes));
+        // Its name is its digest, so that the file proves itself.
+        if read.is_err() || Digest::of(&bytes) != digest {
+            return digest;
+        }
+        Artifact::parse(&bytes).map_or(digest, |artifact| artifact.manifest.digest)
+    }
+
+    /// Remembers which bundle an artifact is, and forgets those whose bundles are gone.
+    fn note(&self, artifact: Digest, bytes: &[u8]) -> Result<(), BundleError> {
+        let folder = self.root.join(ARTIFACTS);
+        let failed = || BundleError::io("write", &folder);
+        fs::create_dir_all(&folder).map_err(failed())?;
+        durable::replace(&folder.join(artifact.hex()), bytes).map_err(failed())?;
+        let staged = self.list()?;
+        for entry in fs::read_dir(&folder).map_err(failed())? {
+            let entry = entry.map_err(failed())?;
+            let known = entry.file_name().into_string().ok().and_then(|name| Digest::from_hex(&name).ok());
+            if !known.is_some_and(|known| staged.contains(&self.resolve(known))) {
+                remove_any(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes staged bundles beyond the bound, never one of `spare`, and what a kill has left behind. Answers
@@ -206,6 +311,7 @@ impl Store {
     }
 
     fn remove_beyond(&self, keep: usize, spare: &[Digest]) -> Result<Vec<Digest>, BundleError> {
+        let spare: Vec<Digest> = spare.iter().map(|digest| self.resolve(*digest)).collect();
         let all = self.list()?;
         let excess = all.len().saturating_sub(keep);
         let go: Vec<Digest> =
@@ -216,49 +322,15 @@ impl Store {
         Ok(go)
     }
 
-    fn room(&self, source: &Bundle) -> Result<(), BundleError> {
+    fn room(&self, needed: u64) -> Result<(), BundleError> {
         let stat = rustix::fs::statvfs(&self.root)
             .map_err(|errno| BundleError::io("look at", &self.root)(errno.into()))?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        let (needed, reserve) = (source.manifest().size(), self.limits.reserve);
+        let reserve = self.limits.reserve;
         if free < needed.saturating_add(reserve) {
             return Err(BundleError::NoRoom { folder: self.root.clone(), free, needed, reserve });
         }
         Ok(())
-    }
-
-    fn copy(&self, source: &Bundle, digest: Digest, progress: Progress<'_>) -> Result<(), BundleError> {
-        let new = self.root.join(format!("{STAGING}{}", digest.hex()));
-        let copied = self.fill(source, &new, progress).and_then(|()| {
-            let place = self.root.join(digest.hex());
-            fs::rename(&new, &place).map_err(BundleError::io("move into place", &place))?;
-            sync(&self.root)
-        });
-        if copied.is_err() {
-            // What is left of it goes with the next use at the latest.
-            let _ = fs::remove_dir_all(&new);
-        }
-        copied
-    }
-
-    /// All files, each synced, then the folder.
-    fn fill(&self, source: &Bundle, new: &Path, progress: Progress<'_>) -> Result<(), BundleError> {
-        source.no_extra()?;
-        DirBuilder::new().mode(0o700).create(new).map_err(BundleError::io("make", new))?;
-        let mut done = 0;
-        for (part, _) in source.manifest().parts() {
-            let (path, mut file) = create(new, part.file())?;
-            source.copy(part, &mut file, &mut done, progress)?;
-            file.sync_all().map_err(BundleError::io("sync", &path))?;
-        }
-        for (name, bytes) in
-            [(SIGNATURES, source.signature_bytes()), (MANIFEST, Some(source.manifest_bytes()))]
-        {
-            let Some(bytes) = bytes else { continue };
-            let (path, mut file) = create(new, name)?;
-            file.write_all(bytes).and_then(|()| file.sync_all()).map_err(BundleError::io("write", &path))?;
-        }
-        sync(new)
     }
 
     /// Says that a staged bundle was used now.
@@ -332,16 +404,6 @@ fn is_name(name: &str) -> bool {
         && !name.starts_with('.')
         && !name.contains(['/', '\0'])
         && Digest::from_hex(name).is_err()
-}
-
-fn create(folder: &Path, name: &str) -> Result<(PathBuf, File), BundleError> {
-    let path = folder.join(name);
-    let file = File::options().write(true).create_new(true).mode(0o600).open(&path);
-    file.map_err(BundleError::io("make", &path)).map(|file| (path, file))
-}
-
-fn sync(folder: &Path) -> Result<(), BundleError> {
-    durable::sync(folder).map_err(BundleError::io("sync", folder))
 }
 
 fn remove_any(path: &Path) -> Result<(), BundleError> {

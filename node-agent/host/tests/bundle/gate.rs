@@ -27,7 +27,8 @@ fn only_a_right_signature_of_somebody_trusted_passes() {
     let known = signers(&key);
     let judge = |trust: Trust| judge(Ok(&trust), Ok(&known));
     let by = || vec!["release".to_owned()];
-    is(&judge(Trust::Signed { by: by() }), GateResult::Pass, "manifest sha256:0123: signed by release", "");
+    let evidence = format!("manifest sha256:0123: signed by release (key {})", key.public().id());
+    is(&judge(Trust::Signed { by: by() }), GateResult::Pass, &evidence, "");
     is(&judge(Trust::Unsigned), GateResult::Fail, "not signed", "bundle sign");
     is(&judge(Trust::OtherBytes { by: by() }), GateResult::Fail, "of release is of other bytes", "again");
     let stranger = SigningKey::generate().unwrap().public().id();

@@ -6,6 +6,7 @@
     reason = "helpers of tests; clippy.toml covers only the tests themselves"
 )]
 
+mod artifact;
 mod boot;
 mod folder;
 mod gate;

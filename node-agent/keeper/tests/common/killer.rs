@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use liveupdate_host::bundle::Delivery;
 use liveupdate_host::{
     Custody, Device, Gate, Holder, Host, HostError, JumpIntent, JumpRefused, Jumped, Quiesced,
     ReclaimedDevice, ReclaimedHolder, Resumed, Target,
 };
+use liveupdate_node_core::verdict::Signer;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
@@ -80,6 +82,20 @@ impl Host for Killer {
     }
     fn staged(&self) -> Result<Option<Target>, HostError> {
         self.call(|h| h.staged())
+    }
+    fn signed_for(&self, target: &Target, signers: &[Signer]) -> Result<Gate, HostError> {
+        self.call(|h| h.signed_for(target, signers))
+    }
+    fn has_bundle(&self, target: &Target) -> Result<bool, HostError> {
+        self.call(|h| h.has_bundle(target))
+    }
+    fn receive(
+        &self,
+        target: &Target,
+        from: &mut dyn Delivery,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<(), HostError> {
+        self.call(|h| h.receive(target, from, progress))
     }
     fn stage(&self, target: &Target, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<(), HostError> {
         self.call(|h| h.stage(target, progress))

@@ -115,6 +115,7 @@ pub(crate) fn preserve_but(edit: impl FnOnce(&mut Preserve)) -> Message {
             release: target().release,
             bundle: target().bundle,
             digest: target().digest,
+            ..proto::Target::default()
         }),
         demands: Some(demands()),
         preserve: vec![GPU.into(), NIC.into(), DISK.into()],

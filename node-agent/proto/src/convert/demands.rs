@@ -5,7 +5,7 @@ use std::time::Duration;
 use liveupdate_node_core::Continuity;
 use liveupdate_node_core::gate::{Gate, GateId};
 use liveupdate_node_core::node::Deadlines;
-use liveupdate_node_core::verdict::{Demands, Device, DeviceVerdict, Fate, Holder, Rule};
+use liveupdate_node_core::verdict::{Demands, Device, DeviceVerdict, Fate, Holder, Rule, Signer};
 
 use super::ConvertError;
 use crate::common::v1 as pb;
@@ -95,8 +95,15 @@ impl TryFrom<&pb::Demands> for Demands {
             rules: demands.devices.iter().map(Rule::try_from).collect::<Result<_, _>>()?,
             acknowledged: demands.acknowledged.iter().cloned().collect(),
             platform_minimum: minimum("demands.platform_minimum", demands.platform_minimum)?,
+            signers: demands.signers.iter().map(signer).collect::<Result<_, _>>()?,
         })
     }
+}
+
+/// The name goes on into evidence. What is no key is found out where it is used: it must not be taken for nobody.
+fn signer(signer: &pb::Signer) -> Result<Signer, ConvertError> {
+    super::word("demands.signers.name", &signer.name)?;
+    Ok(Signer { name: signer.name.clone(), key: signer.key.clone() })
 }
 
 /// How long each state may last; what is 0 or absent is the default.

@@ -92,16 +92,17 @@ impl From<&core::Epoch> for pb::Epoch {
 impl From<&core::Target> for pb::Target {
     fn from(target: &core::Target) -> Self {
         let core::Target { release, bundle, digest } = target.clone();
-        Self { release, bundle, digest }
+        // Who fetched it is done with the registry.
+        Self { release, bundle, digest, repository: String::new() }
     }
 }
 
 impl TryFrom<&pb::Target> for core::Target {
     type Error = ConvertError;
 
-    /// The bundle's name cannot leave the bundle root, and the digest is one.
+    /// The bundle's name cannot leave the bundle root, and the digest is one. Of a repository the core knows nothing.
     fn try_from(target: &pb::Target) -> Result<Self, ConvertError> {
-        let pb::Target { release, bundle, digest } = target.clone();
+        let pb::Target { release, bundle, digest, repository: _ } = target.clone();
         for (field, name) in [("target.release", &release), ("target.bundle", &bundle)] {
             if name.is_empty() {
                 return Err(ConvertError::Missing(field));

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::{Compression, Config, Format, ImageError, KernelImage, Limits, fuzz_one, inspect};
+use super::{Compression, Config, Format, ImageError, KernelImage, Limits, config, fuzz_one, inspect};
 use build::{ALL, CONFIG, RELEASE, STRINGS, bzimage, good_kernel, kernel, pack, payload, vmlinux};
 
 fn read(file: &[u8]) -> KernelImage {
@@ -219,6 +219,21 @@ fn what_unpacks_to_more_than_the_limit_is_left() {
         let problem = image.payload.unwrap().problem.unwrap();
         assert_eq!(problem, "it unpacks to more than 1048576 bytes", "{compression:?}");
     }
+}
+
+#[test]
+fn a_configuration_that_unpacks_to_more_than_it_may_is_none() {
+    let of = |length: usize| {
+        let text = b"CONFIG_X=y\n".repeat(length / 11);
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut packed, &text).unwrap();
+        let mut plain = kernel(None, &STRINGS);
+        plain.extend_from_slice(&[b"IKCFG_ST", packed.finish().unwrap().as_slice(), b"IKCFG_ED"].concat());
+        read(&bzimage(RELEASE, &payload(Compression::Gzip, &plain))).config
+    };
+    assert!(of(config::LARGEST / 2).is_ok());
+    let told = of(config::LARGEST + 1024).unwrap_err();
+    assert!(told.contains("larger than any configuration"), "{told}");
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub use next_kernel::NextKernel;
 pub use pci_enumeration_stable::pci_enumeration_stable;
 pub use pci_state_preserved::pci_state_preserved;
 pub use target_kernel::{Formats, Manifest, Running, Wanted, target_image, target_kernel};
-pub use target_trusted::{Signed, target_trusted};
+pub use target_trusted::{Signed, signed_for_platform, target_trusted};
 pub use unattended_boot::unattended_boot;
 pub use vfio_state_preserved::vfio_state_preserved;
 

@@ -55,7 +55,10 @@ pub fn target_trusted(signed: Signed<'_>) -> Gate {
 fn signature(found: &mut Findings, signed: Signed<'_>, signers: &Signers, trust: &Trust) {
     let digest = signed.digest;
     match trust {
-        Trust::Signed { by } => found.good(format!("manifest {digest}: signed by {}", named(by))),
+        Trust::Signed { by } => {
+            let by: Vec<String> = by.iter().map(|name| with_key(name, signers)).collect();
+            found.good(format!("manifest {digest}: signed by {}", named(&by)));
+        }
         Trust::Unsigned => {
             found.bad(format!("manifest {digest}: not signed"), "sign it: kubectl liveupdate bundle sign");
         }
@@ -81,6 +84,34 @@ fn signature(found: &mut Findings, signed: Signed<'_>, signers: &Signers, trust:
             format!("manifest {digest}: its signatures cannot be read: {why}"),
             "sign it again: kubectl liveupdate bundle sign",
         ),
+    }
+}
+
+/// `TargetTrusted` as the policy alone has it: one of its signers vouches for the bundle's manifest.
+pub fn signed_for_platform(trust: Result<Trust, &BundleError>, platform: &Signers) -> Gate {
+    let mut found = Findings::of(GateId::TargetTrusted, "");
+    let names: Vec<String> = platform.signers.iter().map(|signer| with_key(&signer.name, platform)).collect();
+    let names = if names.is_empty() { "of whom no key can be read".to_owned() } else { named(&names) };
+    match trust {
+        Ok(Trust::Signed { by }) => {
+            let by: Vec<String> = by.iter().map(|name| with_key(name, platform)).collect();
+            found.good(format!("policy: signed by {}", named(&by)));
+        }
+        Ok(_) => found.bad(
+            format!("policy: signed by none of its signers, {}{}", names, skipped(platform)),
+            "sign it by one of the policy's signers, or add the key that signed it to the policy's signers",
+        ),
+        // The node's own part says so already.
+        Err(_) => found.unknown("policy: there is no bundle to judge", ""),
+    }
+    found.gate()
+}
+
+/// A signer with its key, which tells two of one name apart.
+fn with_key(name: &str, signers: &Signers) -> String {
+    match signers.signers.iter().find(|signer| signer.name == name) {
+        Some(signer) => format!("{name} (key {})", signer.key.id()),
+        None => name.to_owned(),
     }
 }
 

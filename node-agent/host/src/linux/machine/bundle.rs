@@ -6,12 +6,16 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use liveupdate_node_core::Target;
 use liveupdate_node_core::gate::Gate;
+use liveupdate_node_core::verdict::Signer;
+use liveupdate_node_core::{GateResult, Target};
 
 use super::images::Images;
 use crate::HostError;
-use crate::bundle::{Bundle, BundleError, Contents, Digest, Limits, Part, Signers, Store, install_modules};
+use crate::bundle::{
+    self, Bundle, BundleError, Contents, Delivery, Digest, Limits, Part, PublicKey, Signers, Store, Trust,
+    install_modules,
+};
 use crate::image::{ImageError, KernelImage};
 use crate::linux::gates::{self, Manifest, Signed};
 use crate::linux::root::Root;
@@ -103,6 +107,54 @@ impl Bundles {
         Ok(Opened { image: bundle.image()?, initrd: bundle.initrd()?, command_line })
     }
 
+    /// See [`crate::Host::signed_for`].
+    pub(super) fn signed_for(&self, target: &Target, platform: &[Signer]) -> Result<Gate, HostError> {
+        let mut trusted = Signers::default();
+        for Signer { name, key } in platform {
+            match PublicKey::from_pem(key.as_bytes()) {
+                Ok(key) => trusted.signers.push(bundle::Signer { name: name.clone(), key }),
+                Err(why) => trusted.skipped.push(format!("{name}: {why}")),
+            }
+        }
+        let found = self.store.find(&target.bundle, digest(target)?);
+        Ok(gates::signed_for_platform(found.as_ref().map(|bundle| bundle.trust(&trusted)), &trusted))
+    }
+
+    /// Whether a bundle is here, be it whole or not.
+    pub(super) fn has(&self, target: &Target) -> Result<bool, HostError> {
+        match self.store.find(&target.bundle, digest(target)?) {
+            Ok(_) => Ok(true),
+            Err(error @ BundleError::Io { .. }) => Err(error.into()),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Takes a bundle in from a registry, if somebody trusted signed it; `spare` are those that must not go for it.
+    pub(super) fn receive(
+        &self,
+        target: &Target,
+        spare: &[Option<String>],
+        delivery: &mut dyn Delivery,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<(), HostError> {
+        let spare: Vec<Digest> = spare.iter().flatten().filter_map(|text| text.parse().ok()).collect();
+        let signers = Signers::read(&self.signers);
+        let may_fetch = |manifest: &[u8], signatures: Option<&[u8]>| {
+            let trust = Trust::judge(manifest, signatures, signers.as_ref().unwrap_or(&Signers::default()));
+            let digest = Digest::of(manifest).to_string();
+            let gate = gates::target_trusted(Signed {
+                digest: &digest,
+                trust: Ok(&trust),
+                files: None,
+                signers: signers.as_ref(),
+                folder: &self.signers_name,
+            });
+            if gate.result == GateResult::Pass { Ok(()) } else { Err(gate.evidence) }
+        };
+        self.store.receive(digest(target)?, delivery, &may_fetch, &spare, progress)?;
+        Ok(())
+    }
+
     /// Finds a bundle; its files are checked as they are read.
     pub(super) fn find(&self, target: &Target) -> Result<Bundle, HostError> {
         Ok(self.store.find(&target.bundle, digest(target)?)?)
@@ -165,8 +217,10 @@ impl Bundles {
     ) -> Gate {
         let nobody = Signers::default();
         let trust = found.as_ref().map(|bundle| bundle.trust(signers.as_ref().unwrap_or(&nobody)));
+        // What is signed is the bundle's manifest, also where the target names an artifact.
+        let digest = found.as_ref().map_or(target.digest.clone(), |bundle| bundle.digest().to_string());
         gates::target_trusted(Signed {
-            digest: &target.digest,
+            digest: &digest,
             trust: trust.as_ref().map_err(|error| *error),
             // They are read, each byte, when it is staged.
             files: None,

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
+use liveupdate_node_core::verdict::Signer;
 use rustix::rand::GetRandomFlags;
 
 use super::counter::nanoseconds;
 use super::store::io_error;
 use super::{LinuxHost, Role};
+use crate::bundle::Delivery;
 use crate::linux::custody::Custodian;
 use crate::{
     Custody, Device, Gate, Holder, Host, HostError, JumpIntent, JumpRefused, Jumped, Quiesced,
@@ -89,6 +91,24 @@ impl Host for LinuxHost {
 
     fn staged(&self) -> Result<Option<Target>, HostError> {
         self.staged_target()
+    }
+
+    fn signed_for(&self, target: &Target, signers: &[Signer]) -> Result<Gate, HostError> {
+        self.bundles.signed_for(target, signers)
+    }
+
+    fn has_bundle(&self, target: &Target) -> Result<bool, HostError> {
+        self.bundles.has(target)
+    }
+
+    fn receive(
+        &self,
+        target: &Target,
+        from: &mut dyn Delivery,
+        progress: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<(), HostError> {
+        let loaded = self.staged_target()?.map(|loaded| loaded.digest);
+        self.bundles.receive(target, &[self.running_digest()?, loaded], from, progress)
     }
 
     fn stage(&self, target: &Target, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<(), HostError> {

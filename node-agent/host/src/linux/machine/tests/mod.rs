@@ -6,4 +6,5 @@ mod jumps;
 mod records;
 mod settles;
 mod stages;
+mod trust;
 mod uninstalls;
