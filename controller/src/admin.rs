@@ -1,6 +1,6 @@
 //! The port for machines and operators: health, metrics, and the last report.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ pub struct Shared {
     /// The API server was reached: it leads, or stands by.
     ready: AtomicBool,
     leads: AtomicBool,
+    epoch: AtomicU64,
 }
 
 impl Shared {
@@ -35,7 +36,13 @@ impl Shared {
     /// This process leads from now on; it ends when it does not any more.
     pub fn lead(&self, epoch: u64) {
         self.metrics.leads(Some(epoch));
+        self.epoch.store(epoch, Ordering::Relaxed);
         self.leads.store(true, Ordering::Relaxed);
+    }
+
+    /// The number of this process's leadership; none while it does not lead.
+    pub fn epoch(&self) -> Option<u64> {
+        self.leads().then(|| self.epoch.load(Ordering::Relaxed))
     }
 
     /// Whether this process leads.

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use liveupdate_proto::controller::v1::controller_server::{Controller, ControllerServer};
-use liveupdate_proto::controller::v1::{EnrolReply, EnrolRequest, KnockCause, KnockReply, KnockRequest};
+use liveupdate_proto::controller::v1::{
+    EnrolReply, EnrolRequest, KnockCause, KnockReply, KnockRequest, UninstallReply, UninstallRequest,
+};
 use liveupdate_proto::refusal::Refusal;
 use liveupdate_proto::tls::{AcceptLimits, Credentials, Identity, Peer, RefusedCalls, TlsError, incoming};
 use tokio::sync::{mpsc, oneshot};
@@ -17,6 +19,7 @@ use crate::admin::Shared;
 use crate::engine::{Knock, Standing};
 use crate::enrol::{Enroller, Reason, Refused};
 use crate::rate::{Bucket, Rate};
+use crate::uninstall::Uninstaller;
 
 /// An agent is asked to be quiet for so long, unless it returns from a jump.
 const QUIET: Duration = Duration::from_secs(30);
@@ -36,13 +39,19 @@ pub struct Door {
     bucket: Mutex<Bucket>,
     shared: Arc<Shared>,
     enroller: Option<Enroller>,
+    uninstaller: Option<Uninstaller>,
 }
 
 impl Door {
-    /// Knocks go to `inbox`; without an enroller nobody gets a certificate.
-    pub fn new(inbox: mpsc::Sender<Knock>, shared: Arc<Shared>, enroller: Option<Enroller>) -> Self {
+    /// Knocks go to `inbox`; without an enroller nobody gets a certificate, without an uninstaller no keeper goes.
+    pub fn new(
+        inbox: mpsc::Sender<Knock>,
+        shared: Arc<Shared>,
+        enroller: Option<Enroller>,
+        uninstaller: Option<Uninstaller>,
+    ) -> Self {
         let bucket = Mutex::new(Bucket::new(KNOCKS, Instant::now()));
-        Self { inbox, bucket, shared, enroller }
+        Self { inbox, bucket, shared, enroller, uninstaller }
     }
 
     async fn heard(&self, peer: &Peer, request: KnockRequest) -> Result<KnockReply, Unheard> {
@@ -104,6 +113,16 @@ impl Controller for Door {
             None => Err(Refused::new(Reason::NotBuilt, "")),
         };
         enrolled.map(Response::new).map_err(|refused| refused.status())
+    }
+
+    async fn uninstall(
+        &self,
+        request: Request<UninstallRequest>,
+    ) -> Result<Response<UninstallReply>, Status> {
+        match &self.uninstaller {
+            Some(uninstaller) => uninstaller.answer(request.get_ref()).await.map(Response::new),
+            None => Err(Refusal::NotBuilt.status("this controller removes no keepers")),
+        }
     }
 }
 

@@ -17,4 +17,5 @@ pub mod metrics;
 pub mod pki;
 pub mod process;
 pub mod rate;
+pub mod uninstall;
 pub mod world;

@@ -29,6 +29,7 @@ use crate::enrol::Enroller;
 use crate::knock::{self, Door};
 use crate::lease::{Elector, LeaseLost, Term, Timing};
 use crate::pki::{IdentityOptions, Lifetimes, Signer, Store, TlsMode};
+use crate::uninstall::{self, UninstallOptions, Uninstaller};
 
 /// Knocks that wait to be looked at.
 const KNOCKS: usize = 4096;
@@ -85,6 +86,8 @@ pub struct Options {
 pub enum Task {
     /// Ask the cluster whether what was installed works, and end
     Check(CheckOptions),
+    /// Have every agent take the keeper off its node, and end
+    Uninstall(UninstallOptions),
 }
 
 /// How log lines look.
@@ -116,7 +119,7 @@ pub enum Fatal {
         /// What the system said.
         source: std::io::Error,
     },
-    /// It was asked whether all is well, and it is not.
+    /// Not all is as it was asked for.
     #[error("not all is well; see above")]
     NotWell,
     /// The system refused something that the process cannot do without.
@@ -147,6 +150,13 @@ pub fn main() -> ExitCode {
                 Some(Task::Check(what)) => {
                     let well = check::check(&client(&options).await?, &what).await;
                     if well { Ok(()) } else { Err(Fatal::NotWell) }
+                }
+                Some(Task::Uninstall(what)) => {
+                    if uninstall::uninstall(&what).await {
+                        Ok(())
+                    } else {
+                        Err(Fatal::NotWell)
+                    }
                 }
             }
         }),
@@ -260,11 +270,17 @@ pub async fn run(options: Options) -> Result<(), Fatal> {
         () = &mut stop => return Ok(()),
     };
 
+    // Whoever uninstalls comes with a token and no certificate, as whoever enrols: else the door is closed to it.
+    let uninstaller = enroller.as_ref().map(|_| {
+        let (client, credentials) = (client.clone(), Arc::clone(&credentials));
+        let namespace = &options.lease_namespace;
+        Uninstaller::new(client, credentials, Arc::clone(&shared), namespace, options.agent_port)
+    });
     let cluster = Rc::new(Kubernetes::new(client, &options.lease_namespace, &options.lease_name, &identity));
     let clock = Rc::new(SystemClock::default());
     let (sender, mut inbox) = mpsc::channel(KNOCKS);
     let cut = CancellationToken::new();
-    let door = Door::new(sender, Arc::clone(&shared), enroller);
+    let door = Door::new(sender, Arc::clone(&shared), enroller, uninstaller);
     let mut door = std::pin::pin!(knock::serve(knocks, Arc::clone(&credentials), door, cut.clone()));
 
     let elector = Elector::new(Rc::clone(&cluster), Rc::clone(&clock), &identity, Timing::default());

@@ -22,14 +22,12 @@ const KEEPER_PATIENCE: Duration = Duration::from_mins(30);
 /// For the keeper that runs to say whether it is idle.
 const STATUS_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The node's face towards the liveupdate controller.
+/// What an agent's program does beside being one.
 #[derive(Debug, Parser)]
-#[command(version, about, subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
+#[command(name = "liveupdate-agent", version)]
 struct CommandLine {
     #[command(subcommand)]
-    once: Option<Once>,
-    #[command(flatten)]
-    serve: Option<Arguments>,
+    once: Once,
 }
 
 /// What is done once, and no agent runs.
@@ -56,7 +54,13 @@ struct InstallKeeper {
     arguments: Vec<String>,
 }
 
-#[derive(Args, Debug)]
+/// The node's face towards the liveupdate controller.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    after_help = "liveupdate-agent install-keeper --help: puts the keeper on a host, and ends"
+)]
 struct Arguments {
     /// Name of this node's Node object.
     #[arg(long, env = "LIVEUPDATE_NODE")]
@@ -101,12 +105,13 @@ struct Arguments {
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let done = match CommandLine::parse() {
-        CommandLine { once: Some(Once::InstallKeeper(arguments)), .. } => install_keeper(arguments),
-        CommandLine { serve: Some(arguments), .. } => {
-            run(arguments).map(|ending| tracing::info!(?ending, "the agent has ended"))
-        }
-        CommandLine { once: None, serve: None } => Err("say what to do; see --help".into()),
+    // Not one command line with optional parts: what an agent must be told would not be asked for any more.
+    let once = std::env::args_os().nth(1).is_some_and(|word| word == "install-keeper");
+    let done = if once {
+        let Once::InstallKeeper(arguments) = CommandLine::parse().once;
+        install_keeper(arguments)
+    } else {
+        run(Arguments::parse()).map(|ending| tracing::info!(?ending, "the agent has ended"))
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

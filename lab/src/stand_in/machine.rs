@@ -136,7 +136,12 @@ impl Machine {
     /// Starts the keeper where it should run and does not.
     fn follow_keeper(&self) {
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
-        let runs = keeper.process.as_mut().is_some_and(|process| matches!(process.status(), Ok(None)));
+        let ended = keeper.process.as_mut().and_then(|process| process.status().ok().flatten());
+        // One that ends well, on a machine that is on, was uninstalled: its unit is gone.
+        if ended.is_some_and(|status| status.success()) && matches!(self.world.power(), Ok(None)) {
+            *keeper = Keeper { unit: None, process: None };
+        }
+        let runs = keeper.process.is_some() && ended.is_none();
         if let (false, Some(spec)) = (runs, keeper.unit.clone()) {
             let socket = self.root.join("run/liveupdate");
             let started = fs::create_dir_all(&socket).map_err(Error::file("create", &socket));

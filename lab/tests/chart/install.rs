@@ -198,6 +198,7 @@ async fn installed_tested_upgraded_in_the_middle_of_a_rollout_and_uninstalled() 
 
     // Uninstalled: what is left is what docs/uninstall.md says.
     cluster.helm(&["uninstall", "liveupdate", "--wait", "--timeout=180s"]).await;
+    assert!(cluster.nodes.machines().all(|machine| !machine.keeper_runs()), "a keeper was left on its node");
     until("the end of all pods", LONG, async || {
         let left = cluster.pods_of("agent").await.len() + cluster.pods_of("controller").await.len();
         Ok(if left == 0 { Answer::Yes(()) } else { Answer::not_yet(left) })
@@ -212,6 +213,8 @@ async fn installed_tested_upgraded_in_the_middle_of_a_rollout_and_uninstalled() 
                 "liveupdate.liveupdate.dev/",
                 "nodeliveupdate.liveupdate.dev/",
                 "liveupdatepolicy.liveupdate.dev/",
+                // What serves the kinds, made by the API server of them.
+                "apiservice.apiregistration.k8s.io/v1alpha1.liveupdate.dev",
             ]
             .iter()
             .any(|kind| name.starts_with(kind))

@@ -149,7 +149,12 @@ async fn run_enrolment(bed: &mut Testbed) {
     bed.await_known(LONG).await.unwrap();
 }
 
-async fn seen(options: Options, args: &[&str], nodes: u16, run: impl AsyncFnOnce(&mut Testbed)) -> Vec<AuditEntry> {
+async fn seen(
+    options: Options,
+    args: &[&str],
+    nodes: u16,
+    run: impl AsyncFnOnce(&mut Testbed),
+) -> Vec<AuditEntry> {
     let users = vec![Testbed::controller_account().user];
     let plane = Options { audit: Audit::Users(users), ..options };
     let controller_args = args.iter().map(|arg| (*arg).to_owned()).collect();

@@ -8,7 +8,9 @@ use liveupdate_host::simulated::{Answer, GateSpec};
 use liveupdate_keeper::{ClientError, InProcess, KeeperClient};
 use liveupdate_proto::common::v1::NodeState;
 use liveupdate_proto::controller::v1::controller_server::{Controller, ControllerServer};
-use liveupdate_proto::controller::v1::{EnrolReply, EnrolRequest, KnockCause, KnockReply, KnockRequest};
+use liveupdate_proto::controller::v1::{
+    EnrolReply, EnrolRequest, KnockCause, KnockReply, KnockRequest, UninstallReply, UninstallRequest,
+};
 use liveupdate_proto::keeper;
 use liveupdate_proto::keeper::v1::Reply;
 use liveupdate_proto::refusal::Refusal;
@@ -32,6 +34,10 @@ impl Controller for Door {
     }
 
     async fn enrol(&self, _: Request<EnrolRequest>) -> Result<Response<EnrolReply>, Status> {
+        Err(Refusal::NotBuilt.status("not in this test"))
+    }
+
+    async fn uninstall(&self, _: Request<UninstallRequest>) -> Result<Response<UninstallReply>, Status> {
         Err(Refusal::NotBuilt.status("not in this test"))
     }
 }

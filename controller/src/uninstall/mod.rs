@@ -1,0 +1,171 @@
+//! Taking the keepers off the nodes, before the product goes.
+//!
+//! ```text
+//!  uninstall hook ──token──► door of the leader ──nothing in flight──► every agent ──► its keeper, when idle
+//!        ▲                        │ how far it is
+//!        └──── asks again ◄───────┘
+//! ```
+//! Only the one that leads does it: agents listen to the newest epoch alone. A node that has anything in custody keeps
+//! its keeper, and the uninstall fails with its name.
+
+mod ask;
+mod nodes;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::StreamExt;
+use kube::api::ListParams;
+use kube::{Api, Client};
+use liveupdate_crds::{LiveUpdate, NodeLiveUpdate};
+use liveupdate_proto::causes::chain;
+use liveupdate_proto::controller::v1::{UninstallProblem, UninstallReply, UninstallRequest};
+use liveupdate_proto::refusal::Refusal;
+use liveupdate_proto::tls::Credentials;
+use tonic::Status;
+
+use crate::admin::Shared;
+use crate::enrol::{Expected, review};
+
+pub use ask::{UninstallOptions, uninstall};
+
+/// Agents that are asked at a time.
+const AT_ONCE: usize = 16;
+/// The audience of the tokens that may ask for it.
+pub const AUDIENCE: &str = "liveupdate.dev/uninstall";
+/// The account that may.
+pub const ACCOUNT: &str = "liveupdate-uninstall";
+
+/// Takes keepers off nodes.
+pub struct Uninstaller {
+    client: Client,
+    credentials: Arc<Credentials>,
+    shared: Arc<Shared>,
+    expected: Expected,
+    agent_port: u16,
+    progress: Arc<Mutex<Progress>>,
+}
+
+#[derive(Default)]
+struct Progress {
+    /// Somebody is at it.
+    running: bool,
+    reply: UninstallReply,
+    /// UIDs of the nodes whose keeper has gone since this process began: it does not answer any more.
+    gone: BTreeSet<String>,
+}
+
+impl std::fmt::Debug for Uninstaller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Uninstaller").field("expected", &self.expected).finish_non_exhaustive()
+    }
+}
+
+impl Uninstaller {
+    /// For the account of `namespace` that uninstalls; agents are dialled as the owner of `credentials`.
+    pub fn new(
+        client: Client,
+        credentials: Arc<Credentials>,
+        shared: Arc<Shared>,
+        namespace: &str,
+        agent_port: u16,
+    ) -> Self {
+        let expected = Expected {
+            namespace: namespace.to_owned(),
+            service_account: ACCOUNT.to_owned(),
+            audience: AUDIENCE.to_owned(),
+        };
+        Self { client, credentials, shared, expected, agent_port, progress: Arc::default() }
+    }
+
+    /// Begins, or says how far it is.
+    pub async fn answer(&self, request: &UninstallRequest) -> Result<UninstallReply, Status> {
+        let bearer = review(&self.client, &request.token, &self.expected).await.map_err(|refused| {
+            tracing::warn!(reason = refused.reason.as_str(), why = refused.detail, "refused to uninstall");
+            refused.status()
+        })?;
+        let Some(epoch) = self.shared.epoch() else {
+            return Err(Refusal::NotLeading.status("another process leads; ask there"));
+        };
+        {
+            let mut progress = self.lock();
+            if progress.running {
+                return Ok(progress.reply.clone());
+            }
+            // What was asked for and is over is told once; who asks then begins anew.
+            if progress.reply.done {
+                return Ok(std::mem::take(&mut progress.reply));
+            }
+        }
+        self.nothing_in_flight().await?;
+        let nodes = self.nodes().await?;
+        let cluster = nodes::cluster(&self.client).await?;
+        let mut progress = self.lock();
+        if !progress.running {
+            tracing::warn!(pod = bearer.pod.as_str(), nodes = nodes.len(), "keepers are uninstalled");
+            progress.running = true;
+            progress.reply = UninstallReply::default();
+            let caller = nodes::Caller {
+                client: self.client.clone(),
+                credentials: Arc::clone(&self.credentials),
+                cluster,
+                epoch,
+                agent_port: self.agent_port,
+            };
+            tokio::spawn(run(caller, nodes, Arc::clone(&self.progress)));
+        }
+        Ok(progress.reply.clone())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn nothing_in_flight(&self) -> Result<(), Status> {
+        let updates: Api<LiveUpdate> = Api::all(self.client.clone());
+        let updates = updates.list(&ListParams::default()).await.map_err(|error| unavailable(&error))?;
+        let flying =
+            |update: &LiveUpdate| update.status.as_ref().is_some_and(|status| !status.in_flight.is_empty());
+        match updates.items.into_iter().find(flying) {
+            None => Ok(()),
+            Some(update) => Err(Refusal::WrongState.status(format!(
+                "LiveUpdate {} has attempts in flight; let them end, or abort it",
+                update.metadata.name.unwrap_or_default()
+            ))),
+        }
+    }
+
+    /// Nodes whose agent has ever answered.
+    async fn nodes(&self) -> Result<Vec<String>, Status> {
+        let records: Api<NodeLiveUpdate> = Api::all(self.client.clone());
+        let records = records.list(&ListParams::default()).await.map_err(|error| unavailable(&error))?;
+        Ok(records.items.into_iter().filter_map(|record| record.metadata.name).collect())
+    }
+}
+
+fn unavailable(error: &kube::Error) -> Status {
+    Refusal::NotNow.status(format!("the API server cannot be asked: {}", chain(error)))
+}
+
+async fn run(caller: nodes::Caller, nodes: Vec<String>, progress: Arc<Mutex<Progress>>) {
+    let lock = || progress.lock().unwrap_or_else(PoisonError::into_inner);
+    let asking = nodes.into_iter().map(|node| caller.ask(node, lock().gone.clone()));
+    let mut answers = futures::stream::iter(asking.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+    while let Some((node, answer)) = answers.next().await {
+        let mut progress = lock();
+        match answer {
+            nodes::Answer::Gone(uid) => {
+                progress.gone.insert(uid);
+                progress.reply.removed += 1;
+            }
+            nodes::Answer::Down => progress.reply.skipped.push(node),
+            nodes::Answer::Kept(why) => {
+                tracing::warn!(node, why, "the keeper stays");
+                progress.reply.problems.push(UninstallProblem { node, why });
+            }
+        }
+    }
+    let mut progress = lock();
+    progress.running = false;
+    progress.reply.done = true;
+}
