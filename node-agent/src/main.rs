@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::Parser;
 use liveupdate_agent::install::{self, Done, Wanted};
 use liveupdate_agent::{AgentConfig, AgentServer, Ending};
 use liveupdate_host::linux::machine::Role;
@@ -21,25 +21,13 @@ const KEEPER_PATIENCE: Duration = Duration::from_mins(30);
 /// For the keeper that runs to say whether it is idle.
 const STATUS_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The node's face towards the liveupdate controller.
+/// First word of a command line that is not the agent's own.
+const INSTALL_KEEPER: &str = "install-keeper";
+
+/// Puts the keeper on the host, as a unit of its systemd, and starts it. One of ours that is there already is replaced
+/// when it is idle.
 #[derive(Debug, Parser)]
-#[command(version, about, subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
-struct CommandLine {
-    #[command(subcommand)]
-    once: Option<Once>,
-    #[command(flatten)]
-    serve: Option<Arguments>,
-}
-
-/// What is done once, and no agent runs.
-#[derive(Debug, Subcommand)]
-enum Once {
-    /// Puts the keeper on the host, as a unit of its systemd, and starts it. One of ours that is there already is
-    /// replaced when it is idle.
-    InstallKeeper(InstallKeeper),
-}
-
-#[derive(Args, Debug)]
+#[command(name = "liveupdate-agent install-keeper", version, about)]
 struct InstallKeeper {
     /// Folder with the host's files.
     #[arg(long, default_value = "/host")]
@@ -55,7 +43,13 @@ struct InstallKeeper {
     arguments: Vec<String>,
 }
 
-#[derive(Args, Debug)]
+/// The node's face towards the liveupdate controller.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    after_help = "liveupdate-agent install-keeper --help: puts the keeper on the host, and is done"
+)]
 struct Arguments {
     /// Name of this node's Node object.
     #[arg(long, env = "LIVEUPDATE_NODE")]
@@ -82,12 +76,12 @@ struct Arguments {
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let done = match CommandLine::parse() {
-        CommandLine { once: Some(Once::InstallKeeper(arguments)), .. } => install_keeper(arguments),
-        CommandLine { serve: Some(arguments), .. } => {
-            run(arguments).map(|ending| tracing::info!(?ending, "the agent has ended"))
-        }
-        CommandLine { once: None, serve: None } => Err("say what to do; see --help".into()),
+    let mut words = std::env::args_os();
+    let name = words.next();
+    let done = if words.next().is_some_and(|word| word == INSTALL_KEEPER) {
+        install_keeper(InstallKeeper::parse_from(name.into_iter().chain(words)))
+    } else {
+        run(Arguments::parse()).map(|ending| tracing::info!(?ending, "the agent has ended"))
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -36,6 +36,12 @@ const CONTAINERD: &str = r#"version = 3
       SystemdCgroup = true
 "#;
 
+/// The distribution's own configuration stays where it is.
+const CONTAINERD_DROP_IN: (&str, &str) = (
+    "etc/systemd/system/containerd.service.d/lab.conf",
+    "[Service]\nExecStart=\nExecStart=/usr/bin/containerd --config /etc/containerd/lab.toml\n",
+);
+
 /// A list of plugins makes a node Ready; all pods here are in the node's own network and need none.
 const NETWORK: &str = r#"{"cniVersion": "1.0.0", "name": "lab", "plugins": [{"type": "loopback"}]}
 "#;
@@ -143,7 +149,10 @@ fn kubernetes(bed: &Testbed, name: &str, files: &Path) -> Result<()> {
     write(&folder.join("ca.crt"), bed.plane.authority().certificate_pem().as_bytes())?;
     write(&folder.join("kubelet.yaml"), KUBELET.as_bytes())?;
     write(&folder.join("resolv.conf"), b"")?;
-    write(&files.join("etc/containerd/config.toml"), CONTAINERD.replace("PAUSE", PAUSE_IMAGE).as_bytes())?;
+    // containerd gives pods in the node's own network the node's.
+    write(&files.join("etc/hosts"), format!("127.0.0.1 localhost\n{GUEST_ADDRESS} {name}\n").as_bytes())?;
+    write(&files.join("etc/containerd/lab.toml"), CONTAINERD.replace("PAUSE", PAUSE_IMAGE).as_bytes())?;
+    write(&files.join(CONTAINERD_DROP_IN.0), CONTAINERD_DROP_IN.1.as_bytes())?;
     write(&files.join("etc/cni/net.d/lab.conflist"), NETWORK.as_bytes())
 }
 
