@@ -13,7 +13,9 @@ fn restarts(pod: &Pod) -> i32 {
 }
 
 #[tokio::test]
-#[ignore = "make test-node runs it: it takes minutes"]
+// It does not pass yet: the node is Blocked, since nobody tells the agent that the pod's restartPolicy is Always, and the
+// gate HolderReturns of a pod is Unknown therefore.
+#[ignore = "make test-node runs it: it takes minutes, and a pod that holds blocks its node so far"]
 async fn a_node_jumps_and_units_and_pods_get_their_memory_back_and_bystanders_end_with_grace() {
     let bed = Bed::start().await;
     assert_eq!(bed.node.output("systemctl", &["is-enabled", KEEPER]).await.unwrap().trim(), "enabled");
