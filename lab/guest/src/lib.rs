@@ -37,6 +37,16 @@ pub const SERVICES: &str = "/var/lib/lab/services.json";
 /// Every service runs in the control group `<this>/<name>.service`, as systemd has it.
 pub const SLICE: &str = "/sys/fs/cgroup/system.slice";
 
+/// What a bystander writes down, each with the boot id.
+pub mod bystander {
+    /// It runs.
+    pub const UP: &str = "up";
+    /// It is asked to end.
+    pub const ASKED: &str = "asked";
+    /// It has done what its grace is for.
+    pub const ENDED: &str = "ended";
+}
+
 /// What the lab wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {

@@ -51,6 +51,8 @@ impl Layout {
             .dns("kubernetes")
             .dns("kubernetes.default.svc")
             .address([127, 0, 0, 1])
+            // As a QEMU guest finds it.
+            .address([10, 0, 2, 2])
             .address([10, 96, 0, 1]);
         let serving =
             authority.issue(&server)?.write(authority.certificate_pem(), &run.folder("serving")?)?;

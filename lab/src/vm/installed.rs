@@ -31,8 +31,7 @@ const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 const BOOT_LOADER: &str = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 /// The entry that is the default at first.
 pub const FIRST_ENTRY: &str = "first.conf";
-const KEEPER_UNIT: &str = include_str!("../../../node-agent/keeper/liveupdate-keeper.service");
-const LAB_UNIT: &str = "\
+pub(super) const LAB_UNIT: &str = "\
 [Unit]
 Description=liveupdate lab
 
@@ -53,11 +52,11 @@ const PROGRAMS: [(&str, &str); 4] = [
 ];
 
 /// What the disk starts at first.
-struct First {
-    image: PathBuf,
-    initrd: Option<PathBuf>,
+pub(super) struct First {
+    pub(super) image: PathBuf,
+    pub(super) initrd: Option<PathBuf>,
     /// Its command line.
-    options: String,
+    pub(super) options: String,
 }
 
 impl Kit {
@@ -80,6 +79,7 @@ impl Kit {
     pub fn installed(&self, name: &str, variant: Variant) -> Result<GuestOptions> {
         let kernel = self.kernels().kernel(variant)?;
         let files = self.folder().join(format!("{name}.files"));
+        self.stage(&files)?;
         // The gates read the formats of the running kernel off its image.
         copy(&kernel.image(), &files.join(format!("boot/vmlinuz-{}", kernel.release)))?;
         let first = First { image: kernel.image(), initrd: None, options: on_disk() };
@@ -99,11 +99,18 @@ impl Kit {
             options: format!("{} systemd.wants=systemd-networkd.service", on_disk()),
         };
         let files = self.folder().join(format!("{name}.files"));
+        self.stage(&files)?;
         self.install(name, &files, &root, &first)
     }
 
-    fn install(&self, name: &str, files: &Path, root: &Path, first: &First) -> Result<GuestOptions> {
-        self.stage(files)?;
+    /// Makes the disk: the root of that folder, with these files in it.
+    pub(super) fn install(
+        &self,
+        name: &str,
+        files: &Path,
+        root: &Path,
+        first: &First,
+    ) -> Result<GuestOptions> {
         let disk = self.folder().join(format!("{name}.disk"));
         make_disk(&disk, &root.join("root.ext4"))?;
         add_files(&disk, files)?;
@@ -131,7 +138,7 @@ impl Kit {
         write(&files.join("etc/liveupdate/signers/lab.pub"), self.signer().as_bytes())?;
         copy_all(&self.disk_folder(), &files.join("var/lib"))?;
         let units = files.join("etc/systemd/system");
-        write(&units.join("liveupdate-keeper.service"), KEEPER_UNIT.as_bytes())?;
+        write(&units.join("liveupdate-keeper.service"), liveupdate_keeper::UNIT.as_bytes())?;
         write(&units.join("liveupdate-lab.service"), LAB_UNIT.as_bytes())?;
         let wanted = units.join("multi-user.target.wants");
         create(&wanted)?;
@@ -141,7 +148,7 @@ impl Kit {
 }
 
 /// The command line of every kernel of an installed guest.
-fn on_disk() -> String {
+pub(super) fn on_disk() -> String {
     format!("{} root=/dev/vda2 rw", command_line())
 }
 
@@ -267,7 +274,7 @@ fn failed(name: &str, why: &str) -> Error {
     Error::Spawn { name: name.to_owned(), program: name.into(), source }
 }
 
-fn copy_all(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn copy_all(from: &Path, to: &Path) -> Result<()> {
     create(to)?;
     for entry in fs::read_dir(from).map_err(Error::file("read", from))? {
         let entry = entry.map_err(Error::file("read", from))?;
@@ -277,12 +284,12 @@ fn copy_all(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
     create(to.parent().unwrap_or(to))?;
     fs::copy(from, to).map_err(Error::file("copy", from)).map(drop)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     create(path.parent().unwrap_or(path))?;
     fs::write(path, bytes).map_err(Error::file("write", path))
 }
