@@ -5,4 +5,4 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup-vm.sh
 lab/node/build.sh >/dev/null
-exec cargo test --workspace --features liveupdate-lab/vm --locked --test kube -- --ignored "$@"
+exec cargo test --workspace --features liveupdate-lab/node --locked --test kube -- "$@"

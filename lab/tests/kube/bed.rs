@@ -2,16 +2,16 @@
 
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::{Instant, SystemTime};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
+use liveupdate_crds::NodeLiveUpdateStatus;
 use liveupdate_lab::testbed::NAMESPACE;
 use liveupdate_lab::vm::hold::events;
 use liveupdate_lab::vm::kube::{AGENT_IMAGE, PATIENCE, POD_IMAGE, PODS, is_running};
 use liveupdate_lab::vm::options::HOST_ADDRESS;
-use liveupdate_lab::vm::{Hold, HoldReport, Kit, KitBundle, KubeNode, Line, Programs, Variant, updates};
+use liveupdate_lab::vm::{Hold, HoldReport, Kit, KitBundle, KubeNode, Programs, Variant, updates};
 use liveupdate_lab::wait::{self, Answer};
 use liveupdate_lab::{RunDir, Testbed, TestbedOptions, install};
 
@@ -123,11 +123,21 @@ impl Bed {
         HoldReport::of(&events(&self.node.guest().serial().lines(), &self.unit.name))
     }
 
-    /// What became of the pod's.
-    pub(crate) async fn pod_report(&self) -> HoldReport {
-        let log = self.node.log("vm-b").await.unwrap();
-        let line = |text: &str| Line { at: Instant::now(), wall: SystemTime::now(), text: text.to_owned() };
-        HoldReport::of(&events(&log.lines().map(line).collect::<Vec<_>>(), &self.pod.name))
+    /// Waits until the node's record is as wanted.
+    pub(crate) async fn await_node(
+        &self,
+        what: &str,
+        wanted: impl Fn(&NodeLiveUpdateStatus) -> bool,
+    ) -> NodeLiveUpdateStatus {
+        let found = wait::until(what, PATIENCE, async || {
+            let record = self.plane.node_update(NODE).await.map(|record| record.status.unwrap_or_default());
+            Ok(match record {
+                Ok(status) if wanted(&status) => Answer::Yes(status),
+                Ok(status) => Answer::not_yet(format!("{} {}", status.state, status.message)),
+                Err(error) => Answer::not_yet(error),
+            })
+        });
+        found.await.unwrap()
     }
 
     pub(crate) async fn text(&self, path: impl AsRef<Path>) -> String {
