@@ -7,11 +7,11 @@
 //!       ▲                                      tokens by TokenRequest                          │ probes
 //!       └──────────────────────────── status: phase, conditions, restarts ◄───────────────────┘
 //! ```
-//! - [`machine`]: a node: its simulated machine, kubelet's word about the Node, the keeper as its host's unit
-//! - [`pods`], [`life`]: which pods run, and one of them from its start to its end
-//! - [`container`]: a container's spec as a command line
-//! - [`volumes`]: what is mounted
-//! - [`services`]: Services, as forwarders on the loopback address
+//! - `machine`: a node: its simulated machine, kubelet's word about the Node, the keeper as its host's unit
+//! - `pods`, `life`: which pods run, and one of them from its start to its end
+//! - `container`: a container's spec as a command line
+//! - `volumes`: what is mounted
+//! - `services`: Services, as forwarders on the loopback address
 //!
 //! What it does not stand in for: images, users, capabilities, namespaces and cgroups. A path in a container is a folder of
 //! the run, a pod's address one of the loopback network.
