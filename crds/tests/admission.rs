@@ -242,6 +242,7 @@ async fn the_controllers_account_can_do_what_it_needs_and_no_more() {
     for (verb, resource, more) in [
         ("watch", "nodes", &[][..]),
         ("patch", "nodes", &[]),
+        ("get", "nodes", &[]),
         ("patch", "liveupdates.liveupdate.dev", &["--subresource=status"]),
         ("create", "nodeliveupdates.liveupdate.dev", &[]),
         ("update", "nodeliveupdates.liveupdate.dev", &["--subresource=status"]),
@@ -259,7 +260,8 @@ async fn the_controllers_account_can_do_what_it_needs_and_no_more() {
         ("list", "pods", &["-A"]),
         ("create", "liveupdates.liveupdate.dev", &[]),
         ("update", "liveupdates.liveupdate.dev", &[]),
-        ("get", "nodes", &[]),
+        ("update", "nodes", &[]),
+        ("patch", "nodes", &["--subresource=status"]),
         ("create", "events.events.k8s.io", &["-n", "kube-system"]),
         ("patch", "liveupdatepolicies.liveupdate.dev", &[]),
         ("delete", "nodes", &[]),
