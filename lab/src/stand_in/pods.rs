@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt};
 use liveupdate_proto::causes::chain;
@@ -27,7 +28,8 @@ struct Known {
 pub(super) async fn run(ground: Arc<Ground>, machines: BTreeMap<String, Arc<Machine>>) {
     let mut known: BTreeMap<String, Known> = BTreeMap::new();
     let pods: Api<Pod> = Api::all(ground.client.clone());
-    let mut events = watcher::watcher(pods, watcher::Config::default()).boxed();
+    // Without a pause after an error, a control plane that is gone keeps this thread from ever ending.
+    let mut events = watcher::watcher(pods, watcher::Config::default()).default_backoff().boxed();
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::InitApply(pod) | Event::Apply(pod)) => {

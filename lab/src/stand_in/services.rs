@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt};
 use liveupdate_proto::causes::chain;
@@ -72,7 +73,7 @@ fn target(pod: &Pod, port: &ServicePort) -> Option<u16> {
 /// Forwards until it is dropped.
 pub(super) async fn serve(ground: Arc<Ground>) {
     let services: Api<Service> = Api::all(ground.client.clone());
-    let mut events = watcher::watcher(services, watcher::Config::default()).boxed();
+    let mut events = watcher::watcher(services, watcher::Config::default()).default_backoff().boxed();
     let mut known: BTreeMap<String, Vec<AbortOnDrop>> = BTreeMap::new();
     while let Some(event) = events.next().await {
         match event {

@@ -21,10 +21,11 @@ const NAMESPACE: &str = "liveupdate-system";
 const NODES: usize = 4;
 const LONG: Duration = Duration::from_secs(180);
 
+/// The nodes go before the control plane that they talk to.
 struct Cluster {
+    nodes: StandIn,
     plane: ControlPlane,
     helm: Helm,
-    nodes: StandIn,
     client: Client,
 }
 
