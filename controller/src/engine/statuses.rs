@@ -21,6 +21,8 @@ use crate::world::NodeSide;
 const LASTING: Duration = Duration::from_secs(2);
 /// How long admission holds still for nodes that wait to be told something.
 const YIELD: Duration = Duration::from_secs(8);
+/// Nodes that begin to wait at once and are told so without a pause.
+const MANY: usize = 64;
 /// As a status says that nothing is wanted of its node.
 const IDLE: &str = "Idle";
 /// Objects that one pass makes, so that the starts of others are not behind them.
@@ -65,7 +67,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             .flat_map(|update| &update.record.in_flight)
             .map(|entry| entry.node.as_str())
             .collect();
-        let (mut finals, mut writes, mut makes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut finals, mut writes, mut makes, mut beginners) = (vec![], vec![], vec![], vec![]);
         let mut next = None::<Duration>;
         let mut classes = Vec::new();
         for (position, (node, side)) in self.world.nodes().enumerate() {
@@ -102,17 +104,24 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
                 continue;
             }
             let over = matches!(wanted.end, Some(NodeEnd::Updated { .. } | NodeEnd::Failed { .. }));
-            // A fleet that begins to wait has a thousand writes before it, and needs no pause besides. That its
-            // gates are being read does not last.
+            let due = if first || over { now } else { since + LASTING };
+            // That its gates are being read does not last.
             let begins = object.status.state == IDLE
                 && wanted.class == NodeClass::Waiting
                 && wanted.reason != Reason::Preflight;
-            let due = if first || over || begins { now } else { since + LASTING };
-            if due <= now {
+            if begins && due > now {
+                beginners.push((due, node.name.clone()));
+            } else if due <= now {
                 if over { &mut finals } else { &mut writes }.push(node.name.clone());
             } else {
                 next = Some(next.map_or(due, |at| at.min(due)));
             }
+        }
+        // A fleet that begins to wait has a thousand writes before it, and needs no pause besides.
+        if beginners.len() > MANY {
+            writes.extend(beginners.into_iter().map(|(_, name)| name));
+        } else {
+            next = beginners.into_iter().map(|(due, _)| due).chain(next).min();
         }
         for (name, class) in classes {
             if let Some(side) = self.world.side_mut(&name) {
