@@ -25,6 +25,8 @@ const YIELD: Duration = Duration::from_secs(8);
 const MANY: usize = 64;
 /// As a status says that nothing is wanted of its node.
 const IDLE: &str = "Idle";
+/// A thousand nodes' gates are read in so long; what takes longer is worth being told.
+const READING: Duration = Duration::from_secs(5);
 /// Objects that one pass makes, so that the starts of others are not behind them.
 const PER_PASS: usize = 100;
 /// Shortest time between two writes of an update's status that nothing waits for.
@@ -104,11 +106,10 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
                 continue;
             }
             let over = matches!(wanted.end, Some(NodeEnd::Updated { .. } | NodeEnd::Failed { .. }));
-            let due = if first || over { now } else { since + LASTING };
-            // That its gates are being read does not last.
-            let begins = object.status.state == IDLE
-                && wanted.class == NodeClass::Waiting
-                && wanted.reason != Reason::Preflight;
+            let reads_gates = wanted.reason == Reason::Preflight;
+            let lasting = if reads_gates { READING } else { LASTING };
+            let due = if first || over { now } else { since + lasting };
+            let begins = object.status.state == IDLE && wanted.class == NodeClass::Waiting && !reads_gates;
             if begins && due > now {
                 beginners.push((due, node.name.clone()));
             } else if due <= now {
