@@ -70,6 +70,15 @@ pub fn gates(gates: &[Gate]) -> Vec<GateStatus> {
     rest.into_iter().chain(passed).take(STATUS_LIST).collect()
 }
 
+/// The gates of a verdict, with those that an Inspect since found failing.
+pub fn with_failures(judged: &[GateStatus], found: Vec<GateStatus>) -> Vec<GateStatus> {
+    let same = |a: &GateStatus, b: &GateStatus| a.id == b.id && a.subject == b.subject;
+    let failing: Vec<_> = found.into_iter().filter(|gate| gate.result == "Fail").collect();
+    let rest = judged.iter().filter(|gate| !failing.iter().any(|other| same(gate, other))).cloned();
+    let (passed, rest): (Vec<_>, Vec<_>) = rest.partition(|gate| gate.result == "Pass");
+    failing.iter().cloned().chain(rest).chain(passed).take(STATUS_LIST).collect()
+}
+
 fn continuity(word: common::Continuity) -> Option<Continuity> {
     match word {
         common::Continuity::Unspecified => None,
@@ -95,8 +104,13 @@ fn device(device: &Device) -> DeviceStatus {
 
 /// Held devices, as `Inspect` tells them; what an earlier answer said of them is kept.
 pub fn devices(found: &[Device], before: &[DeviceStatus]) -> Vec<DeviceStatus> {
-    let held = found.iter().filter(|device| !device.holder.is_empty());
-    held.take(STATUS_LIST)
+    // One that nobody holds is told where a verdict is about it.
+    let judged =
+        |found: &Device| before.iter().any(|old| old.address == found.address && old.verdict.is_some());
+    found
+        .iter()
+        .filter(|device| !device.holder.is_empty() || judged(device))
+        .take(STATUS_LIST)
         .map(|found| {
             let new = device(found);
             match before.iter().find(|old| old.address == new.address) {

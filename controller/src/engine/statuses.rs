@@ -27,6 +27,9 @@ const MANY: usize = 64;
 const IDLE: &str = "Idle";
 /// A thousand nodes' gates are read in so long; what takes longer is worth being told.
 const READING: Duration = Duration::from_secs(5);
+/// What is admitted next is under way before it would have been worth being told that it waits; longer than [`YIELD`],
+/// which holds it up.
+const STARTING: Duration = Duration::from_secs(10);
 /// Objects that one pass makes, so that the starts of others are not behind them.
 const PER_PASS: usize = 100;
 /// Shortest time between two writes of an update's status that nothing waits for.
@@ -69,6 +72,12 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             .flat_map(|update| &update.record.in_flight)
             .map(|entry| entry.node.as_str())
             .collect();
+        let admitted: HashSet<&str> = report
+            .updates
+            .values()
+            .flat_map(|update| &update.record.in_flight)
+            .map(|entry| &*entry.node)
+            .collect();
         let (mut finals, mut writes, mut makes, mut beginners) = (vec![], vec![], vec![], vec![]);
         let mut next = None::<Duration>;
         let mut classes = Vec::new();
@@ -107,9 +116,14 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             }
             let over = matches!(wanted.end, Some(NodeEnd::Updated { .. } | NodeEnd::Failed { .. }));
             let reads_gates = wanted.reason == Reason::Preflight;
-            let lasting = if reads_gates { READING } else { LASTING };
+            let lasting = match wanted.class {
+                NodeClass::Waiting if admitted.contains(node.name.as_str()) => STARTING,
+                _ if reads_gates => READING,
+                _ => LASTING,
+            };
             let due = if first || over { now } else { since + lasting };
-            let begins = object.status.state == IDLE && wanted.class == NodeClass::Waiting && !reads_gates;
+            let begins =
+                object.status.state == IDLE && wanted.class == NodeClass::Waiting && lasting == LASTING;
             if begins && due > now {
                 beginners.push((due, node.name.clone()));
             } else if due <= now {

@@ -29,15 +29,23 @@ impl World {
 
     /// The agent told all that it knows; it was asked at that turn.
     pub fn inspected(&mut self, node: &str, turn: u64, reply: &InspectReply, now: Time) {
+        let wanted = self.is_wanted(node);
         let Some((node, side)) = self.node_mut(node) else { return };
+        let mut judged = false;
         answer(node, side, (&reply.boot_id, &reply.release), |known| {
             known.digest.clone_from(&reply.bundle_digest);
             known.models = facts::models(&reply.devices);
+            judged = wanted && known.verdict.is_some();
         });
         side.facts.simulated = reply.simulated;
         side.facts.digest.clone_from(&reply.bundle_digest);
         let devices = facts::devices(&reply.devices, &side.facts.devices);
-        side.facts_changed |= share(&mut side.facts.gates, facts::gates(&reply.gates));
+        // An Inspect knows of no target. The verdict's gates stand as long as it does; what fails since is said.
+        let gates = match judged {
+            true => facts::with_failures(&side.preflight_gates, facts::gates(&reply.gates)),
+            false => facts::gates(&reply.gates),
+        };
+        side.facts_changed |= share(&mut side.facts.gates, gates);
         side.facts_changed |= devices != side.facts.devices;
         side.facts.devices = devices;
         if side.is_news(turn) {
@@ -66,6 +74,16 @@ impl World {
         side.facts.digest.clone_from(&reply.bundle_digest);
         side.facts.devices = facts::verdicts(&reply.devices, &side.facts.devices);
         share(&mut side.facts.gates, facts::gates(&reply.gates));
+        side.preflight_gates = Rc::clone(&side.facts.gates);
+    }
+
+    /// The update that its last verdict is about is still there.
+    fn is_wanted(&self, node: &str) -> bool {
+        let verdict = self.node(node).and_then(|(node, _)| match &node.agent {
+            Agent::Answered(known) => known.verdict.as_ref(),
+            _ => None,
+        });
+        verdict.is_some_and(|verdict| self.update_by_uid(&verdict.update_uid).is_some())
     }
 
     /// The agent will not even look at the update: that is in its way.

@@ -1,7 +1,9 @@
 //! What is known of a node that the planner does not need.
 
+use std::rc::Rc;
 use std::time::Duration;
 
+use liveupdate_crds::node::GateStatus;
 use liveupdate_planner::{NodeClass, Reason};
 use liveupdate_proto::common::v1::NodeState;
 use liveupdate_proto::node::v1::Permission;
@@ -63,6 +65,8 @@ pub struct NodeSide {
     pub class: Option<(Seen, Duration)>,
     /// Gates or devices differ from what was written last.
     pub facts_changed: bool,
+    /// The gates that the last preflight rests on: those of its target, too.
+    pub preflight_gates: Rc<Vec<GateStatus>>,
 }
 
 impl NodeSide {

@@ -218,6 +218,60 @@ fn another_boot_forgets_the_verdict_of_the_last_one() {
 }
 
 #[test]
+fn what_a_verdict_rests_on_stays_until_an_inspect_finds_it_failing() {
+    use liveupdate_proto::common::v1::{Gate, GateResult};
+    use liveupdate_proto::node::v1::PreflightReply;
+    let gate =
+        |id: &str, result: GateResult| Gate { id: id.into(), result: result.into(), ..Gate::default() };
+    let mut world = world();
+    world.observe(applied(node("a", "u1", "1")));
+    world.observe(Observed::Update(Change::Applied(UpdateObject {
+        name: "roll".into(),
+        uid: "lu".into(),
+        version: "1".into(),
+        generation: 1,
+        created: Time(0),
+        deleting: false,
+        finalizers: Vec::new(),
+        annotations: BTreeMap::new(),
+        spec: Err("of no matter here".into()),
+        status: Ok(Default::default()),
+    })));
+    let judged = PreflightReply {
+        clear: true,
+        boot_id: "b0".into(),
+        release: "6.12".into(),
+        gates: vec![gate("CustodySafe", GateResult::Pass), gate("TargetKernel", GateResult::Pass)],
+        ..PreflightReply::default()
+    };
+    world.preflighted("a", Asked { update_uid: "lu".into(), revision: "r".into() }, &judged, Time(1));
+    world.side_mut("a").unwrap().facts_changed = false;
+
+    let mut seen = |result| {
+        let found = InspectReply {
+            boot_id: "b0".into(),
+            release: "6.12".into(),
+            gates: vec![gate("CustodySafe", result)],
+            ..InspectReply::default()
+        };
+        world.inspected("a", 0, &found, Time(2));
+        let side = world.side_mut("a").unwrap();
+        let gates: Vec<_> =
+            side.facts.gates.iter().map(|gate| format!("{} {}", gate.id, gate.result)).collect();
+        (gates.join(", "), std::mem::take(&mut side.facts_changed))
+    };
+    let clear = "CustodySafe Pass, TargetKernel Pass".to_owned();
+    assert_eq!(seen(GateResult::Pass), (clear.clone(), false), "no write for what is known");
+    assert_eq!(seen(GateResult::Fail), ("CustodySafe Fail, TargetKernel Pass".to_owned(), true));
+    assert_eq!(seen(GateResult::Pass), (clear, true));
+
+    world.observe(Observed::Update(Change::Deleted("roll".into())));
+    let found = InspectReply { boot_id: "b0".into(), release: "6.12".into(), ..InspectReply::default() };
+    world.inspected("a", 0, &found, Time(3));
+    assert!(world.node("a").unwrap().1.facts.gates.is_empty(), "nobody asks for that target any more");
+}
+
+#[test]
 fn a_permission_that_was_lost_with_its_run_is_asked_for_again() {
     let mut world = world();
     world.observe(applied(node("a", "u1", "1")));
