@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use liveupdate_planner::{
-    Amount, OnBlocked, OnFailure, Operator, Policy, Requirement, Selector, Spec, Step, Strategy,
+    Amount, OnBlocked, OnFailure, Operator, Policy, Requirement, Selector, Spec, Step, Strategy, Text,
 };
 
 use crate::{IntOrPercent, LiveUpdatePolicySpec, LiveUpdateSpec, duration, update};
@@ -21,8 +21,8 @@ pub fn spec(spec: &LiveUpdateSpec) -> Result<Spec, String> {
     Ok(Spec {
         selector: selector(&spec.node_selector)?,
         include_joining: spec.join_policy == update::JoinPolicy::Include,
-        release: spec.target.release.clone(),
-        digest: spec.target.named()?.digest.to_owned(),
+        release: Text::copy(&spec.target.release),
+        digest: Text::copy(spec.target.named()?.digest),
         revision: crate::revision(spec).into(),
         acknowledge: spec.acknowledge.iter().map(|token| token.as_str().to_owned()).collect(),
         strategy: strategy(&spec.strategy)?,

@@ -132,8 +132,8 @@ fn spec() -> Spec {
     Spec {
         selector: Selector { requirements: vec![Requirement { key: "pool".to_owned(), operator }] },
         include_joining: false,
-        release: "7.3.5-lu2".to_owned(),
-        digest: "sha256:7.3.5-lu2".to_owned(),
+        release: "7.3.5-lu2".into(),
+        digest: "sha256:7.3.5-lu2".into(),
         revision: "7f3c9a21".into(),
         acknowledge: BTreeSet::new(),
         strategy: Strategy {

@@ -54,7 +54,7 @@ struct Terms<'a> {
 impl<'a> Terms<'a> {
     fn new(run: &Run<'a>, entry: &Entry<'a>) -> Self {
         let hard = run.stop.filter(|stop| stop.hard).map(|stop| stop.reason);
-        let bad = |spec: &&Spec| entry.current && run.record.bad_targets.contains(&spec.digest);
+        let bad = |spec: &&Spec| entry.current && run.record.bad_targets.contains(spec.digest.as_str());
         let undo = hard.or_else(|| run.spec.filter(bad).map(|_| Reason::BadTarget));
         Self {
             update: &run.update.name,

@@ -124,7 +124,7 @@ fn answered<'a>(
         standing.end = Some(End::Found(Box::new(end)));
         return standing;
     }
-    if run.record.bad_targets.contains(&spec.digest) {
+    if run.record.bad_targets.contains(spec.digest.as_str()) {
         return blocked(Reason::BadTarget, "the bundle came up as another kernel on another node");
     }
     let Some(verdict) = verdict else { return asking("its gates are being read") };

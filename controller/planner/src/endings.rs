@@ -83,7 +83,7 @@ fn count_failure(run: &mut Run<'_>, current: bool, reason: Reason) {
     if reason == Reason::WrongKernel
         && let Some(spec) = run.spec
     {
-        run.record.bad_targets.insert(spec.digest.clone());
+        run.record.bad_targets.insert(spec.digest.as_str().into());
     }
 }
 

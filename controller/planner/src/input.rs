@@ -84,9 +84,9 @@ pub struct Spec {
     /// Nodes that were made after the update take part.
     pub include_joining: bool,
     /// What `uname -r` must say.
-    pub release: String,
+    pub release: Text,
     /// Digest of the bundle.
-    pub digest: String,
+    pub digest: Text,
     /// Hash of target, devices and acknowledgements. Another one is a new revision: results of the old
     /// one no longer count, attempts in flight end as they are.
     pub revision: Text,
@@ -283,7 +283,7 @@ pub struct Node {
     /// The object's Ready condition is True.
     pub ready: bool,
     /// As the kubelet wrote it.
-    pub release: String,
+    pub release: Text,
     /// As the kubelet wrote it.
     pub boot_id: Text,
     /// Why the object cannot be used, if so.
@@ -388,9 +388,9 @@ pub struct AgentFacts {
     /// Boot id as the agent says.
     pub boot_id: Text,
     /// Release as the agent says.
-    pub release: String,
+    pub release: Text,
     /// Digest of the running bundle; empty when unknown.
-    pub digest: String,
+    pub digest: Text,
     /// Models (`vendor:device`) of held devices.
     pub models: BTreeSet<String>,
     /// Its answer to the last preflight.

@@ -128,11 +128,11 @@ pub fn status(context: Context<'_>, report: &NodeReport) -> NodeLiveUpdateStatus
             (device.outcome, device.facts, device.evidence) = (None, None, None);
         }
     }
-    let left = state == UPDATED && context.target.is_some_and(|release| release != context.node.release);
+    let left = state == UPDATED && context.target.is_some_and(|release| context.node.release != release);
     let mut status = NodeLiveUpdateStatus {
         epoch: Some(wire_epoch(context.epoch)),
         node_uid: context.node.uid.clone(),
-        kernel: context.node.release.clone(),
+        kernel: context.node.release.to_string(),
         bundle_digest: (!facts.digest.is_empty()).then(|| facts.digest.clone()),
         boot_id: context.node.boot_id.to_string(),
         state: state.to_owned(),

@@ -116,7 +116,10 @@ mod tests {
         image.target.image = Some(format!("registry.example/kernels/lu2@sha256:{}", "1".repeat(64)));
         let read = read(&image).unwrap();
         assert_eq!(read.target.repository, "registry.example/kernels/lu2");
-        assert_eq!((read.target.bundle.as_str(), read.target.digest), ("lu2", read.planner.digest));
+        assert_eq!(
+            (read.target.bundle.as_str(), read.target.digest.as_str()),
+            ("lu2", read.planner.digest.as_str())
+        );
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl World {
         let Some((node, side)) = self.node_mut(node) else { return };
         let mut judged = false;
         answer(node, side, (&reply.boot_id, &reply.release), |known| {
-            known.digest.clone_from(&reply.bundle_digest);
+            known.digest = Text::copy(&reply.bundle_digest);
             known.models = facts::models(&reply.devices);
             judged = wanted && known.verdict.is_some();
         });
@@ -66,7 +66,7 @@ impl World {
         });
         let verdict = Verdict { update_uid: asked.update_uid, revision: asked.revision, at: now, blocked };
         answer(node, side, (&reply.boot_id, &reply.release), |known| {
-            known.digest.clone_from(&reply.bundle_digest);
+            known.digest = Text::copy(&reply.bundle_digest);
             known.models = facts::models(reply.devices.iter().filter_map(|verdict| verdict.device.as_ref()));
             known.verdict = Some(verdict);
         });
@@ -277,11 +277,11 @@ fn answer(
     if known.boot_id != boot_id {
         // What was found out in another boot says nothing about this one.
         known.verdict = None;
-        known.digest.clear();
+        known.digest = Text::default();
         side.facts.digest.clear();
         known.boot_id = if node.boot_id == *boot_id { node.boot_id.clone() } else { Text::copy(boot_id) };
     }
-    release.clone_into(&mut known.release);
+    known.release = Text::copy(release);
     fill(&mut known);
     node.agent = Agent::Answered(known);
 }

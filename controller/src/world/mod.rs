@@ -233,7 +233,7 @@ impl World {
                     created: object.created,
                     labels: Arc::default(),
                     ready: false,
-                    release: String::new(),
+                    release: Text::default(),
                     boot_id: Text::default(),
                     malformed: None,
                     mark: None,
@@ -251,7 +251,7 @@ impl World {
         node.created = object.created;
         node.labels = Arc::new(object.labels);
         node.ready = object.ready;
-        node.release = object.release;
+        node.release = object.release.into();
         if node.boot_id != object.boot_id {
             if flies(&self.snapshot.updates, &node.name) {
                 side.lease_due = std::time::Duration::ZERO;

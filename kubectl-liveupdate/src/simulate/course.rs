@@ -213,7 +213,7 @@ fn attempt(asked: &Asked, devices: Vec<ScopedDevice>) -> Attempt {
         target: Target {
             release: spec.target.release.clone(),
             bundle: spec.target.named().map(|named| named.name.to_owned()).unwrap_or_default(),
-            digest: asked.spec.digest.clone(),
+            digest: asked.spec.digest.to_string(),
         },
         nonce: Nonce(1),
         boot_id: "before".to_owned(),

@@ -138,7 +138,7 @@ impl Report {
             simulated: true,
             update: asked.update.metadata.name.clone().unwrap_or_default(),
             revision: asked.spec.revision.to_string(),
-            target: asked.spec.release.clone(),
+            target: asked.spec.release.to_string(),
             seed,
             nodes: u32::try_from(fleet.machines.len()).unwrap_or(u32::MAX),
             guests: fleet.guests(),

@@ -131,7 +131,7 @@ impl World {
         let now = self.now;
         let Some(update) = self.update(update) else { return };
         let Ok(spec) = &update.spec else { return };
-        let (release, digest) = (spec.release.clone(), spec.digest.clone());
+        let target = (spec.release.clone(), spec.digest.clone());
         let Some((_, machine)) = self.node(name) else { return };
         let mut violation = None;
         if machine.answers() {
@@ -141,7 +141,7 @@ impl World {
                 if machine.began.contains(attempt) {
                     violation = Some(format!("attempt {attempt} ran twice"));
                 }
-                machine.begin(attempt, &release, &digest, now);
+                machine.begin(attempt, target, now);
             }
         }
         self.violations.extend(violation);

@@ -76,16 +76,16 @@ pub struct Machine {
     /// The boot that runs.
     pub boot_id: Text,
     /// Its kernel.
-    pub release: String,
+    pub release: Text,
     /// Digest of its kernel's bundle.
-    pub digest: String,
+    pub digest: Text,
     /// The controller has heard from its agent since it was started.
     pub(super) said: bool,
     pub(super) attempt: Option<AttemptFacts>,
     pub(super) verdict: Option<Verdict>,
     pub(super) due: Option<Time>,
     /// Release and digest that the attempt jumps to.
-    pub(super) target: (String, String),
+    pub(super) target: (Text, Text),
     /// Attempts that began here.
     pub(super) began: BTreeSet<Text>,
     uid: String,
@@ -93,17 +93,17 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(uid: &str, release: &str, behaviour: Behaviour) -> Self {
+    pub(super) fn new(uid: &str, release: Text, behaviour: Behaviour) -> Self {
         Self {
             behaviour,
             boot_id: format!("{uid}-boot-1").into(),
-            release: release.to_string(),
-            digest: String::new(),
+            release,
+            digest: Text::default(),
             said: false,
             attempt: None,
             verdict: None,
             due: None,
-            target: (String::new(), String::new()),
+            target: (Text::default(), Text::default()),
             began: BTreeSet::new(),
             uid: uid.to_string(),
             boots: 1,
@@ -180,9 +180,9 @@ impl Machine {
         }
     }
 
-    pub(super) fn begin(&mut self, attempt: &Text, release: &str, digest: &str, now: Time) {
+    pub(super) fn begin(&mut self, attempt: &Text, target: (Text, Text), now: Time) {
         self.began.insert(attempt.clone());
-        self.target = (release.to_string(), digest.to_string());
+        self.target = target;
         self.attempt = Some(AttemptFacts { attempt: attempt.clone(), state: AttemptState::Preparing });
         self.due = Some(now.after(self.behaviour.prepare));
     }
@@ -235,7 +235,7 @@ impl Machine {
         let proof = Proof {
             boot_id: self.claimed_boot().to_string(),
             boot_id_before: before.to_string(),
-            release: self.release.clone(),
+            release: self.release.as_str().into(),
             nonce_returned: true,
         };
         let number = u32::try_from(self.behaviour.models.len()).unwrap_or(u32::MAX);

@@ -64,21 +64,22 @@ impl World {
     pub fn join(
         &mut self,
         name: &str,
-        release: &str,
+        release: impl Into<Text>,
         labels: impl Into<Arc<BTreeMap<String, String>>>,
         behaviour: Behaviour,
     ) {
         self.made += 1;
         let uid = format!("{:08x}", self.made);
         let name = Text::copy(name);
-        let machine = Machine::new(&uid, release, behaviour);
+        let release = release.into();
+        let machine = Machine::new(&uid, release.clone(), behaviour);
         let node = Node {
             name: name.clone(),
             uid,
             created: self.now,
             labels: labels.into(),
             ready: true,
-            release: release.to_string(),
+            release,
             boot_id: machine.boot_id.clone(),
             malformed: None,
             mark: None,

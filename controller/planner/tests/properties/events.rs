@@ -182,7 +182,7 @@ pub(crate) fn mend(world: &mut World) {
             let Ok(spec) = &mut update.spec else { continue };
             spec.paused = false;
             // A target that came up as another kernel is replaced by the next one.
-            if update.record.bad_targets.contains(&spec.digest) {
+            if update.record.bad_targets.contains(spec.digest.as_str()) {
                 retarget(spec);
             }
             let revision = spec.revision.clone();
@@ -301,8 +301,8 @@ fn specs(world: &mut World, change: impl Fn(&mut Spec)) {
 /// Another kernel, and with it another revision.
 fn retarget(spec: &mut Spec) {
     let number: u32 = spec.release.rsplit('.').next().and_then(|n| n.parse().ok()).unwrap_or(1);
-    spec.release = format!("9.{}", number + 1);
-    spec.digest = format!("sha256:{}", spec.release);
+    spec.release = format!("9.{}", number + 1).into();
+    spec.digest = format!("sha256:{}", spec.release).into();
     spec.revision = format!("{:04x}{}", 0xc000 + number, &spec.revision[4..]).into();
 }
 
@@ -329,7 +329,7 @@ fn update(name: &str, revision: &str, created: Time, how: &Strategies) -> Update
         selector: Selector::default(),
         include_joining: how.include,
         release: release.into(),
-        digest: format!("sha256:{release}"),
+        digest: format!("sha256:{release}").into(),
         revision: Text::copy(revision),
         acknowledge: BTreeSet::new(),
         strategy: Rollout {

@@ -169,8 +169,8 @@ fn set(spec: &mut Spec, words: &[&str]) {
         match key {
             "rev" => spec.revision = Text::copy(value),
             "release" => {
-                spec.release = value.into();
-                spec.digest = format!("sha256:{value}");
+                spec.release = Text::copy(value);
+                spec.digest = format!("sha256:{value}").into();
             }
             "selector" => {
                 let (key, value) = value.split_once('=').expect("selector=key=value");
