@@ -62,6 +62,19 @@ impl Cluster {
         output
     }
 
+    /// An uninstall changes nothing, and its Job's log says why.
+    async fn assert_uninstall_refused(&self, why: &str) {
+        let args = ["uninstall", "liveupdate", "--wait", "--timeout=180s"];
+        let refused = self.helm.run(&self.plane, NAMESPACE, args).await.unwrap();
+        assert_ne!(refused.code, Some(0), "{}", refused.stdout);
+        let logs = std::fs::read_dir(self.plane.logs()).unwrap().map(|entry| entry.unwrap().path());
+        let ours = |path: &std::path::PathBuf| path.to_string_lossy().contains("/liveupdate-uninstall-");
+        let said: String = logs.filter(ours).map(|log| std::fs::read_to_string(log).unwrap()).collect();
+        assert!(said.contains(why), "{said}");
+        assert!(self.nodes.machines().all(|machine| machine.keeper_runs()), "a keeper is gone");
+        assert_eq!((self.pods_of("agent").await.len(), self.pods_of("controller").await.len()), (NODES, 2));
+    }
+
     /// What a person would look at.
     async fn pods(&self) -> String {
         let args = ["get", "pods,ds,deploy,lu,nlu", "-A", "-o", "wide"];
@@ -167,6 +180,12 @@ async fn installed_tested_upgraded_in_the_middle_of_a_rollout_and_uninstalled() 
     cluster.helm(&["upgrade", "liveupdate", "CHART", "--set", allow, "--set-string", newer]).await;
     let middle = updates.get("roll").await.unwrap().status.unwrap().counts.updated;
     assert!(middle < i32::try_from(NODES).unwrap(), "the rollout was over before the upgrade");
+    cluster
+        .assert_uninstall_refused("LiveUpdate roll has attempts in flight; let them end, or abort it")
+        .await;
+    // Helm upgrades nothing that was to be uninstalled; docs/uninstall.md says how to go on.
+    cluster.helm(&["rollback", "liveupdate", "3"]).await;
+    cluster.helm(&["upgrade", "liveupdate", "CHART", "--set", allow, "--set-string", newer]).await;
     let ended = cluster.update("Succeeded", |update| {
         let status = update.status.as_ref();
         status.is_some_and(|status| objects::is(&status.conditions, LiveUpdateCondition::Succeeded))
