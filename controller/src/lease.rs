@@ -187,9 +187,7 @@ impl<C: Cluster, K: Clock> Elector<C, K> {
                 Some(Ok(())) => pause = self.timing.renew,
                 Some(Err(ClusterError::Conflict { .. } | ClusterError::NotFound { .. })) => {
                     match self.cluster.read_lease().await {
-                        Ok(Some(lease))
-                            if lease.holder == self.identity && lease.epoch == term.epoch.counter =>
-                        {
+                        Ok(Some(lease)) if self.is_ours(&lease, term) => {
                             // Our own write whose answer was lost, or somebody's label: go on from there.
                             term.lease.replace(lease);
                             pause = Duration::ZERO;
@@ -219,9 +217,31 @@ impl<C: Cluster, K: Clock> Elector<C, K> {
         Ok(())
     }
 
-    /// Gives the lease back, so that the next one need not wait. The epoch stays in it.
+    /// Gives the lease back, so that the next one need not wait. The epoch stays in it. One that is another's by now is
+    /// left alone.
+    ///
+    /// # Errors
+    /// When it cannot be written: the next one waits until it has run out.
     pub async fn release(&self, term: &Term) -> Result<(), ClusterError> {
+        match self.give_back(term).await {
+            // A renewal whose answer nobody waited for, or somebody's label.
+            Err(ClusterError::Conflict { .. }) => match self.cluster.read_lease().await? {
+                Some(lease) if self.is_ours(&lease, term) => {
+                    term.lease.replace(lease);
+                    self.give_back(term).await
+                }
+                _ => Ok(()),
+            },
+            result => result,
+        }
+    }
+
+    async fn give_back(&self, term: &Term) -> Result<(), ClusterError> {
         let free = LeaseObject { holder: String::new(), ..term.lease.borrow().clone() };
         self.cluster.write_lease(&free).await.map(drop)
+    }
+
+    fn is_ours(&self, lease: &LeaseObject, term: &Term) -> bool {
+        lease.holder == self.identity && lease.epoch == term.epoch.counter
     }
 }

@@ -123,6 +123,23 @@ async fn a_standby_waits_until_the_lease_runs_out_and_takes_the_next_epoch() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_somebody_labelled_is_given_back_and_one_that_was_taken_is_left_alone() {
+    use liveupdate_controller::cluster::Cluster as _;
+    let lab = Lab::new(1);
+    let elect = |name| Elector::new(Rc::clone(&lab.cluster), Rc::clone(&lab.clock), name, Timing::default());
+    let first = elect("a").acquire().await;
+    // As an upgrade of the chart does, too.
+    lab.cluster.write_lease(&lab.cluster.lease()).await.unwrap();
+    elect("a").release(&first).await.unwrap();
+    assert_eq!(lab.cluster.lease().holder, "");
+
+    let second = elect("b").acquire().await;
+    lab.cluster.steal_lease("c");
+    elect("b").release(&second).await.unwrap();
+    assert_eq!(lab.cluster.lease().holder, "c");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_api_server_that_is_away_for_a_while_delays_and_harms_nothing() {
     let lab = Lab::new(4);
     lab.cluster.apply("kernel", spec(STRATEGY));
