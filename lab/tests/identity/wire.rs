@@ -9,7 +9,9 @@ use std::time::Duration;
 use liveupdate_lab::certs::Certificate;
 use liveupdate_lab::wait::{Answer, until};
 use liveupdate_proto::controller::v1::controller_client::ControllerClient;
-use liveupdate_proto::controller::v1::{EnrolReply, EnrolRequest, KnockCause, KnockReply, KnockRequest};
+use liveupdate_proto::controller::v1::{
+    EnrolReply, EnrolRequest, KnockCause, KnockReply, KnockRequest, UninstallReply, UninstallRequest,
+};
 use liveupdate_proto::refusal::Refusal;
 use liveupdate_proto::tls::{Credentials, DialOptions, Identity, connect, connect_anonymous};
 use rcgen::{CertificateParams, KeyPair};
@@ -114,6 +116,13 @@ impl Door {
     pub(crate) async fn enrol_with(&self, token: &str, request: Vec<u8>) -> Result<EnrolReply, Status> {
         let request = EnrolRequest { token: token.to_owned(), certificate_request: request };
         let reply = ControllerClient::new(self.anonymous().await).enrol(request).await;
+        reply.map(tonic::Response::into_inner)
+    }
+
+    /// Asks for all keepers to be taken off the nodes.
+    pub(crate) async fn uninstall(&self, token: &str) -> Result<UninstallReply, Status> {
+        let request = UninstallRequest { token: token.to_owned() };
+        let reply = ControllerClient::new(self.anonymous().await).uninstall(request).await;
         reply.map(tonic::Response::into_inner)
     }
 

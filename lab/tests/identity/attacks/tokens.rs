@@ -158,3 +158,35 @@ fn a_kubelet_gets_no_token_of_another_nodes_agent() {
         bed.door().enrol(&token).await.unwrap();
     });
 }
+
+/// Whoever could take the keepers off all nodes could end every rollout.
+#[test]
+fn keepers_are_taken_away_for_the_account_that_uninstalls_alone() {
+    alone(async {
+        let bed = Bed::start(1, &[]).await;
+        let (node, door) = (&bed.nodes[0], bed.door());
+        let (account, audience) = ("liveupdate-uninstall", "liveupdate.dev/uninstall");
+        bed.bed.service_account(NAMESPACE, account).await.unwrap();
+        let hook = bound(&pod(&bed, NAMESPACE, "hook", account, None).await, account);
+        let agent = Ask::of_agent(&node.pod);
+        let attacks = [
+            (token(&bed, &hook).await, Refusal::TokenRefused, "WrongAudience"),
+            (token(&bed, &agent).await, Refusal::TokenRefused, "WrongAudience"),
+            (
+                token(&bed, &Ask { audience: audience.into(), ..agent }).await,
+                Refusal::NotEnrollable,
+                "WrongServiceAccount",
+            ),
+            (String::new(), Refusal::TokenRefused, "TokenMalformed"),
+        ];
+        for (token, word, reason) in attacks {
+            let log = bed.log();
+            refused(door.uninstall(&token).await, word);
+            log.line(&["refused to uninstall", &format!("reason=\"{reason}\"")]).await;
+            assert!(!log.text().contains("keepers are uninstalled"), "{}", log.text());
+        }
+        let log = bed.log();
+        door.uninstall(&token(&bed, &Ask { audience: audience.into(), ..hook }).await).await.unwrap();
+        log.line(&["keepers are uninstalled", "nodes=1"]).await;
+    });
+}
