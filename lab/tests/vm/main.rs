@@ -14,6 +14,7 @@ mod passthrough;
 mod plane;
 mod returns;
 mod shim;
+mod spoilt;
 mod successors;
 mod targets;
 mod update;
