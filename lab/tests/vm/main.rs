@@ -6,6 +6,7 @@ mod again;
 mod bed;
 mod boot;
 mod claims;
+mod device_faults;
 mod devices;
 mod holders;
 mod luo;
