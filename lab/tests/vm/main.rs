@@ -7,6 +7,7 @@ mod bed;
 mod boot;
 mod claims;
 mod device_faults;
+mod device_targets;
 mod devices;
 mod holders;
 mod luo;
