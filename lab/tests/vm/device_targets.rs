@@ -79,7 +79,7 @@ fn evidence(record: &NodeLiveUpdateStatus, id: &str) -> String {
 }
 
 #[tokio::test]
-async fn targets_that_cannot_take_a_device_over_and_risks_that_nobody_acknowledged_block_its_node() {
+async fn targets_that_cannot_take_a_device_over_and_a_risk_that_nobody_acknowledged_block_its_node() {
     let wanted = Wanted { passthrough: one(), ..Wanted::holder() };
     let all = |kit: &Kit| {
         let wrongs = WRONGS.iter().map(|(how, _, _)| wrong(kit, how));
@@ -92,11 +92,10 @@ async fn targets_that_cannot_take_a_device_over_and_risks_that_nobody_acknowledg
         assert!(evidence(&record, gate).contains(says), "{how}: {record:#?}");
     }
     let right = &bed.targets[WRONGS.len()];
-    for risk in [Acknowledgement::VfioPciLiveUpdate, Acknowledgement::UnconfinedDma] {
-        let name = format!("{risk:?}").to_lowercase();
-        let record = blocked(&bed, &name, right, |spec| spec.acknowledge.retain(|all| *all != risk)).await;
-        assert!(record.message.contains(&format!("{risk:?}")), "{risk:?}: {record:#?}");
-    }
+    // Without the other one the API server takes no such update at all.
+    let risk = Acknowledgement::UnconfinedDma;
+    let record = blocked(&bed, "unconfined", right, |spec| spec.acknowledge.retain(|all| *all != risk)).await;
+    assert!(record.message.contains("UnconfinedDma"), "{record:#?}");
 
     // Nor does anybody get it a second time, to hold it beside its holder.
     let device = &bed.passed.devices[0].address;
