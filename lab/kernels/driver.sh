@@ -6,8 +6,9 @@
 #
 #   lab/kernels/driver.sh          build what is missing, kernels as well, print the folder on stdout
 #   lab/kernels/driver.sh --path   print the folder only; exit 1 when it is not built yet
+#   lab/kernels/driver.sh [--path] --patch FILE   the same of a driver with this patch, which is none that is shipped
 #
-# The folder's name is a hash of the driver's sources and of the kernels' folder. Nothing is written beside the
+# The folder's name is a hash of the driver's sources, of the patch and of the kernels' folder. Nothing is written beside the
 # sources. Progress goes to stderr. Safe to run twice at once (a lock).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -15,15 +16,24 @@ driver=$(cd "$here/../../kmod" && pwd)
 cache=${LIVEUPDATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/liveupdate}/driver
 fail() { echo "lab: $1" >&2; exit 2; }
 
-if [ "${1:-}" = --path ]; then
+path= patch=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --path) path=1 ;;
+    --patch) patch=$(realpath -e "${2:?--patch needs a file}"); shift ;;
+    *) fail "unknown option $1; see the head of $0" ;;
+  esac
+  shift
+done
+if [ "$path" ]; then
   kernels=$("$here/build.sh" --path) || exit 1
 else
   kernels=$("$here/build.sh")
 fi
 sources() { cd "$driver" && ls Kbuild ./*.[ch] include/*.h; }
-key=$({ echo "$kernels"; cat "$here/driver.sh"; cd "$driver"; sources | xargs tail -n +1; } | sha256sum | cut -c1-16)
+key=$({ echo "$kernels"; cat "$here/driver.sh" ${patch:+"$patch"}; cd "$driver"; sources | xargs tail -n +1; } | sha256sum | cut -c1-16)
 out=$cache/$key
-if [ "${1:-}" = --path ]; then
+if [ "$path" ]; then
   echo "$out"
   [ -e "$out/complete" ]
   exit
@@ -47,6 +57,8 @@ for kernel in "$kernels"/*/build; do
   mkdir -p "$work"
   # Kbuild builds where the sources lie, so in a copy.
   (cd "$driver" && sources | xargs cp --parents -t "$work")
+  [ -z "$patch" ] || patch -s -p1 -d "$work" <"$patch" >&2 ||
+    fail "$patch does not apply to kmod/ any more: change the driver by hand as its head says, and make it anew"
   # The kernel's own folder names the tree that all kernels share, which is now as the last of them was.
   tree=$(sed -n 's|^include \(.*\)/Makefile$|\1|p' "$kernel/Makefile")
   nice -n 10 make -s -C "$tree" O="$kernel" M="$work" W=1 modules >&2 ||

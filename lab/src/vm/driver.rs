@@ -46,6 +46,15 @@ pub fn module(kernel: Variant) -> Result<PathBuf> {
     Ok(modules()?.join(kernel.name()).join(MODULE))
 }
 
+/// The driver that does one thing wrong, as its parameter `spoil` says (`driver/spoilt.patch`), for one kernel.
+///
+/// # Errors
+/// As [`modules`].
+pub fn spoilt(kernel: Variant) -> Result<PathBuf> {
+    let folder = crate::built::by("driver/spoilt.sh", "the spoilt driver")?;
+    Ok(folder.join(kernel.name()).join(MODULE))
+}
+
 impl Driven {
     /// With the driver as it is shipped: whether it is enabled is for the node to say.
     ///
@@ -54,6 +63,15 @@ impl Driven {
     pub fn new(kernel: Variant) -> Result<Driven> {
         let drivers = vec![(module(kernel)?, String::new())];
         Ok(Driven { name: kernel.name().to_owned(), kernel, drivers, append: Vec::new() })
+    }
+
+    /// With the driver that does this wrong.
+    ///
+    /// # Errors
+    /// As [`spoilt`].
+    pub fn spoilt(kernel: Variant, how: &str) -> Result<Driven> {
+        let drivers = vec![(spoilt(kernel)?, format!("spoil={how}"))];
+        Ok(Driven { name: format!("{}-{how}", kernel.name()), drivers, ..Driven::new(kernel)? })
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) fn bundles(kit: &Kit, parameters: &[String]) -> Vec<KitBundle> {
     [Variant::Lu2, Variant::Lu1].map(|kernel| kit.driven_bundle(&driven(kernel)).unwrap()).to_vec()
 }
 
-async fn bed(passthrough: Passthrough, hold: &[&str]) -> Bed {
+pub(crate) async fn bed(passthrough: Passthrough, hold: &[&str]) -> Bed {
     let parameters = passthrough.parameters();
     let mut wanted = Wanted { passthrough, ..Wanted::holder() };
     wanted.hold.args.extend(hold.iter().map(|word| (*word).to_owned()));
@@ -32,7 +32,7 @@ async fn said(bed: &Bed, mark: usize, text: &str) -> SystemTime {
 
 /// One update: the node's word on each device, and what was seen of it from Quiesce to Resumed.
 pub(crate) struct Seen {
-    devices: Vec<(DeviceStatus, Sight)>,
+    pub(crate) devices: Vec<(DeviceStatus, Sight)>,
     /// Quiesce, the jump, the next kernel's first line, Resumed.
     moments: [SystemTime; 4],
 }
@@ -41,7 +41,13 @@ pub(crate) async fn update(bed: &Bed, name: &str, target: &KitBundle) -> Seen {
     let mark = bed.guest().serial().mark();
     bed.apply_with(name, target, updates::preserve_devices).await;
     bed.await_success(name).await;
-    let record = bed.await_node("the end", |status| status.state == "Updated").await;
+    seen(bed, name, mark).await
+}
+
+/// What was seen of an update that is over and was asked for at that mark.
+pub(crate) async fn seen(bed: &Bed, name: &str, mark: usize) -> Seen {
+    let ends = ["Updated", "Failed"];
+    let record = bed.await_node("the end", |status| ends.contains(&status.state.as_str())).await;
     let hold = &bed.hold.name;
     let texts = [
         format!("liveupdate-hold: {hold}: quiesced"),
@@ -63,6 +69,17 @@ pub(crate) async fn update(bed: &Bed, name: &str, target: &KitBundle) -> Seen {
         assert_eq!(against, Vec::<String>::new(), "{found:#?}\n{sight:#?}");
         assert!(sight.saw_enumeration(), "the witness looked away: {sight:#?}");
         println!("{name}: {} {:?} {:?}", device.address, found.outcome, found.facts);
+        println!(
+            "{name}: {} sized {}, decoding off {}, INTx {}, cleared {}, resets {}, errors {}, signals {:?}",
+            device.address,
+            sight.sized,
+            sight.decoding_off,
+            sight.intx_toggles,
+            sight.cleared.len(),
+            sight.resets,
+            sight.errors.len(),
+            sight.signals,
+        );
         devices.push((found, sight));
     }
     Seen { devices, moments }

@@ -11,8 +11,15 @@ const INTX_DISABLE: u32 = 1 << 10;
 /// Of a bridge.
 const BRIDGE_CONTROL: u16 = 0x3e;
 const BUS_RESET: u32 = 1 << 6;
+/// Message control of MSI-X: where QEMU's NVMe controllers have it, and its bits.
+const MSIX_CONTROL: u16 = 0x42;
+const MSIX_ON: u32 = 1 << 15;
+const MSIX_MASKED: u32 = 1 << 14;
 const FIRST_BAR: u16 = 0x10;
 const LAST_BAR: u16 = 0x24;
+/// What a kernel does to a function in any case: it sizes all of its BARs, and tries INTx Disable there and back.
+const BARS: usize = 6;
+const TOGGLES: usize = 2;
 
 /// All of it is about the time between the two moments that [`Sight::of`] was given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +40,8 @@ pub struct Sight {
     pub sized: usize,
     /// Changes of INTx Disable.
     pub intx_toggles: usize,
+    /// MSI-X, as it was written last: on, and not masked as a whole. None: nobody wrote to it.
+    pub signals: Option<bool>,
     /// When commands of its I/O queues were completed.
     pub completions: Vec<SystemTime>,
 }
@@ -89,6 +98,7 @@ impl Sight {
                     self.intx_toggles += 1;
                 }
             }
+            MSIX_CONTROL => self.signals = Some(value & (MSIX_ON | MSIX_MASKED) == MSIX_ON),
             FIRST_BAR..=LAST_BAR if value == u32::MAX => self.sized += 1,
             _ => {}
         }
@@ -105,6 +115,9 @@ impl Sight {
         if says("dma=continuous") && !self.cleared.is_empty() {
             against.push(format!("dma=continuous, and bus mastering was cleared: {:?}", self.cleared));
         }
+        if facts.contains("interrupts=relatched(") && self.signals == Some(false) {
+            against.push("interrupts=relatched, and MSI-X was left off or masked".to_owned());
+        }
         if outcome == "Uninterrupted" {
             if self.resets > 0 || !self.cleared.is_empty() {
                 against
@@ -118,9 +131,10 @@ impl Sight {
         against
     }
 
-    /// It saw what every kernel does to every device when it comes up: a witness that did not was looking away.
+    /// It saw what every kernel does to every device when it comes up, and vectors set up anew: a witness that did not
+    /// was looking away.
     pub fn saw_enumeration(&self) -> bool {
-        self.sized > 0 && self.decoding_off > 0 && self.intx_toggles > 0
+        self.sized >= BARS && self.decoding_off > 0 && self.intx_toggles >= TOGGLES && self.signals.is_some()
     }
 
     /// The longest time without a completion.
@@ -152,9 +166,17 @@ mod tests {
         let seen = sight(&[
             "pci_cfg_write nvme 01:00.0 @0x4 <- 0x107",
             "pci_cfg_write nvme 01:00.0 @0x4 <- 0x507",
+            "pci_cfg_write nvme 01:00.0 @0x4 <- 0x107",
+            "pci_cfg_write nvme 01:00.0 @0x4 <- 0x507",
             "pci_cfg_write nvme 01:00.0 @0x4 <- 0x504",
             "pci_cfg_write nvme 01:00.0 @0x10 <- 0xffffffff",
+            "pci_cfg_write nvme 01:00.0 @0x14 <- 0xffffffff",
+            "pci_cfg_write nvme 01:00.0 @0x18 <- 0xffffffff",
+            "pci_cfg_write nvme 01:00.0 @0x1c <- 0xffffffff",
+            "pci_cfg_write nvme 01:00.0 @0x20 <- 0xffffffff",
+            "pci_cfg_write nvme 01:00.0 @0x24 <- 0xffffffff",
             "pci_cfg_write nvme 01:00.0 @0x4 <- 0x507",
+            "pci_cfg_write nvme 01:00.0 @0x42 <- 0x8040",
             "pci_nvme_enqueue_req_completion cid 1 cqid 1 dw0 0x0 dw1 0x0 status 0x0",
             "pci_cfg_write pcie-root-port 00:02.0 @0x4 <- 0x507",
         ]);
@@ -181,5 +203,16 @@ mod tests {
         let other =
             sight(&["pci_cfg_write edu 00:03.0 @0x4 <- 0x503", "pci_cfg_write edu 00:03.0 @0x4 <- 0x503"]);
         assert!(other.cleared.is_empty(), "{other:?}");
+    }
+
+    #[test]
+    fn vectors_that_were_armed_and_masked_again_contradict_that_interrupts_came_back() {
+        let armed =
+            ["pci_cfg_write nvme 01:00.0 @0x42 <- 0xc040", "pci_cfg_write nvme 01:00.0 @0x42 <- 0x8040"];
+        let seen = sight(&[&["before"], armed.as_slice()].concat());
+        assert_eq!(seen.contradictions("Reinitialised", FACTS), Vec::<String>::new());
+        let masked =
+            [&["before"], armed.as_slice(), &["pci_cfg_write nvme 01:00.0 @0x42 <- 0xc040"]].concat();
+        assert_eq!(sight(&masked).contradictions("Reinitialised", FACTS).len(), 1);
     }
 }

@@ -38,6 +38,8 @@ pub struct DriverModule {
 pub struct Contents {
     /// The driver that the shim loads, and with which parameters.
     pub shim: Option<(DriverModule, String)>,
+    /// What the shim loads before it: the PCI devices that each takes (as patterns), or why that cannot be read.
+    pub before: Vec<(String, Result<Vec<String>, String>)>,
     /// The driver among the modules.
     pub modules: Option<DriverModule>,
     /// PCI aliases of drivers that are built in, by driver; none: the bundle does not tell.
@@ -72,18 +74,30 @@ impl Contents {
     pub fn look_at_shim(&mut self, archive: &mut dyn Read) -> io::Result<()> {
         let mut list = String::new();
         let mut module = None;
+        let mut others = BTreeMap::new();
         cpio_read::files(archive, &mut |name, size, contents| {
             if shim::DRIVERS.trim_start_matches('/') == name {
                 contents.take(LARGEST_LIST).read_to_string(&mut list)?;
             } else if is_driver(name) {
                 module = Some(driver_module(name, size, contents)?);
+            } else if name.contains(".ko") {
+                let other = driver_module(name, size, contents)?;
+                others.insert(other.path, other.file.map(|file| file.takes));
             }
             Ok(())
         })?;
         // What is there and not listed is not loaded.
-        if let Some(module) = module {
-            let listed = shim::drivers(&list).find(|(path, _)| path.trim_start_matches('/') == module.path);
-            self.shim = listed.map(|(_, parameters)| (module, parameters.to_owned()));
+        let Some(module) = module else { return Ok(()) };
+        let mut before = Vec::new();
+        for (path, parameters) in shim::drivers(&list) {
+            let path = path.trim_start_matches('/');
+            if path == module.path {
+                self.shim = Some((module, parameters.to_owned()));
+                self.before = before;
+                break;
+            }
+            // What is listed and not there is not loaded, either.
+            before.extend(others.remove_entry(path));
         }
         Ok(())
     }

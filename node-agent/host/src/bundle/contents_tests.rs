@@ -32,6 +32,33 @@ fn the_shims_driver_counts_when_it_is_listed() {
 }
 
 #[test]
+fn what_the_shim_loads_before_the_driver_is_told_with_what_it_takes() {
+    let of = |name: &str, info: &str| Driver {
+        name: name.into(),
+        module: crate::image::tests::build::module(info, b""),
+        parameters: String::new(),
+    };
+    let ours = of("vfio_pci_liveupdate.ko", "name=vfio_pci_liveupdate\0");
+    let native = of("nvme.ko", "name=nvme\0alias=pci:v*d*sv*sd*bc01sc08i02*\0alias=nvme-thing\0");
+    let read = |drivers: Vec<Driver>| {
+        let mut contents = Contents::default();
+        let shim = Shim { init: b"init".to_vec(), drivers, keeper: None };
+        contents.look_at_shim(&mut shim.archive().as_slice()).unwrap();
+        assert!(contents.shim.is_some());
+        contents.before
+    };
+    assert_eq!(read(vec![ours.clone(), native.clone()]), []);
+    let takes = Ok(vec!["pci:v*d*sv*sd*bc01sc08i02*".to_owned()]);
+    assert_eq!(
+        read(vec![native.clone(), ours.clone()]),
+        [("liveupdate/drivers/00-nvme.ko".to_owned(), takes)]
+    );
+    let broken = Driver { module: b"no module".to_vec(), ..native };
+    let before = read(vec![broken, ours]);
+    assert!(matches!(before.as_slice(), [(_, Err(_))]), "{before:?}");
+}
+
+#[test]
 fn modules_tell_the_driver_packed_or_not_and_what_is_built_in() {
     use std::io::Write;
     let plain = module("7.3.4-lu2 SMP ", "liveupdate.dev/vfio-pci-v2");

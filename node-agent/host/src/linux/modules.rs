@@ -54,6 +54,8 @@ pub struct ModuleFile {
     pub vermagic: Option<String>,
     /// Modules that it needs.
     pub depends: Vec<String>,
+    /// PCI devices that it takes, as patterns (`pci:v*d*sv*sd*bc01sc08i02*`).
+    pub takes: Vec<String>,
     /// A signature is appended. Whose, only the kernel can tell.
     pub signed: bool,
 }
@@ -72,6 +74,7 @@ impl ModuleFile {
             match entry.split_once('=') {
                 Some(("name", name)) => module.name = Some(name.to_owned()),
                 Some(("vermagic", magic)) => module.vermagic = Some(magic.to_owned()),
+                Some(("alias", alias)) if alias.starts_with("pci:") => module.takes.push(alias.to_owned()),
                 Some(("depends", names)) => {
                     module.depends =
                         names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();

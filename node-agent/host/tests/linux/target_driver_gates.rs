@@ -167,7 +167,7 @@ fn module_loadable_with_the_opt_in_that_goes_along() {
 #[test]
 fn native_driver_race_is_lost_to_what_is_built_in() {
     let guest = Machine::guest();
-    pass(&Target::good().race(&guest), "loaded before any other module");
+    pass(&Target::good().race(&guest), "loaded before any module that takes it");
     pass(&Target::good().race(&guest), "CONFIG_BLK_DEV_NVME=m");
     let native = "CONFIG_BLK_DEV_NVME=y\n";
     fail(&Target::good().config(native).race(&guest), "CONFIG_BLK_DEV_NVME=y: it takes the device before");
@@ -191,6 +191,28 @@ fn native_driver_race_is_lost_to_what_is_built_in() {
         t.contents.as_mut().unwrap().modules = Some(module(|_| {}));
     });
     unknown(&late.race(&guest), "which is first does not show");
+}
+
+#[test]
+fn native_driver_race_is_lost_to_what_the_shim_loads_first() {
+    let guest = Machine::guest();
+    let after = |takes: Result<Vec<String>, String>| {
+        let core = ("liveupdate/drivers/00-nvme-core.ko".to_owned(), Ok(Vec::new()));
+        let native = ("liveupdate/drivers/01-nvme.ko".to_owned(), takes);
+        Target::good().change(|t| t.contents.as_mut().unwrap().before = vec![core, native])
+    };
+    let of = |alias: &str| after(Ok(vec![alias.to_owned()]));
+    fail(
+        &of("pci:v*d*sv*sd*bc01sc08i02*").race(&guest),
+        "01-nvme.ko takes it, and is loaded before vfio_pci",
+    );
+    pass(&of("pci:v*d*sv*sd*bc02sc*i*").race(&guest), "loaded before any module that takes it");
+    unknown(
+        &after(Err("no module".into())).race(&guest),
+        "01-nvme.ko, loaded before vfio_pci_liveupdate: no module",
+    );
+    let mute = Machine::guest().with("sys/devices/pci0000:00/0000:00:02.0/0000:01:00.0/modalias", "");
+    unknown(&of("pci:v*d*sv*sd*bc01sc08i02*").race(&mute), "takes it does not show");
 }
 
 #[test]

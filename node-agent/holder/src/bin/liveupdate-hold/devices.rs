@@ -63,11 +63,13 @@ impl Devices {
         all.collect()
     }
 
-    /// All stand, within a time that they share. True: none does DMA.
-    pub(crate) fn stand(&self, drains: Option<Duration>, interrupts: bool) -> Result<bool, String> {
+    /// All stand, within a time that they share. The last one's interrupts stay on when that is wanted. True: none does
+    /// DMA.
+    pub(crate) fn stand(&self, drains: Option<Duration>, keep_interrupts: bool) -> Result<bool, String> {
         let (begun, mut quiet) = (Instant::now(), true);
         self.all.iter().for_each(|drive| lock(drive).halt());
-        for drive in &self.all {
+        for (number, drive) in self.all.iter().enumerate() {
+            let interrupts = keep_interrupts && number + 1 == self.all.len();
             let mut drive = lock(drive);
             let left = drains.map(|patience| patience.saturating_sub(begun.elapsed()));
             let stood = drive.stand(left, interrupts);

@@ -44,6 +44,7 @@ pub(crate) struct Settings {
     /// Look at the pattern only when it goes on.
     pub(crate) check_after: bool,
     pub(crate) misbehave: Option<Misbehaviour>,
+    pub(crate) misbehave_from: Option<PathBuf>,
     pub(crate) misbehave_until: Option<PathBuf>,
     pub(crate) sessions: Sessions,
 }
@@ -93,7 +94,8 @@ impl Hold {
 
     fn misbehaves(&self) -> Option<Misbehaviour> {
         let over = self.settings.misbehave_until.as_deref().is_some_and(Path::exists);
-        self.settings.misbehave.filter(|_| !over)
+        let told = self.settings.misbehave_from.as_deref().and_then(Misbehaviour::told_by);
+        told.or(self.settings.misbehave).filter(|_| !over)
     }
 
     /// Without its memory it is nothing.

@@ -70,6 +70,9 @@ struct Arguments {
     /// What it does wrong, for tests of faults.
     #[arg(long, value_enum)]
     misbehave: Option<Misbehaviour>,
+    /// Does wrong what stands in this file, whenever it is there, rather than what `--misbehave` says.
+    #[arg(long, value_name = "FILE")]
+    misbehave_from: Option<PathBuf>,
     /// Does nothing wrong any more from when this file is there.
     #[arg(long, value_name = "FILE")]
     misbehave_until: Option<PathBuf>,
@@ -134,6 +137,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         refuse: arguments.refuse,
         check_after: arguments.check_after,
         misbehave: arguments.misbehave,
+        misbehave_from: arguments.misbehave_from.clone(),
         misbehave_until: arguments.misbehave_until.clone(),
         sessions,
     });

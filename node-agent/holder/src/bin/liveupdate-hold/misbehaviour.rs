@@ -1,5 +1,6 @@
 //! What it does wrong when it is asked to, for tests of what the keeper makes of it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -33,12 +34,19 @@ pub(crate) enum Misbehaviour {
     ResetDevice,
     /// Switches each controller that it is granted off by its own register, which no kernel can refuse.
     ResetController,
-    /// Leaves its devices' interrupts on when it stops, and says that they are off.
+    /// Leaves the interrupts of its last device on when it stops, and says that they are off.
     KeepInterrupts,
     /// Lets each device write into memory that it does not declare.
     UndeclaredDma,
     /// Signals no vector after it has armed them.
     ForgetKick,
+}
+
+impl Misbehaviour {
+    /// What stands in a file; none: there is no such file, or nothing of that kind in it.
+    pub(crate) fn told_by(file: &Path) -> Option<Self> {
+        Self::from_str(std::fs::read_to_string(file).ok()?.trim(), false).ok()
+    }
 }
 
 /// What it ends with.

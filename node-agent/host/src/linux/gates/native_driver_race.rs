@@ -41,7 +41,7 @@ pub fn native_driver_race(address: &str, device: Option<&PciDevice>, next: NextK
     };
     let first = format!("build the bundle with --driver '{MODULE}.ko', which the shim loads first");
     match next.driver() {
-        Placed::First => found.good(format!("shim: {MODULE} is loaded before any other module")),
+        Placed::First => shim(&mut found, device, next),
         Placed::BuiltIn => found.good(format!("target's image: {MODULE} is there before any module")),
         Placed::AmongModules => {
             found.unknown(
@@ -54,6 +54,33 @@ pub fn native_driver_race(address: &str, device: Option<&PciDevice>, next: NextK
     }
     built_in(&mut found, device, next);
     found.gate()
+}
+
+/// The shim loads in the order that it was given.
+fn shim(found: &mut Findings, device: &PciDevice, next: NextKernel<'_>) {
+    let order = format!("name the driver '{MODULE}.ko' first when the bundle is built");
+    let before = next.contents.map_or(&[][..], |contents| contents.before.as_slice());
+    let mut in_time = true;
+    for (path, takes) in before {
+        match takes {
+            Err(error) => found.unknown(format!("{path}, loaded before {MODULE}: {error}"), &order),
+            Ok(takes) if takes.is_empty() => continue,
+            Ok(_) if device.modalias.is_empty() => {
+                found.unknown(
+                    format!("whether {path}, loaded before {MODULE}, takes it does not show"),
+                    &order,
+                );
+            }
+            Ok(takes) if takes.iter().any(|alias| glob(alias, &device.modalias)) => {
+                found.bad(format!("shim: {path} takes it, and is loaded before {MODULE}"), &order);
+            }
+            Ok(_) => continue,
+        }
+        in_time = false;
+    }
+    if in_time {
+        found.good(format!("shim: {MODULE} is loaded before any module that takes it"));
+    }
 }
 
 fn built_in(found: &mut Findings, device: &PciDevice, next: NextKernel<'_>) {

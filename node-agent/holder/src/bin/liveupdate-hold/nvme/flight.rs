@@ -31,6 +31,13 @@ pub(crate) struct Counts {
     pub(crate) lost: u64,
 }
 
+impl Counts {
+    /// All that the device answered.
+    pub(crate) fn answered(self) -> u64 {
+        self.done + self.wrong + self.failed + self.strange
+    }
+}
+
 /// How one answer is to be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {

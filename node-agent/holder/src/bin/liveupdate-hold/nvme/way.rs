@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use liveupdate_holder::messages::Check;
 use liveupdate_host::linux::ticks;
@@ -18,6 +18,10 @@ use super::state::State;
 
 /// For commands that were on their way when it had to stand: a slow disk is no lost one.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For a vector that a device has signalled already.
+const SOON: Duration = Duration::from_secs(5);
+/// Between two looks.
+const MOMENT: Duration = Duration::from_micros(500);
 
 /// What a successor does wrong, for tests.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +40,8 @@ pub(super) struct Returning {
     counts: Counts,
     /// On their way when it stood.
     waiting: usize,
+    /// When its vectors had been armed: what comes after that is signalled.
+    armed: Counts,
     /// It did DMA all the time, as far as configuration space tells.
     mastered: Result<bool, String>,
 }
@@ -130,13 +136,16 @@ impl Drive {
             Err(error) => (false, error),
         };
         found.check("interrupts", &address, passed, detail);
+        found.said.extend(self.take());
+        self.opened.signals();
         self.signals = 0;
-        self.returns = Some(Returning { counts, waiting, mastered });
+        let armed = self.state.flight.counts;
+        self.returns = Some(Returning { counts, waiting, armed, mastered });
     }
 
     /// All that was on its way is answered; or, where the device has forgotten it, asked again.
     pub(crate) fn settle(&mut self, found: &mut Found) {
-        let Some(Returning { counts, waiting, mastered }) = self.returns.take() else { return };
+        let Some(Returning { counts, waiting, armed, mastered }) = self.returns.take() else { return };
         let address = self.address().to_owned();
         let blackout = self.state.returned - counts.done;
         let mut changed = self.changed();
@@ -156,6 +165,13 @@ impl Drive {
             let asked =
                 self.opened.controller.ask(&memory, &mut self.state.admin, command::identify(0, page));
             changed = asked.err();
+            // To be kicked is the kernel's doing alone: what the device itself signals may be lost all the same.
+            let owed = [changed.is_none(), self.state.flight.counts.answered() > armed.answered()];
+            let unheard = self.unheard(owed);
+            if !unheard.is_empty() {
+                let why = format!("the device answered, and vectors {unheard:?} were not signalled");
+                found.check("interrupts", &address, false, why);
+            }
         }
         let later = self.state.flight.counts.done - self.state.returned;
         let wrong = wrong(counts, self.state.flight.counts);
@@ -212,6 +228,24 @@ impl Drive {
         Some(format!(
             "summary before={before} blackout={blackout} after={after} holes={holes} interrupts={signals} lost={lost} wrong={wrong} failed={failed} strange={strange}"
         ))
+    }
+
+    /// Those of the vectors for which something was answered that are not signalled soon.
+    fn unheard(&mut self, owed: [bool; vectors()]) -> Vec<usize> {
+        let (begun, mut heard) = (Instant::now(), [0; vectors()]);
+        loop {
+            for (heard, more) in heard.iter_mut().zip(self.opened.signals()) {
+                *heard += more;
+            }
+            let silent =
+                owed.iter().zip(heard).enumerate().filter(|(_, (owed, heard))| **owed && *heard == 0);
+            let silent: Vec<usize> = silent.map(|(vector, _)| vector).collect();
+            if silent.is_empty() || begun.elapsed() > SOON {
+                self.signals += heard.iter().sum::<u64>();
+                return silent;
+            }
+            std::thread::sleep(MOMENT);
+        }
     }
 
     /// What is not as it was left; none: all is.

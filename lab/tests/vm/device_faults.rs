@@ -1,0 +1,129 @@
+//! Faults on a device's way: attempts that are undone, successors that die, and what others do to it behind its holder's
+//! back.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use liveupdate_lab::vm::passthrough::Behind;
+use liveupdate_lab::vm::updates;
+
+use crate::bed::{Bed, ENOUGH, INIT};
+use crate::devices::{bed, seen, uninterrupted, update};
+use crate::passthrough::two;
+
+/// What the holder does wrong stands here.
+const FAULT: &str = "/var/lib/lab/fault";
+const NONE: &str = "-";
+
+async fn put(bed: &Bed, path: &str, text: &str) {
+    bed.node.output(INIT, &["put", path, text]).await.unwrap();
+}
+
+/// What the holder tells of each device once all that was on its way when it stood has gone round.
+async fn summaries(bed: &Bed, mark: usize) -> Vec<BTreeMap<String, u64>> {
+    let mut all = Vec::new();
+    for device in &bed.passed.devices {
+        let text = format!("device {} summary ", device.address);
+        let line = bed.guest().serial().wait_for_after(mark, &text, ENOUGH).await.unwrap();
+        println!("{}", line.text);
+        let words = line.text.split_whitespace().filter_map(|word| word.split_once('='));
+        all.push(words.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect());
+    }
+    all
+}
+
+/// No command was lost, none was asked twice, and all data is right.
+async fn whole(bed: &Bed, mark: usize) {
+    for summary in summaries(bed, mark).await {
+        for name in ["holes", "lost", "wrong", "failed", "strange"] {
+            assert_eq!(summary.get(name), Some(&0), "{name}: {summary:?}");
+        }
+    }
+}
+
+/// Once because the holder comes too late, and once because the kernel refuses the second device when the first one is
+/// frozen already.
+async fn undone_with_commands_on_their_way(bed: &Bed) {
+    let (mark, from) = (bed.guest().serial().mark(), SystemTime::now());
+    put(bed, FAULT, "answer-late").await;
+    bed.apply_with("undone", &bed.targets[0], updates::preserve_devices).await;
+    bed.await_node("an attempt that is undone", |status| status.aborts >= 1).await;
+    whole(bed, mark).await;
+
+    let mark = bed.guest().serial().mark();
+    put(bed, FAULT, "keep-interrupts").await;
+    let record = bed.await_node("a failure", |status| status.state == "Failed").await;
+    put(bed, FAULT, NONE).await;
+    assert_eq!(record.reason, "KernelRefused", "{record:#?}");
+    let refused = format!("{}: live update: interrupts are still on", bed.passed.devices[1].address);
+    bed.guest().serial().wait_for_after(mark, &refused, ENOUGH).await.unwrap();
+    whole(bed, mark).await;
+    bed.assert_undisturbed().await;
+    for device in &bed.passed.devices {
+        let sight = bed.passed.sight(device, from, SystemTime::now()).unwrap();
+        assert!(sight.cleared.is_empty() && sight.resets == 0 && sight.errors.is_empty(), "{sight:#?}");
+        assert_eq!(sight.signals, Some(true), "{sight:#?}");
+        assert!(!sight.completions.is_empty(), "{sight:#?}");
+    }
+    bed.delete("undone").await;
+}
+
+/// It had taken both out, bound and attached them: the next one goes on with what it left.
+async fn taken_over_by_the_next_successor(bed: &Bed) {
+    let mark = bed.guest().serial().mark();
+    put(bed, FAULT, "die-before-resumed").await;
+    bed.apply_with("next", &bed.targets[0], updates::preserve_devices).await;
+    let dies = format!("liveupdate-hold: {}: dies before it goes on", bed.hold.name);
+    bed.guest().serial().wait_for_after(mark, &dies, ENOUGH).await.unwrap();
+    put(bed, FAULT, NONE).await;
+    bed.await_success("next").await;
+    uninterrupted(&seen(bed, "next", mark).await);
+    whole(bed, mark).await;
+    bed.delete("next").await;
+}
+
+/// By the call that VMMs make by habit: it is refused.
+async fn reset_by_its_holder(bed: &Bed) {
+    let mark = bed.guest().serial().mark();
+    put(bed, FAULT, "reset-device").await;
+    uninterrupted(&update(bed, "habit", &bed.targets[1]).await);
+    put(bed, FAULT, NONE).await;
+    for device in &bed.passed.devices {
+        let refused = format!("device {} could not be reset: ", device.address);
+        bed.guest().serial().wait_for_after(mark, &refused, ENOUGH).await.unwrap();
+    }
+    whole(bed, mark).await;
+    bed.delete("habit").await;
+}
+
+/// While nobody has them: one is gone when it is asked for, the other is not what it was.
+async fn removed_and_reset_by_others(bed: &Bed) {
+    let mark = bed.guest().serial().mark();
+    put(bed, FAULT, "die-when-granted").await;
+    bed.apply_with("others", &bed.targets[0], updates::preserve_devices).await;
+    let dies = format!("liveupdate-hold: {}: dies with its session granted", bed.hold.name);
+    bed.guest().serial().wait_for_after(mark, &dies, ENOUGH).await.unwrap();
+    let [removed, reset] = bed.passed.devices.as_slice() else { panic!("two devices") };
+    put(bed, &format!("/sys/bus/pci/devices/{}/remove", removed.address), "1").await;
+    put(bed, &format!("/sys/bus/pci/devices/{}/reset", reset.address), "1").await;
+    put(bed, FAULT, NONE).await;
+    let seen = seen(bed, "others", mark).await;
+    let words: Vec<_> = seen.devices.iter().map(|(device, _)| device.outcome.as_deref()).collect();
+    assert_eq!(words, [Some("Lost"), Some("Reinitialised")], "{:#?}", seen.devices);
+    let (reset, sight) = &seen.devices[1];
+    assert!(reset.facts.as_deref().unwrap_or_default().contains("reset=detected"), "{reset:#?}");
+    assert!(sight.resets > 0, "{sight:#?}");
+    // What it held beside them is whole.
+    assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
+}
+
+#[tokio::test]
+async fn devices_go_on_when_attempts_are_undone_and_successors_die_and_are_said_to_be_lost_or_reset_when_they_are()
+ {
+    let from = format!("--misbehave-from={FAULT}");
+    let bed = bed(two(Behind::RootPort), &[&from, "--depth=16"]).await;
+    undone_with_commands_on_their_way(&bed).await;
+    taken_over_by_the_next_successor(&bed).await;
+    reset_by_its_holder(&bed).await;
+    removed_and_reset_by_others(&bed).await;
+}
