@@ -126,6 +126,11 @@ impl Bed {
         bed
     }
 
+    /// Of the kernel that runs.
+    pub(crate) fn release(&self) -> String {
+        self.node.running().unwrap().release
+    }
+
     pub(crate) fn guest(&self) -> &Guest {
         self.node.guest()
     }

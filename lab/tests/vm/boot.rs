@@ -4,6 +4,7 @@
 use liveupdate_lab::vm::{Kit, Manager, PATIENCE, Variant};
 
 use crate::bed::{Bed, ENOUGH, INIT, Wanted};
+use crate::matrix::{self, Row};
 
 const LOADER: &str = "/efi/loader/loader.conf";
 const ENDED: &str = "/var/lib/lab/ended";
@@ -93,6 +94,8 @@ async fn a_drained_node_goes_from_a_distributions_kernel_to_one_that_can_do_more
     let after = bed.node.running().unwrap();
     assert_eq!((after.number, &after.release), (2, &bed.targets[0].release));
     assert_ne!(after.release, stock);
+    let kernels = [stock.as_str(), after.release.as_str()];
+    matrix::shows(&[Row { kernels, iommu: "none", held: "nothing: drained", best: "plain kexec" }]);
     bed.delete("adopted").await;
 
     // From here on a holder is carried along.

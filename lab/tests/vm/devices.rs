@@ -1,5 +1,6 @@
 //! Devices that a holder has through VFIO, over a jump: what became of them by the node's word, and by the witness's.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use liveupdate_crds::node::DeviceStatus;
@@ -10,6 +11,7 @@ use liveupdate_lab::vm::witness::Sight;
 use liveupdate_lab::vm::{Kit, KitBundle, Variant, updates};
 
 use crate::bed::{Bed, Wanted};
+use crate::matrix::{self, Row};
 use crate::passthrough::{FAST, SLOW, two};
 
 /// Bundles with the driver, of both kernels.
@@ -85,6 +87,20 @@ pub(crate) async fn seen(bed: &Bed, name: &str, mark: usize) -> Seen {
     Seen { devices, moments }
 }
 
+/// The word that all devices have.
+fn word(seen: &Seen) -> &str {
+    let words: BTreeSet<&str> =
+        seen.devices.iter().map(|(device, _)| device.outcome.as_deref().unwrap_or_default()).collect();
+    assert_eq!(words.len(), 1, "{words:?}");
+    words.first().unwrap()
+}
+
+/// Says in the documentation what became of devices over the jump from the first kernel to the second.
+fn shows(bed: &Bed, iommu: &str, held: &str, seen: &Seen) {
+    let kernels = [bed.targets[1].release.as_str(), bed.targets[0].release.as_str()];
+    matrix::shows(&[Row { kernels, iommu, held, best: &format!("`{}`", word(seen)) }]);
+}
+
 /// All devices went on, by the node's word and by the witness's.
 pub(crate) fn uninterrupted(seen: &Seen) {
     for (device, sight) in &seen.devices {
@@ -114,6 +130,7 @@ async fn nvmes_without_iommu_go_on_through_the_jump_and_their_witness_agrees() {
     let seen = update(&bed, "real", &bed.targets[0]).await;
     uninterrupted(&seen);
     never_still(&seen);
+    shows(&bed, "none", "2 NVMe behind root ports", &seen);
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
 }
 
@@ -126,6 +143,7 @@ async fn devices_behind_an_iommu_stop_before_translation_does_and_are_reinitiali
         assert_eq!(device.outcome.as_deref(), Some("Reinitialised"), "{device:#?}");
         stopped_in_time(sight);
     }
+    shows(&bed, "translating (VT-d)", "2 NVMe, commands under way", &seen);
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
 }
 
@@ -142,6 +160,7 @@ async fn devices_behind_an_iommu_that_came_to_rest_first_are_paused() {
         assert_eq!(device.outcome.as_deref(), Some("Paused"), "{device:#?}\n{sight:#?}");
         stopped_in_time(sight);
     }
+    shows(&bed, "translating (VT-d)", "NVMe, brought to rest by its holder", &seen);
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
 }
 
@@ -154,6 +173,7 @@ async fn a_device_that_its_holder_resets_is_reinitialised_whatever_the_driver_ke
         assert_eq!(device.outcome.as_deref(), Some("Reinitialised"), "{device:#?}");
         assert!(sight.resets > 0, "{sight:#?}");
     }
+    shows(&bed, "none", "2 NVMe, reset by their holder", &seen);
 }
 
 /// It was stopped before its addresses meant something else, so that no access had to be stopped.

@@ -12,6 +12,7 @@ mod devices;
 mod holders;
 mod luo;
 mod machine;
+mod matrix;
 mod passthrough;
 mod plane;
 mod returns;

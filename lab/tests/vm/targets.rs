@@ -3,6 +3,7 @@
 use liveupdate_lab::vm::{Kit, KitBundle, Variant};
 
 use crate::bed::{Bed, Wanted};
+use crate::matrix::{self, Row};
 
 /// A bundle with another variant's image under the release that it really has.
 fn variant(kit: &Kit, variant: Variant) -> KitBundle {
@@ -44,6 +45,8 @@ fn bundles(kit: &Kit) -> Vec<KitBundle> {
 #[tokio::test]
 async fn targets_that_cannot_take_over_are_refused_by_name_and_the_holder_never_stops() {
     let bed = Bed::start(Wanted::holder(), bundles).await;
+    let before = bed.release();
+    let mut refusals = Vec::new();
     for target in &bed.targets {
         let name = format!("to-{}", target.name.replace('.', "-"));
         bed.apply(&name, target).await;
@@ -57,5 +60,13 @@ async fn targets_that_cannot_take_over_are_refused_by_name_and_the_holder_never_
         bed.assert_undisturbed().await;
         assert_eq!(bed.said_times("quiesced"), 0, "{}: {:?}", target.name, bed.said());
         bed.delete(&name).await;
+        let by = record.message.split_whitespace().next().unwrap_or_default();
+        refusals.push((target.release.clone(), format!("refused by `{by}`")));
     }
+    // The images of the others have a fault and no other release.
+    let rows: Vec<Row<'_>> = refusals[..3]
+        .iter()
+        .map(|(release, best)| Row { kernels: [&before, release], iommu: "any", held: "anything", best })
+        .collect();
+    matrix::shows(&rows);
 }

@@ -3,6 +3,7 @@
 use liveupdate_lab::vm::{Variant, phases};
 
 use crate::bed::{Bed, Wanted};
+use crate::matrix::{self, Row};
 
 #[tokio::test]
 async fn a_guest_that_holds_nothing_jumps_into_the_next_kernel() {
@@ -26,6 +27,7 @@ async fn a_guest_that_holds_nothing_jumps_into_the_next_kernel() {
 async fn a_holders_memory_and_counter_come_through_the_jump_unbroken() {
     let bed = Bed::start(Wanted::holder(), |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await;
 
+    let before = bed.release();
     bed.apply("real", &bed.targets[0]).await;
     bed.await_success("real").await;
 
@@ -33,6 +35,8 @@ async fn a_holders_memory_and_counter_come_through_the_jump_unbroken() {
     assert_eq!((after.number, &after.release), (2, &bed.targets[0].release));
     let report = bed.report();
     assert!(report.unbroken(bed.hold.seed), "{report:?}\n{}", bed.guest().serial().transcript());
+    let kernels = [before.as_str(), after.release.as_str()];
+    matrix::shows(&[Row { kernels, iommu: "none", held: "memory alone", best: "goes on" }]);
     let phases = phases::of_last_jump(&bed.guest().serial().lines());
     println!("{phases:#?}");
     assert!(phases.whole.is_some(), "{phases:?}");
