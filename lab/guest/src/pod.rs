@@ -17,7 +17,8 @@ fn main() -> ExitCode {
         ["pause"] => asked_to_end(),
         ["bystand", file, seconds] => bystand(file, seconds),
         ["once", file, program, args @ ..] => once(file, program, args),
-        _ => Err(io::Error::other("pause | bystand FILE SECONDS | once FILE PROGRAM ARGUMENT...")),
+        ["into", file, program, args @ ..] => into(file, program, args),
+        _ => Err(io::Error::other("pause | bystand FILE SECONDS | (once | into) FILE PROGRAM ARGUMENT...")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -64,4 +65,10 @@ fn once(file: &str, program: &str, args: &[&str]) -> io::Result<()> {
         Err(error) => return Err(error),
     };
     Err(Command::new(program).args(args).stdin(input).exec())
+}
+
+/// Becomes another program, which says what it has to say in a file, after what is there.
+fn into(file: &str, program: &str, args: &[&str]) -> io::Result<()> {
+    let log = OpenOptions::new().create(true).append(true).open(file)?;
+    Err(Command::new(program).args(args).stderr(log).exec())
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
-use liveupdate_lab::vm::kube::PATIENCE;
+use liveupdate_lab::vm::kube::{PATIENCE, is_running};
 use liveupdate_lab::vm::updates;
 
 use crate::bed::{BYSTANDER, Bed, KEEPER, NODE};
@@ -14,22 +14,23 @@ fn restarts(pod: &Pod) -> i32 {
 }
 
 #[tokio::test]
-async fn a_node_jumps_when_no_pod_holds_and_a_unit_gets_its_memory_back_and_bystanders_end_with_grace() {
+async fn a_unit_and_a_pod_get_their_memory_back_and_bystanders_end_with_grace_and_run_again() {
     let bed = Bed::start().await;
     assert_eq!(bed.node.output("systemctl", &["is-enabled", KEEPER]).await.unwrap().trim(), "enabled");
     let before = bed.plane.node(NODE).await.unwrap();
     let pods = bed.pods("default");
-    let bystander = pods.get("bystander").await.unwrap();
+    let (bystander, holder) = (pods.get("bystander").await.unwrap(), pods.get("vm-b").await.unwrap());
     let first = bed.node.running().unwrap();
 
     let mut update = updates::update("real", &bed.target);
     update.spec.node_selector.match_labels = Some([("pool".to_owned(), NODE.to_owned())].into());
     bed.plane.apply_update(&update).await.unwrap();
 
-    // Nobody tells the agent yet whether a pod comes back: what is not known does not pass, and nobody stops.
-    let record = bed.await_node("a pod that holds", |status| status.state == "Blocked").await;
-    assert!(record.message.contains("HolderReturns(vm-b)"), "{record:#?}");
-    pods.delete("vm-b", &DeleteParams::default()).await.unwrap();
+    // The kubelet says of each pod whether it starts it again. Nobody would start this one.
+    let record = bed.await_node("a pod that does not return", |status| status.state == "Blocked").await;
+    assert!(record.message.contains("HolderReturns(vm-c)"), "{record:#?}");
+    assert!(!record.message.contains("vm-b") && !record.message.contains("vm-a"), "{record:#?}");
+    pods.delete("vm-c", &DeleteParams::default()).await.unwrap();
 
     let arrived = bed.node.guest().control().boot(2, PATIENCE).await;
     if let Err(error) = arrived {
@@ -37,8 +38,19 @@ async fn a_node_jumps_when_no_pod_holds_and_a_unit_gets_its_memory_back_and_byst
         panic!("{error}\n{record:#?}\n{}", bed.node.journal(&[KEEPER]).await);
     }
     bed.node.guest().serial().wait_for("liveupdate-hold: vm-a: resumed", PATIENCE).await.unwrap();
-    // A keeper that crashes once all is given back takes nothing with it.
+    // After a jump that was no shutdown systemd has kept nothing: sessions were asked for by name.
+    assert_eq!(bed.keeper_variable("LISTEN_FDS").await, None);
+    // A keeper that crashes with the pod's memory in custody gets it back from systemd, and the pod from it: our own
+    // session and the pod's, once the unit's is finished.
+    bed.node.await_property(KEEPER, "NFileDescriptorStore=2").await.unwrap();
     bed.node.output("systemctl", &["kill", "--signal=KILL", KEEPER]).await.unwrap();
+    bed.node.await_property(KEEPER, "NRestarts=1").await.unwrap();
+    bed.node.await_property(KEEPER, "ActiveState=active").await.unwrap();
+    let kept = bed.keeper_variable("LISTEN_FDNAMES").await.unwrap_or_default();
+    assert!(kept.split(':').all(|name| name.starts_with("liveupdate-")), "{kept}");
+    assert_eq!(bed.keeper_variable("LISTEN_FDS").await.as_deref(), Some("2"), "{kept}");
+    bed.start_kubelet().await;
+    bed.await_pod_line("vm-b", "resumed").await;
 
     if let Err(error) = bed.plane.await_success("real", PATIENCE).await {
         let record = bed.plane.node_update(NODE).await.ok().and_then(|record| record.status);
@@ -53,18 +65,16 @@ async fn a_node_jumps_when_no_pod_holds_and_a_unit_gets_its_memory_back_and_byst
     assert_eq!(info(&node).kernel_version, bed.target.release);
     assert_eq!(info(&node).boot_id, after.boot_id);
 
-    let report = bed.unit_report();
-    assert!(report.unbroken(bed.unit.seed), "{report:?}\n{}", bed.node.guest().serial().transcript());
-    let journal = bed.node.journal(&[KEEPER]).await;
-    assert_eq!(
-        bed.node.output("systemctl", &["show", "--property=NRestarts", KEEPER]).await.unwrap().trim(),
-        "NRestarts=1",
-        "{journal}"
-    );
+    let (unit, pod) = (bed.unit_report(), bed.pod_report().await);
+    let transcript = || bed.node.guest().serial().transcript();
+    assert!(unit.unbroken(bed.unit.seed), "{unit:?}\n{}", transcript());
+    assert!(pod.unbroken(bed.pod.seed), "{pod:?}\n{}", transcript());
 
     let said = bed.text(BYSTANDER).await;
     let (old, new) = (&first.boot_id, &after.boot_id);
     assert_eq!(said, format!("up {old}\nasked {old}\nended {old}\nup {new}\n"));
-    let pod = bed.node.await_pod(&pods, "bystander", liveupdate_lab::vm::kube::is_running).await.unwrap();
-    assert_eq!((pod.uid(), restarts(&pod)), (bystander.uid(), restarts(&bystander) + 1));
+    for before in [bystander, holder] {
+        let now = bed.node.await_pod(&pods, &before.name_any(), is_running).await.unwrap();
+        assert_eq!((now.uid(), restarts(&now)), (before.uid(), restarts(&before) + 1), "{now:#?}");
+    }
 }

@@ -4,11 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use liveupdate_proto::tls::Identity;
-
 use super::images::{self, PAUSE_IMAGE};
-use crate::certs::Validity;
-use crate::testbed::Testbed;
+use crate::testbed::{NAMESPACE, Testbed};
 use crate::vm::installed::{First, LAB_UNIT, copy, copy_all, on_disk, write};
 use crate::vm::options::{GUEST_ADDRESS, HOST_ADDRESS};
 use crate::vm::{GuestOptions, Kit, Variant, static_binaries};
@@ -102,7 +99,7 @@ WantedBy=multi-user.target
 
 impl Kit {
     /// How a node with a kubelet of its own is started; its disk is made now, with images that it will not have to
-    /// pull. Beside its kubelet's credentials the disk has those of an agent: where it is enrolled, it uses its own.
+    /// pull.
     ///
     /// # Errors
     /// When the root cannot be built, or the disk cannot be made.
@@ -149,8 +146,11 @@ fn kubernetes(bed: &Testbed, name: &str, files: &Path) -> Result<()> {
     write(&folder.join("ca.crt"), bed.plane.authority().certificate_pem().as_bytes())?;
     write(&folder.join("kubelet.yaml"), KUBELET.as_bytes())?;
     write(&folder.join("resolv.conf"), b"")?;
-    // containerd gives pods in the node's own network the node's.
-    write(&files.join("etc/hosts"), format!("127.0.0.1 localhost\n{GUEST_ADDRESS} {name}\n").as_bytes())?;
+    // The kubelet gives pods in the node's own network the node's names. No cluster's DNS is here for the last one.
+    let names = format!(
+        "127.0.0.1 localhost\n{GUEST_ADDRESS} {name}\n{HOST_ADDRESS} liveupdate-controller.{NAMESPACE}.svc\n"
+    );
+    write(&files.join("etc/hosts"), names.as_bytes())?;
     write(&files.join("etc/containerd/lab.toml"), CONTAINERD.replace("PAUSE", PAUSE_IMAGE).as_bytes())?;
     write(&files.join(CONTAINERD_DROP_IN.0), CONTAINERD_DROP_IN.1.as_bytes())?;
     write(&files.join("etc/cni/net.d/lab.conflist"), NETWORK.as_bytes())
@@ -171,24 +171,6 @@ fn units(name: &str, labels: &str, files: &Path) -> Result<()> {
         write(&units.join(unit), text.as_bytes())?;
         let link = wanted.join(unit);
         symlink(PathBuf::from("..").join(unit), &link).map_err(Error::file("create", &link))?;
-    }
-    Ok(())
-}
-
-/// Puts a certificate of an agent on a node, as an administrator would who does not let it enrol.
-///
-/// # Errors
-/// When it cannot be made or written.
-pub(super) async fn certificate(bed: &Testbed, node: &super::KubeNode) -> Result<()> {
-    let certificate = bed.certificates.issue(&Identity::node(node.name(), node.uid()), Validity::Current)?;
-    let files = [
-        ("ca.crt", 0o644, bed.certificates.authority().certificate_pem()),
-        ("tls.crt", 0o644, certificate.certificate_pem.as_str()),
-        ("tls.key", 0o600, certificate.key_pem.as_str()),
-    ];
-    for (name, mode, contents) in files {
-        let path = format!("{}/{name}", super::TLS);
-        node.guest().control().write(&path, mode, contents, super::PATIENCE).await?;
     }
     Ok(())
 }

@@ -36,8 +36,6 @@ pub const PATIENCE: Duration = Duration::from_secs(600);
 pub const POD_PROGRAM: &str = "/liveupdate-lab-pod";
 /// What pods write for the lab to read.
 pub const PODS: &str = "/var/lib/lab/pods";
-/// Where the agent's certificate is in the guest, when it is not enrolled.
-pub const TLS: &str = "/var/lib/lab/tls";
 
 /// A node with a kubelet of its own. It is ended at once, as by a power cut, when this value goes; its Node stays.
 #[derive(Debug)]
@@ -71,9 +69,7 @@ impl KubeNode {
         let patch = json!({"metadata": {"annotations": {AGENT_ADDRESS_ANNOTATION: agent.to_string()}}});
         let patched = nodes.patch(&node.name, &PatchParams::default(), &Patch::Merge(patch)).await;
         patched.map_err(Error::api(format!("annotate Node/{}", node.name)))?;
-        let node = KubeNode { uid: found.uid().unwrap_or_default(), ..node };
-        files::certificate(bed, &node).await?;
-        Ok(node)
+        Ok(KubeNode { uid: found.uid().unwrap_or_default(), ..node })
     }
 
     async fn await_ready(&self, nodes: &Api<Node>) -> Result<Node> {
@@ -169,12 +165,25 @@ impl KubeNode {
         }
     }
 
-    /// All that the containers of a pod said, those that are over first.
+    /// Waits until systemd says something of a unit, as `ActiveState=active`.
     ///
     /// # Errors
-    /// When it cannot be read.
-    pub async fn log(&self, pod: &str) -> Result<String> {
-        self.output("sh", &["-c", &format!("cat $(ls /var/log/pods/*_{pod}_*/*/*.log)")]).await
+    /// When it does not.
+    pub async fn await_property(&self, unit: &str, wanted: &str) -> Result<()> {
+        let property = wanted.split('=').next().unwrap_or_default();
+        let show = ["show", "--property", property, unit];
+        let what = format!("{wanted} of {unit}");
+        let said = wait::until(&what, PATIENCE, async || {
+            Ok(match self.output("systemctl", &show).await {
+                Ok(text) if text.trim() == wanted => Answer::Yes(()),
+                Ok(text) => Answer::not_yet(text),
+                Err(error) => Answer::not_yet(error),
+            })
+        });
+        match said.await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.fail(format!("{error}\n{}", self.journal(&[unit]).await))),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod kernel;
 pub mod kexec;
 pub mod kexec_state;
 pub mod kho;
+pub mod kubelet;
 pub mod luo;
 pub mod machine;
 pub mod memory;

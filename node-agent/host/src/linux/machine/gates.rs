@@ -159,7 +159,8 @@ impl LinuxHost {
             gates.extend(next.map(|next| gates::native_driver_race(address, device, next)));
             gates
         });
-        let holders = holder_gates::all(&self.root, &sight.holders, sight.processes.as_ref().ok());
+        let holders =
+            holder_gates::all(&self.root, &self.kubelet, &sight.holders, sight.processes.as_ref().ok());
         devices.chain(holders).collect()
     }
 

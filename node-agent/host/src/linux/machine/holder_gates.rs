@@ -8,9 +8,11 @@ use liveupdate_node_core::GateResult;
 use liveupdate_node_core::gate::{Gate, GateId};
 
 use super::devices::{self, Holders};
-use crate::linux::cgroup::{self, Owner};
+use super::returns::returns;
+use crate::linux::cgroup;
 use crate::linux::custody::published::Published;
 use crate::linux::gates;
+use crate::linux::kubelet::Kubelet;
 use crate::linux::memory::{self, Shared};
 use crate::linux::processes::{Process, Processes};
 use crate::linux::root::{ReadError, Root};
@@ -19,11 +21,16 @@ use crate::linux::root::{ReadError, Root};
 const HUGETLBFS: rustix::fs::FsWord = 0x9584_58f6;
 
 /// All of them.
-pub(super) fn all(root: &Root, holders: &Holders, processes: Option<&Processes>) -> Vec<Gate> {
+pub(super) fn all(
+    root: &Root,
+    kubelet: &Kubelet,
+    holders: &Holders,
+    processes: Option<&Processes>,
+) -> Vec<Gate> {
     let mut gates = Vec::new();
     for known in &holders.known {
         let process = processes.and_then(|all| all.holding.iter().find(|process| process.pid == known.pid));
-        gates.extend(aware(root, known, process));
+        gates.extend(aware(root, kubelet, known, process));
     }
     for process in &holders.unaware {
         let name = devices::name(process);
@@ -35,7 +42,7 @@ pub(super) fn all(root: &Root, holders: &Holders, processes: Option<&Processes>)
     gates
 }
 
-fn aware(root: &Root, known: &Published, process: Option<&Process>) -> [Gate; 5] {
+fn aware(root: &Root, kubelet: &Kubelet, known: &Published, process: Option<&Process>) -> [Gate; 5] {
     let name = &known.name;
     let shared = shared_memory(root, known.pid);
     let levels = cgroup::memory(root, &known.cgroup);
@@ -45,7 +52,7 @@ fn aware(root: &Root, known: &Published, process: Option<&Process>) -> [Gate; 5]
         gates::holder_open_mode(name, process),
         gates::memory_preservable(name, shared.as_deref(), None),
         charge(name, known, levels.as_deref()),
-        returns(root, known),
+        returns(root, kubelet, known),
     ]
 }
 
@@ -89,47 +96,6 @@ fn shared_memory(root: &Root, pid: u32) -> Result<Vec<Shared>, ReadError> {
         });
     }
     Ok(found)
-}
-
-/// A unit that something wants, and a pod that the kubelet starts again, come back. Whoever belongs to neither
-/// is started by somebody who does not show.
-fn returns(root: &Root, known: &Published) -> Gate {
-    let name = &known.name;
-    let id = GateId::HolderReturns;
-    match Owner::of(&known.cgroup) {
-        Owner::Unit(unit) => {
-            let wanted = wanted(root, &unit);
-            match wanted {
-                Some(by) => gate(id, name, GateResult::Pass, format!("{by}: systemd starts {unit}"), ""),
-                None => {
-                    let evidence = format!("{unit}: nothing under /etc/systemd/system wants it");
-                    gate(id, name, GateResult::Fail, evidence, &format!("systemctl enable {unit}"))
-                }
-            }
-        }
-        Owner::Pod(uid) => {
-            let evidence = format!("pod {uid}: the kubelet starts it again if its restartPolicy is Always");
-            gate(id, name, GateResult::Unknown, evidence, "run the holder as a systemd unit")
-        }
-        Owner::Other(path) => {
-            let evidence = format!("process {} is in {path}: no unit and no pod", known.pid);
-            gate(id, name, GateResult::Unknown, evidence, "run the holder as a systemd unit, enabled")
-        }
-    }
-}
-
-/// The link by which a unit is wanted.
-fn wanted(root: &Root, unit: &str) -> Option<String> {
-    for folder in ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system"] {
-        let wants = root.names(folder).unwrap_or_default();
-        for wants in wants.iter().filter(|name| name.ends_with(".wants") || name.ends_with(".requires")) {
-            let link = format!("{folder}/{wants}/{unit}");
-            if root.exists(&link) {
-                return Some(link);
-            }
-        }
-    }
-    None
 }
 
 fn gate(id: GateId, subject: &str, result: GateResult, evidence: impl Into<String>, remedy: &str) -> Gate {

@@ -25,6 +25,7 @@ mod images;
 mod jump;
 mod persist;
 mod record;
+mod returns;
 mod settle;
 mod shelter;
 mod staging;
@@ -48,6 +49,7 @@ pub use shelter::shelter;
 use crate::linux::custody::published::{self, Published};
 use crate::linux::custody::{self, Custodian};
 use crate::linux::fallback;
+use crate::linux::kubelet::Kubelet;
 use crate::linux::root::Root;
 use crate::linux::ticks;
 use crate::{HostError, JumpIntent};
@@ -124,6 +126,7 @@ pub struct LinuxHost {
     bundles: bundle::Bundles,
     images: Arc<Images>,
     counter: Option<Counter>,
+    kubelet: Kubelet,
     custody: Option<Custodian>,
     own_pid: u32,
     /// The phase that was told last.
@@ -147,6 +150,7 @@ impl LinuxHost {
         let root = options.root.clone();
         let store = Store::open(root.path(&options.state))?;
         let images = Arc::new(Images::default());
+        let kubelet = Kubelet::of(&root);
         let bundles = bundle::Bundles::new(&root, &options.bundles, &options.signers, Arc::clone(&images));
         let mut host = Self {
             options,
@@ -157,6 +161,7 @@ impl LinuxHost {
             bundles,
             images,
             counter: None,
+            kubelet,
             custody: None,
             own_pid: std::process::id(),
             told: Mutex::default(),

@@ -4,6 +4,7 @@ mod boots;
 mod fake;
 mod jumps;
 mod records;
+mod returns;
 mod settles;
 mod stages;
 mod trust;
