@@ -94,7 +94,9 @@ async fn a_drained_node_goes_from_a_distributions_kernel_to_one_that_can_do_more
     let after = bed.node.running().unwrap();
     assert_eq!((after.number, &after.release), (2, &bed.targets[0].release));
     assert_ne!(after.release, stock);
-    let kernels = [stock.as_str(), after.release.as_str()];
+    // The distribution mends its kernel from time to time.
+    let series = stock.split('.').take(2).collect::<Vec<_>>().join(".");
+    let kernels = [&format!("Debian's {series}"), after.release.as_str()];
     matrix::shows(&[Row { kernels, iommu: "none", held: "nothing: drained", best: "plain kexec" }]);
     bed.delete("adopted").await;
 

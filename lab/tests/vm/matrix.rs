@@ -23,7 +23,8 @@ pub(crate) fn shows(rows: &[Row<'_>]) {
     static PAGE_TURN: Mutex<()> = Mutex::new(());
     let thread = std::thread::current();
     let test = thread.name().unwrap();
-    let rows: Vec<String> = rows.iter().map(|row| line(row, test)).collect();
+    let mut rows: Vec<String> = rows.iter().map(|row| line(row, test)).collect();
+    rows.sort_unstable();
     let _turn = PAGE_TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let page = std::fs::read_to_string(PAGE).unwrap();
     let (before, rest) = page.split_once(BEGIN).unwrap();

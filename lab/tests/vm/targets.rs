@@ -60,7 +60,7 @@ async fn targets_that_cannot_take_over_are_refused_by_name_and_the_holder_never_
         bed.assert_undisturbed().await;
         assert_eq!(bed.said_times("quiesced"), 0, "{}: {:?}", target.name, bed.said());
         bed.delete(&name).await;
-        let by = record.message.split_whitespace().next().unwrap_or_default();
+        let by = record.message.split_whitespace().nth(1).unwrap_or_default();
         refusals.push((target.release.clone(), format!("refused by `{by}`")));
     }
     // The images of the others have a fault and no other release.
