@@ -201,7 +201,13 @@ mod tests {
                     facts: Some("reset=none dma=continuous".into()),
                     evidence: None,
                 }),
-                sight: Some(Sight { decoding_off: 1, sized: 1, intx_toggles: 1, ..Sight::default() }),
+                sight: Some(Sight {
+                    decoding_off: 1,
+                    sized: 6,
+                    intx_toggles: 2,
+                    signals: Some(true),
+                    ..Sight::default()
+                }),
             }],
         }
     }
