@@ -165,9 +165,13 @@ impl Fixture {
     pub(crate) async fn outcome_in(&self, state: NodeState) -> AttemptReport {
         soon(async {
             loop {
-                let report = self.outcome().await.unwrap().attempt.unwrap();
-                if report.state() == state {
-                    return report;
+                match self.outcome().await {
+                    Ok(reply) if reply.attempt.as_ref().is_some_and(|report| report.state() == state) => {
+                        return reply.attempt.unwrap();
+                    }
+                    Ok(_) => {}
+                    // A run that was just begun is not in the keeper's records yet.
+                    Err(status) => assert_eq!(status.code(), tonic::Code::NotFound, "{status:?}"),
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
