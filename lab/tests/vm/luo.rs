@@ -7,7 +7,7 @@ use liveupdate_lab::{Error, RunDir};
 use liveupdate_lab_guest::UP;
 use liveupdate_lab_guest::probe::{Held, Probe, Reclaimed};
 
-use crate::bed::INIT;
+use crate::bed::{INIT, turn};
 
 const MIB: u64 = 1 << 20;
 
@@ -53,6 +53,7 @@ async fn reclaim(guest: &Guest, held: &Held) -> Result<Reclaimed, Error> {
 
 #[tokio::test]
 async fn memory_is_whole_in_the_next_kernel() {
+    let _turn = turn().await;
     let folder = RunDir::create().unwrap();
     let guest = guest_with(&folder, Variant::Lu2).await;
     let held = held(64 * MIB + 4096);
@@ -82,6 +83,7 @@ async fn memory_is_whole_in_the_next_kernel() {
 
 #[tokio::test]
 async fn a_reset_boots_the_first_kernel_again_and_nothing_stays_behind() {
+    let _turn = turn().await;
     let folder = RunDir::create().unwrap();
     let initrd = Initrd::new().unwrap().write(&folder.path().join("initrd")).unwrap();
     let kernel = Kernels::find().unwrap().kernel(Variant::Lu1).unwrap();
@@ -103,6 +105,7 @@ async fn a_reset_boots_the_first_kernel_again_and_nothing_stays_behind() {
 
 #[tokio::test]
 async fn a_kernel_without_live_update_receives_nothing_and_says_why() {
+    let _turn = turn().await;
     let folder = RunDir::create().unwrap();
     let guest = guest_with(&folder, Variant::NoLuo).await;
     let held = held(MIB);
@@ -114,6 +117,7 @@ async fn a_kernel_without_live_update_receives_nothing_and_says_why() {
 
 #[tokio::test]
 async fn a_kernel_of_another_format_panics_and_the_console_tells() {
+    let _turn = turn().await;
     let folder = RunDir::create().unwrap();
     let mut guest = guest_with(&folder, Variant::OtherAbi).await;
     let mark = guest.serial().mark();

@@ -6,6 +6,8 @@ use liveupdate_lab::vm::initrd::concatenate;
 use liveupdate_lab::vm::{Guest, GuestOptions, Initrd, Kernels, PATIENCE, Variant, static_binaries};
 use liveupdate_lab_guest::UP;
 
+use crate::bed::turn;
+
 /// A guest whose initrd has the shim behind it.
 async fn guest(folder: &RunDir, shim: impl FnOnce(Vec<u8>) -> Shim, append: &str) -> Guest {
     let kernels = Kernels::find().unwrap();
@@ -32,6 +34,7 @@ fn driver(path: &str, parameters: &str) -> Driver {
 
 #[tokio::test]
 async fn the_shim_runs_first_loads_drivers_and_leaves_its_place_to_the_real_init() {
+    let _turn = turn().await;
     let folder = RunDir::create().unwrap();
     let drivers = vec![
         Driver { name: "broken.ko".into(), module: b"no module".to_vec(), parameters: String::new() },
@@ -52,6 +55,7 @@ async fn the_shim_runs_first_loads_drivers_and_leaves_its_place_to_the_real_init
 
 #[tokio::test]
 async fn the_shim_starts_the_keeper_and_the_real_init_comes_up_beside_it() {
+    let _turn = turn().await;
     let folder = RunDir::create().unwrap();
     let program = static_binaries::fresh("liveupdate-lab-guest", "liveupdate-lab-init").unwrap();
     let keeper =
@@ -67,6 +71,7 @@ async fn the_shim_starts_the_keeper_and_the_real_init_comes_up_beside_it() {
 
 #[tokio::test]
 async fn without_a_real_init_the_kernel_panics_and_says_why() {
+    let _turn = turn().await;
     let folder = RunDir::create().unwrap();
     let shim = |init| Shim { init, ..Shim::default() };
     let guest = guest(&folder, shim, "rdinit=/nowhere").await;
