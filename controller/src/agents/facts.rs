@@ -65,8 +65,12 @@ pub fn gates(gates: &[Gate]) -> Vec<GateStatus> {
             remedy: if tell { some(&gate.remedy, EVIDENCE) } else { None },
         }
     };
-    // What does not pass first: it must not be what is cut off.
-    let (passed, rest): (Vec<_>, Vec<_>) = gates.iter().map(of).partition(|gate| gate.result == "Pass");
+    listed(gates.iter().map(of))
+}
+
+/// What does not pass first: it must not be what is cut off.
+fn listed(gates: impl Iterator<Item = GateStatus>) -> Vec<GateStatus> {
+    let (passed, rest): (Vec<_>, Vec<_>) = gates.partition(|gate| gate.result == "Pass");
     rest.into_iter().chain(passed).take(STATUS_LIST).collect()
 }
 
@@ -74,9 +78,8 @@ pub fn gates(gates: &[Gate]) -> Vec<GateStatus> {
 pub fn with_failures(judged: &[GateStatus], found: Vec<GateStatus>) -> Vec<GateStatus> {
     let same = |a: &GateStatus, b: &GateStatus| a.id == b.id && a.subject == b.subject;
     let failing: Vec<_> = found.into_iter().filter(|gate| gate.result == "Fail").collect();
-    let rest = judged.iter().filter(|gate| !failing.iter().any(|other| same(gate, other))).cloned();
-    let (passed, rest): (Vec<_>, Vec<_>) = rest.partition(|gate| gate.result == "Pass");
-    failing.iter().cloned().chain(rest).chain(passed).take(STATUS_LIST).collect()
+    let rest = judged.iter().filter(|gate| !failing.iter().any(|other| same(gate, other)));
+    listed(failing.iter().chain(rest).cloned())
 }
 
 fn continuity(word: common::Continuity) -> Option<Continuity> {

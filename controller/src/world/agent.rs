@@ -41,10 +41,8 @@ impl World {
         side.facts.digest.clone_from(&reply.bundle_digest);
         let devices = facts::devices(&reply.devices, &side.facts.devices);
         // An Inspect knows of no target. The verdict's gates stand as long as it does; what fails since is said.
-        let gates = match judged {
-            true => facts::with_failures(&side.preflight_gates, facts::gates(&reply.gates)),
-            false => facts::gates(&reply.gates),
-        };
+        let found = facts::gates(&reply.gates);
+        let gates = if judged { facts::with_failures(&side.preflight_gates, found) } else { found };
         side.facts_changed |= share(&mut side.facts.gates, gates);
         side.facts_changed |= devices != side.facts.devices;
         side.facts.devices = devices;

@@ -68,13 +68,19 @@ async fn undone_with_commands_on_their_way(bed: &Bed) {
     bed.delete("undone").await;
 }
 
+/// An update whose successors do this wrong, until one of them has said so; gives the console's mark of before.
+async fn successors_that(bed: &Bed, name: &str, fault: &str, says: &str) -> usize {
+    let mark = bed.guest().serial().mark();
+    put(bed, FAULT, fault).await;
+    bed.apply_with(name, &bed.targets[0], updates::preserve_devices).await;
+    let says = format!("liveupdate-hold: {}: {says}", bed.hold.name);
+    bed.guest().serial().wait_for_after(mark, &says, ENOUGH).await.unwrap();
+    mark
+}
+
 /// It had taken both out, bound and attached them: the next one goes on with what it left.
 async fn taken_over_by_the_next_successor(bed: &Bed) {
-    let mark = bed.guest().serial().mark();
-    put(bed, FAULT, "die-before-resumed").await;
-    bed.apply_with("next", &bed.targets[0], updates::preserve_devices).await;
-    let dies = format!("liveupdate-hold: {}: dies before it goes on", bed.hold.name);
-    bed.guest().serial().wait_for_after(mark, &dies, ENOUGH).await.unwrap();
+    let mark = successors_that(bed, "next", "die-before-resumed", "dies before it goes on").await;
     put(bed, FAULT, NONE).await;
     bed.await_success("next").await;
     uninterrupted(&seen(bed, "next", mark).await);
@@ -98,11 +104,7 @@ async fn reset_by_its_holder(bed: &Bed) {
 
 /// While nobody has them: one is gone when it is asked for, the other is not what it was.
 async fn removed_and_reset_by_others(bed: &Bed) {
-    let mark = bed.guest().serial().mark();
-    put(bed, FAULT, "die-when-granted").await;
-    bed.apply_with("others", &bed.targets[0], updates::preserve_devices).await;
-    let dies = format!("liveupdate-hold: {}: dies with its session granted", bed.hold.name);
-    bed.guest().serial().wait_for_after(mark, &dies, ENOUGH).await.unwrap();
+    let mark = successors_that(bed, "others", "die-when-granted", "dies with its session granted").await;
     let [removed, reset] = bed.passed.devices.as_slice() else { panic!("two devices") };
     put(bed, &format!("/sys/bus/pci/devices/{}/remove", removed.address), "1").await;
     put(bed, &format!("/sys/bus/pci/devices/{}/reset", reset.address), "1").await;

@@ -19,7 +19,7 @@ use super::way::Returning;
 use crate::memory::PAGE;
 
 /// Between two looks at commands that are waited for.
-const MOMENT: Duration = Duration::from_micros(500);
+pub(super) const MOMENT: Duration = Duration::from_micros(500);
 
 /// How it is used.
 #[derive(Clone, Copy, Debug)]

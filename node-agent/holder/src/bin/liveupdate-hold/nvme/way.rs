@@ -10,7 +10,7 @@ use liveupdate_host::linux::vfio::{Device, Map};
 use liveupdate_proto::causes::chain;
 
 use super::command;
-use super::drive::Drive;
+use super::drive::{Drive, MOMENT};
 use super::flight::Counts;
 use super::layout::IDENTIFY;
 use super::open::{Opened, vectors};
@@ -20,8 +20,6 @@ use super::state::State;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// For a vector that a device has signalled already.
 const SOON: Duration = Duration::from_secs(5);
-/// Between two looks.
-const MOMENT: Duration = Duration::from_micros(500);
 
 /// What a successor does wrong, for tests.
 #[derive(Clone, Copy, Debug, Default)]

@@ -114,22 +114,8 @@ fn an_aware_holder_of_memory_passes_by_what_is_read_of_its_process() {
     let wants = root.path("/etc/systemd/system/multi-user.target.wants");
     std::fs::create_dir_all(&wants).unwrap();
     std::os::unix::fs::symlink("../vm-a.service", wants.join("vm-a.service")).unwrap();
-    let known = crate::linux::custody::published::Published {
-        name: "vm-a".into(),
-        pid: 900,
-        cgroup: "/system.slice/vm-a.service".into(),
-        state: "Declared".into(),
-        devices: Vec::new(),
-        dma_targets: 0,
-        quiesces_dma: false,
-        memory_bytes: 1 << 20,
-        minimum: None,
-        refuses: false,
-    };
+    machine.publish("vm-a", 900, "/system.slice/vm-a.service");
     let agent = machine.host(Role::Agent);
-    std::fs::create_dir_all(root.path("/run/liveupdate")).unwrap();
-    let published = root.path("/run/liveupdate/holders.json");
-    crate::linux::custody::published::write(&published, &agent.boot_id().unwrap(), vec![known]).unwrap();
     let gates = agent.gates(None).unwrap();
     let of = |id| gates.iter().find(|gate| gate.id == id && gate.subject == "vm-a").unwrap();
     for id in [GateId::HolderAware, GateId::HolderOpenMode, GateId::HolderReturns, GateId::MemoryCharge] {

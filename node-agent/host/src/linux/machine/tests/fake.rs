@@ -14,7 +14,9 @@ use std::time::Duration;
 use liveupdate_node_core::Target;
 
 use super::super::{Calls, Ending, LinuxHost, Options, Role, Said};
+use crate::Host;
 use crate::bundle;
+use crate::linux::custody::published::{self, Published};
 use crate::linux::kexec::{CommandLine, KexecError};
 use crate::linux::root::Root;
 
@@ -136,6 +138,26 @@ impl Machine {
         let ids = if first { format!("NSpid:\t{pid}\t1\n") } else { format!("NSpid:\t{pid}\n") };
         self.write(&format!("proc/{pid}/status"), &ids);
         fs::create_dir_all(self.folder.join(format!("proc/{pid}/fd"))).unwrap();
+    }
+
+    /// What the keeper tells of its only holder, which has 1 MiB and no devices.
+    pub(super) fn publish(&self, name: &str, pid: u32, cgroup: &str) {
+        let holder = Published {
+            name: name.into(),
+            pid,
+            cgroup: cgroup.into(),
+            state: "Declared".into(),
+            devices: Vec::new(),
+            dma_targets: 0,
+            quiesces_dma: false,
+            memory_bytes: 1 << 20,
+            minimum: None,
+            refuses: false,
+        };
+        let path = self.options().root.path("/run/liveupdate/holders.json");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let boot_id = self.host(Role::Agent).boot_id().unwrap();
+        published::write(&path, &boot_id, vec![holder]).unwrap();
     }
 
     /// Another kernel comes up.

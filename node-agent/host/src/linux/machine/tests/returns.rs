@@ -8,7 +8,6 @@ use liveupdate_node_core::gate::{Gate, GateId};
 use super::super::{LinuxHost, Role};
 use super::fake::Machine;
 use crate::Host;
-use crate::linux::custody::published::{self, Published};
 use crate::linux::kubelet::fake::FakeKubelet;
 use crate::linux::kubelet::{
     Container, ContainerStatus, Metadata, Pod, Resources, SOCKET, Skipped, Spec, Status,
@@ -23,22 +22,7 @@ fn machine() -> Machine {
     let slice = format!("kubepods-pod{}.slice", UID.replace('-', "_"));
     let cgroup = format!("/kubepods.slice/{slice}/cri-containerd-{CONTAINER}.scope");
     machine.process(900, 1, "vmm", &cgroup, true);
-    let holder = Published {
-        name: "vm-b".into(),
-        pid: 900,
-        cgroup,
-        state: "Declared".into(),
-        devices: Vec::new(),
-        dma_targets: 0,
-        quiesces_dma: false,
-        memory_bytes: 1 << 20,
-        minimum: None,
-        refuses: false,
-    };
-    machine.write("run/liveupdate/nothing", "");
-    let path = machine.options().root.path("/run/liveupdate/holders.json");
-    let boot_id = machine.host(Role::Agent).boot_id().unwrap();
-    published::write(&path, &boot_id, vec![holder]).unwrap();
+    machine.publish("vm-b", 900, &cgroup);
     machine.write(&format!("proc/{}/cgroup", std::process::id()), "0::/system.slice/kubelet.service\n");
     machine.write("etc/systemd/system/multi-user.target.wants/kubelet.service", "");
     machine
