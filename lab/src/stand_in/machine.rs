@@ -84,6 +84,11 @@ impl Machine {
         &self.world
     }
 
+    /// Whether the keeper is a unit of the host, which it stays while the machine is off.
+    pub fn has_keeper(&self) -> bool {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner).unit.is_some()
+    }
+
     /// Whether the keeper was installed and runs.
     pub fn keeper_runs(&self) -> bool {
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
