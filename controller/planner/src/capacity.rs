@@ -33,8 +33,8 @@ impl Capacity {
             let accepted = run.all_accepted();
             for member in &run.members {
                 counted[member.node] = true;
-                let marked = fleet.at(member.node).mark.is_some();
-                down[member.node] |= member.standing.class == NodeClass::Failed && (marked || !accepted);
+                let failed = member.standing.class == NodeClass::Failed;
+                down[member.node] |= failed && (!accepted || fleet.at(member.node).mark.is_some());
             }
             for entry in &run.entries {
                 counted[entry.node] = true;

@@ -13,6 +13,7 @@ pub use liveupdate_node_core::outcome::Outcome;
 pub use liveupdate_node_core::{Continuity, Epoch};
 
 pub use crate::devices::Devices;
+pub use crate::nodes::Nodes;
 pub use crate::text::Text;
 
 use crate::Time;
@@ -28,7 +29,7 @@ pub struct Snapshot {
     /// All updates, in any order.
     pub updates: Vec<Update>,
     /// All Kubernetes nodes, in any order.
-    pub nodes: Vec<Node>,
+    pub nodes: Nodes,
 }
 
 /// The platform's word (`LiveUpdatePolicy/default`; its absence allows no acknowledgement).

@@ -25,6 +25,7 @@ mod fleet;
 pub mod input;
 mod members;
 mod node_reports;
+mod nodes;
 pub mod output;
 mod ownership;
 mod preflight;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use liveupdate_crds::{UpdateRef, verbs};
-use liveupdate_planner::{Agent, Epoch, Node, Policy, Snapshot, Text, Update};
+use liveupdate_planner::{Agent, Epoch, Node, Nodes, Policy, Snapshot, Text, Update};
 
 use crate::cluster::objects::newer;
 use crate::cluster::{Change, NodeObject, NodeUpdateObject, Observed, PolicyObject, UpdateObject};
@@ -45,7 +45,6 @@ pub struct World {
     pub snapshot: Snapshot,
     /// Beside `snapshot.nodes`, in the same order.
     sides: Vec<NodeSide>,
-    index: HashMap<String, usize>,
     updates: BTreeMap<String, UpdateSide>,
     node_updates: HashMap<String, NodeUpdateObject>,
     policy: Option<PolicyObject>,
@@ -67,9 +66,13 @@ impl World {
     /// Nothing observed yet. `agent_port` is where agents are that say nothing else.
     pub fn new(epoch: Epoch, agent_port: u16) -> Self {
         Self {
-            snapshot: Snapshot { epoch, policy: Policy::default(), updates: Vec::new(), nodes: Vec::new() },
+            snapshot: Snapshot {
+                epoch,
+                policy: Policy::default(),
+                updates: Vec::new(),
+                nodes: Nodes::default(),
+            },
             sides: Vec::new(),
-            index: HashMap::new(),
             updates: BTreeMap::new(),
             node_updates: HashMap::new(),
             policy: None,
@@ -103,20 +106,20 @@ impl World {
 
     /// A node with what the planner does not need of it.
     pub fn node(&self, name: &str) -> Option<(&Node, &NodeSide)> {
-        let at = *self.index.get(name)?;
+        let at = self.snapshot.nodes.position(name)?;
         Some((self.snapshot.nodes.get(at)?, self.sides.get(at)?))
     }
 
     /// The same, to change what the agent said.
     pub fn node_mut(&mut self, name: &str) -> Option<(&mut Node, &mut NodeSide)> {
-        let at = *self.index.get(name)?;
+        let at = self.snapshot.nodes.position(name)?;
         self.version += 1;
         Some((self.snapshot.nodes.get_mut(at)?, self.sides.get_mut(at)?))
     }
 
     /// The part of a node that the planner does not see, without saying that anything changed.
     pub fn side_mut(&mut self, name: &str) -> Option<&mut NodeSide> {
-        self.sides.get_mut(*self.index.get(name)?)
+        self.sides.get_mut(self.snapshot.nodes.position(name)?)
     }
 
     /// All nodes.
@@ -154,7 +157,8 @@ impl World {
         self.version += 1;
         match observed {
             Observed::Node(change) => {
-                let known = |world: &Self| world.index.keys().cloned().collect();
+                let known =
+                    |world: &Self| world.snapshot.nodes.iter().map(|node| node.name.to_string()).collect();
                 self.change(0, change, |o| o.name.clone(), known, Self::put_node, Self::drop_node);
             }
             Observed::Update(change) => {
@@ -222,12 +226,11 @@ impl World {
             (None, Some(ip)) => Some(format!("{ip}:{}", self.agent_port)),
             (None, None) => None,
         };
-        let at = match self.index.get(&object.name) {
-            Some(at) => *at,
+        let at = match self.snapshot.nodes.position(&object.name) {
+            Some(at) => at,
             None => {
-                self.index.insert(object.name.clone(), self.sides.len());
                 self.sides.push(NodeSide::default());
-                self.snapshot.nodes.push(Node {
+                self.snapshot.nodes.put(Node {
                     name: Text::copy(&object.name),
                     uid: object.uid.clone(),
                     created: object.created,
@@ -241,8 +244,7 @@ impl World {
                     record,
                     agent: Agent::Unasked,
                     lease_renewed: false,
-                });
-                self.sides.len() - 1
+                })
             }
         };
         let (Some(node), Some(side)) = (self.snapshot.nodes.get_mut(at), self.sides.get_mut(at)) else {
@@ -280,11 +282,8 @@ impl World {
     }
 
     fn drop_node(&mut self, name: &str) {
-        let Some(at) = self.index.remove(name) else { return };
-        self.snapshot.nodes.swap_remove(at);
-        self.sides.swap_remove(at);
-        if let Some(moved) = self.snapshot.nodes.get(at) {
-            self.index.insert(moved.name.to_string(), at);
+        if let Some(at) = self.snapshot.nodes.remove(name) {
+            self.sides.swap_remove(at);
         }
     }
 
@@ -347,8 +346,8 @@ impl World {
             return;
         }
         self.version += 1;
-        if let Some(at) = self.index.get(&object.name)
-            && let Some(node) = self.snapshot.nodes.get_mut(*at)
+        if let Some(at) = self.snapshot.nodes.position(&object.name)
+            && let Some(node) = self.snapshot.nodes.get_mut(at)
         {
             node.record = record::node(&object, &node.uid);
         }
@@ -359,7 +358,9 @@ impl World {
     pub fn drop_node_update(&mut self, name: &str) {
         self.version += 1;
         self.node_updates.remove(name);
-        if let Some(node) = self.index.get(name).and_then(|at| self.snapshot.nodes.get_mut(*at)) {
+        if let Some(at) = self.snapshot.nodes.position(name)
+            && let Some(node) = self.snapshot.nodes.get_mut(at)
+        {
             node.record = None;
         }
     }

@@ -197,7 +197,8 @@ impl World {
     }
 
     fn write_status(&mut self, name: &str, said: &NodeReport, end: bool) {
-        let Some(node) = self.index.get(name).and_then(|&at| self.snapshot.nodes.get_mut(at)) else { return };
+        let Some(position) = self.snapshot.nodes.position(name) else { return };
+        let Some(node) = self.snapshot.nodes.get_mut(position) else { return };
         if write_status(&self.snapshot.updates, node, said, end) {
             self.wrote("status");
         }

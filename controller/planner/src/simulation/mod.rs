@@ -17,7 +17,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::input::{Agent, Node, Policy, Snapshot, Text, Update};
+use crate::input::{Agent, Node, Nodes, Policy, Snapshot, Text, Update};
 use crate::{Epoch, Time};
 
 pub use machine::{Behaviour, Fault, Machine};
@@ -37,7 +37,6 @@ pub struct World {
     pub passes: u64,
     /// Writes to the API by what they are: record, mark, claim, status.
     pub writes: BTreeMap<&'static str, u64>,
-    index: BTreeMap<Text, usize>,
     made: u64,
     /// Changes of the snapshot by carrying out plans.
     changes: u64,
@@ -49,12 +48,11 @@ impl World {
         let epoch = Epoch { cluster: "simulated".to_string(), counter: 1 };
         Self {
             now,
-            snapshot: Snapshot { epoch, policy, updates: Vec::new(), nodes: Vec::new() },
+            snapshot: Snapshot { epoch, policy, updates: Vec::new(), nodes: Nodes::default() },
             machines: Vec::new(),
             violations: Vec::new(),
             passes: 0,
             writes: BTreeMap::new(),
-            index: BTreeMap::new(),
             made: 0,
             changes: 0,
         }
@@ -70,11 +68,10 @@ impl World {
     ) {
         self.made += 1;
         let uid = format!("{:08x}", self.made);
-        let name = Text::copy(name);
         let release = release.into();
         let machine = Machine::new(&uid, release.clone(), behaviour);
         let node = Node {
-            name: name.clone(),
+            name: Text::copy(name),
             uid,
             created: self.now,
             labels: labels.into(),
@@ -88,19 +85,15 @@ impl World {
             agent: Agent::Unasked,
             lease_renewed: false,
         };
-        self.leave(&name);
-        self.index.insert(name, self.machines.len());
-        self.snapshot.nodes.push(node);
+        self.leave(&node.name);
+        self.snapshot.nodes.put(node);
         self.machines.push(machine);
     }
 
     /// The Node object and its machine are gone, and its record with them.
     pub fn leave(&mut self, name: &str) {
-        let Some(position) = self.index.remove(name) else { return };
-        self.snapshot.nodes.swap_remove(position);
-        self.machines.swap_remove(position);
-        if let Some(moved) = self.snapshot.nodes.get(position) {
-            self.index.insert(moved.name.clone(), position);
+        if let Some(position) = self.snapshot.nodes.remove(name) {
+            self.machines.swap_remove(position);
         }
     }
 
@@ -117,13 +110,13 @@ impl World {
 
     /// The node of that name and its machine.
     pub fn node(&mut self, name: &str) -> Option<(&mut Node, &mut Machine)> {
-        let position = *self.index.get(name)?;
+        let position = self.snapshot.nodes.position(name)?;
         Some((self.snapshot.nodes.get_mut(position)?, self.machines.get_mut(position)?))
     }
 
     /// The controller is killed and started again: all that is volatile is forgotten.
     pub fn crash(&mut self) {
-        for node in &mut self.snapshot.nodes {
+        for node in self.snapshot.nodes.iter_mut() {
             node.agent = Agent::Unasked;
             node.lease_renewed = false;
         }
