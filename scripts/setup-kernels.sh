@@ -15,6 +15,7 @@ need bc bc
 need cpio cpio
 need zstd zstd
 need xz xz-utils
+need lz4 lz4
 need patch patch
 need perl perl
 need flock util-linux

@@ -3,7 +3,8 @@
 #
 #   <folder>/<variant>/{bzImage,config,release,root/lib/modules/<release>/…,build/}
 #
-# `make -C <folder>/<variant>/build M=…` builds modules of one's own for that kernel.
+# Modules of one's own for that kernel: `make -C SOURCE O=<folder>/<variant>/build M=…`, where SOURCE is the folder that
+# build/Makefile includes from (driver.sh does it so).
 #
 #   lab/kernels/build.sh          build what is missing, print the folder on stdout
 #   lab/kernels/build.sh --path   print the folder only; exit 1 when it is not built yet
