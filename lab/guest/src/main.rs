@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         ["put", path, text] => spoil::put(path, text),
         ["get", path] => spoil::get(path),
         ["kill", pid] => spoil::kill(pid),
+        ["stubborn"] => spoil::stubborn(),
         ["open", path] => spoil::open(path),
         ["session", name] => spoil::session(name),
         ["load", kernel, initrd] => spoil::load(kernel, initrd),

@@ -35,6 +35,17 @@ pub(crate) fn kill(pid: &str) -> Result<(), String> {
         .map_err(|error| format!("cannot kill {pid}: {error}"))
 }
 
+/// Does not end when it is asked to.
+pub(crate) fn stubborn() -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("no signals: {error}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let entered = runtime.enter();
+    // Whoever listens for it is not ended by it.
+    let _asked = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(failed)?;
+    drop(entered);
+    stay("does not end when it is asked to")
+}
+
 /// Holds a file open for good.
 pub(crate) fn open(path: &str) -> Result<(), String> {
     let _file = OpenOptions::new()

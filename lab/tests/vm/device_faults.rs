@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use liveupdate_lab::vm::passthrough::Behind;
-use liveupdate_lab::vm::updates;
+use liveupdate_lab::vm::witness::Sight;
+use liveupdate_lab::vm::{PATIENCE, updates};
 
 use crate::bed::{Bed, ENOUGH, INIT};
 use crate::devices::{bed, seen, uninterrupted, update};
@@ -58,14 +59,38 @@ async fn undone_with_commands_on_their_way(bed: &Bed) {
     let refused = format!("{}: live update: interrupts are still on", bed.passed.devices[1].address);
     bed.guest().serial().wait_for_after(mark, &refused, ENOUGH).await.unwrap();
     whole(bed, mark).await;
-    bed.assert_undisturbed().await;
-    for device in &bed.passed.devices {
-        let sight = bed.passed.sight(device, from, SystemTime::now()).unwrap();
-        assert!(sight.cleared.is_empty() && sight.resets == 0 && sight.errors.is_empty(), "{sight:#?}");
+    for sight in went_on(bed, from).await {
         assert_eq!(sight.signals, Some(true), "{sight:#?}");
-        assert!(!sight.completions.is_empty(), "{sight:#?}");
     }
     bed.delete("undone").await;
+}
+
+/// The same kernel runs, and no device has stopped since that moment. Gives what was seen of each.
+async fn went_on(bed: &Bed, since: SystemTime) -> Vec<Sight> {
+    bed.assert_undisturbed().await;
+    let sight = |device| bed.passed.sight(device, since, SystemTime::now()).unwrap();
+    let all: Vec<Sight> = bed.passed.devices.iter().map(sight).collect();
+    for sight in &all {
+        assert!(sight.cleared.is_empty() && sight.resets == 0 && sight.errors.is_empty(), "{sight:#?}");
+        assert!(!sight.completions.is_empty(), "{sight:#?}");
+    }
+    all
+}
+
+/// Somebody takes the update back while the machine waits for a process that does not end: the devices are preserved,
+/// and nobody has stopped yet.
+async fn deleted_while_the_machine_settles(bed: &Bed) {
+    let (mark, since) = (bed.guest().serial().mark(), SystemTime::now());
+    bed.guest().control().start(INIT, &["stubborn"], PATIENCE).await.unwrap();
+    let says = async |text: &str| bed.guest().serial().wait_for_after(mark, text, ENOUGH).await.unwrap();
+    says("lab-init: does not end when it is asked to").await;
+    bed.apply_with("deleted", &bed.targets[0], updates::preserve_devices).await;
+    says("settle: processes").await;
+    bed.delete("deleted").await;
+    assert_eq!((bed.said_times("preserved"), bed.said_times("quiesced")), (1, 0), "{:?}", bed.said());
+    for sight in went_on(bed, since).await {
+        assert_eq!(sight.signals, None, "nobody was told to stop: {sight:#?}");
+    }
 }
 
 /// An update whose successors do this wrong, until one of them has said so; gives the console's mark of before.
@@ -124,6 +149,7 @@ async fn devices_go_on_when_attempts_are_undone_and_successors_die_and_are_said_
  {
     let from = format!("--misbehave-from={FAULT}");
     let bed = bed(two(Behind::RootPort), &[&from, "--depth=16"]).await;
+    deleted_while_the_machine_settles(&bed).await;
     undone_with_commands_on_their_way(&bed).await;
     taken_over_by_the_next_successor(&bed).await;
     reset_by_its_holder(&bed).await;
