@@ -1,15 +1,17 @@
-//! At an agent's port: whoever is not the controller, or is one of before. That an attempt which has ended does not
-//! run again is shown where attempts are run: `node-agent/tests/agent/run.rs`.
+//! At an agent's port: whoever is not the controller, or is one of before, or asks for what is over.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use liveupdate_crds::LiveUpdate;
 use liveupdate_lab::certs::Certificate;
 use liveupdate_lab::testbed::machines;
 use liveupdate_proto::MINOR_VERSION;
-use liveupdate_proto::common::v1::{Epoch, Subject};
-use liveupdate_proto::node::v1::InspectRequest;
+use liveupdate_proto::common::v1::{
+    Continuity, Demands, DeviceRule, Epoch, OnShortfall, OnUpdate, Subject, Target,
+};
 use liveupdate_proto::node::v1::node_client::NodeClient;
+use liveupdate_proto::node::v1::{InspectRequest, RunRequest, StageRequest, Start, run_request};
 use liveupdate_proto::refusal::Refusal;
 use liveupdate_proto::tls::{Credentials, DialOptions, Identity, connect};
 use rcgen::{CertificateParams, Issuer, KeyPair, SanType};
@@ -56,13 +58,19 @@ fn inspect(subject: Subject) -> InspectRequest {
     InspectRequest { subject: Some(subject) }
 }
 
+/// An update of all nodes that succeeds, and the epoch in which it did.
+async fn updated(bed: &Bed, name: &str, release: &str) -> (LiveUpdate, Epoch) {
+    bed.bed.apply_update(&machines::update(name, release)).await.unwrap();
+    let update = bed.bed.await_success(name, SOON).await.unwrap();
+    let epoch = update.status.as_ref().unwrap().epoch.clone().unwrap();
+    (update, Epoch { cluster: epoch.cluster, counter: u64::try_from(epoch.counter).unwrap() })
+}
+
 /// The epoch that the agent knows, as the controller's own certificate may ask.
 async fn known_epoch(bed: &Bed) -> Epoch {
-    bed.bed.apply_update(&machines::update("epochs", machines::NEW)).await.unwrap();
-    let update = bed.bed.await_success("epochs", SOON).await.unwrap();
-    let epoch = update.status.unwrap().epoch.unwrap();
+    let (_, epoch) = updated(bed, "epochs", machines::NEW).await;
     bed.bed.delete_update_and_wait("epochs", SOON).await.unwrap();
-    Epoch { cluster: epoch.cluster, counter: u64::try_from(epoch.counter).unwrap() }
+    epoch
 }
 
 #[test]
@@ -89,5 +97,62 @@ fn an_agent_listens_to_no_other_node_and_to_no_leader_of_before() {
         log.line(&["refused a call", "reason=\"WrongNode\""]).await;
 
         legitimate.inspect(inspect(subject(b, epoch))).await.unwrap();
+    });
+}
+
+/// The controller's own words of before, said once more with its own certificate: a node jumps once for them.
+#[test]
+fn an_attempt_that_has_ended_does_not_run_again() {
+    run(async |bed| {
+        let (node, log) = (&bed.nodes[0], Log::of_agents());
+        updated(bed, "before", machines::NEW).await;
+        let (update, epoch) = updated(bed, "once", machines::OLD).await;
+        let record = bed.bed.node_update(&node.name).await.unwrap().status.unwrap();
+        let subject = Subject {
+            update: "once".into(),
+            update_uid: update.metadata.uid.unwrap(),
+            revision: update.status.unwrap().revision,
+            attempt: record.attempt.clone(),
+            ..subject(node, epoch)
+        };
+        let release = machines::OLD;
+        let target = Target {
+            release: release.into(),
+            bundle: release.into(),
+            digest: machines::digest(release),
+            ..Target::default()
+        };
+        let all = DeviceRule {
+            name: "all".into(),
+            on_update: OnUpdate::Preserve.into(),
+            minimum: Continuity::Reinitialised.into(),
+            on_shortfall: OnShortfall::Block.into(),
+            ..DeviceRule::default()
+        };
+        let acknowledged = vec!["VfioPciLiveUpdate".into()];
+        let demands = Demands { acknowledged, devices: vec![all], ..Demands::default() };
+        let (subject, target) = (Some(subject), Some(target));
+        let stage = StageRequest { subject: subject.clone(), target: target.clone() };
+        let start = Start { subject, target, demands: Some(demands) };
+        let folder = controllers(bed).await;
+        let mut legitimate = client(bed, &folder, node).await;
+        let mut staging = legitimate.stage(stage).await.unwrap().into_inner();
+        while staging.message().await.unwrap().is_some() {}
+        let begin = RunRequest { message: Some(run_request::Message::Start(start)) };
+        let mut events = legitimate.run(tokio_stream::once(begin)).await.unwrap().into_inner();
+        let ended = loop {
+            match events.message().await {
+                Ok(Some(_)) => {}
+                ended => break ended,
+            }
+        };
+        refused(ended, Refusal::AttemptRepeated);
+        log.line(&["refused", "reason=\"AttemptRepeated\"", &record.attempt]).await;
+
+        // A new attempt runs.
+        updated(bed, "again", machines::NEW).await;
+        let jumps = &bed.bed.jumps().unwrap()[&node.name];
+        let times = jumps.iter().filter(|jump| **jump == record.attempt).count();
+        assert!(times == 1 && jumps.last() != Some(&record.attempt), "{} in {jumps:?}", record.attempt);
     });
 }
