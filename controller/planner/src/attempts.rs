@@ -20,11 +20,11 @@ use alloc::string::ToString;
 use core::time::Duration;
 
 use crate::eligibility::{is_hindered, is_on_target, unforgiven};
+use crate::endings::UNDONE;
 use crate::input::{Agent, AgentFacts, AttemptState, Mark, Node, NodeEnd, Proof, Spec, Text};
 use crate::output::{Action, NodeClass, Reason};
 use crate::proof::{self, Missing};
-use crate::run::{End, Entry, Run, Standing};
-use crate::stop::Stop;
+use crate::run::{End, Entry, Run, Standing, Stop};
 use crate::todo::Todo;
 
 /// A permission's length: far more than the commit takes, and within the lease.
@@ -32,9 +32,6 @@ pub(crate) const PERMISSION: Duration = Duration::from_secs(30);
 
 /// A kubelet renews its node's Lease every ten seconds; so long every return takes.
 const HEARTBEAT: Duration = Duration::from_secs(12);
-
-/// What is said of an attempt that its node has undone; the node's own words may follow.
-pub(crate) const UNDONE: &str = "undone before the jump";
 
 /// What an attempt is measured by.
 struct Terms<'a> {

@@ -5,35 +5,26 @@ use alloc::format;
 use alloc::string::String;
 use core::time::Duration;
 
-use crate::attempts::UNDONE;
 use crate::input::{
     Agent, AgentFacts, AttemptState, Devices, Node, NodeEnd, NodeRecord, OnBlocked, Spec, Text, Verdict,
 };
 use crate::output::{NodeClass, Reason};
-use crate::run::{End, Run, Standing};
+use crate::run::{End, MAX_ABORTS, Run, Standing};
 use crate::todo::Todo;
 use crate::{endings, verbs};
 
-/// Undone attempts after which a node is blocked.
-pub(crate) const MAX_ABORTS: u32 = 3;
 /// A blocked node's gates are read again that often, so that one that was mended goes on by itself.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
 
-/// What the node's record says, if it speaks of this update's present revision.
-pub(crate) fn own_record<'n>(run: &Run<'_>, node: &'n Node) -> Option<&'n NodeRecord> {
-    let uid = &run.update.uid;
-    node.record.as_ref().filter(|record| record.update_uid == *uid && record.revision == run.record.revision)
-}
-
-/// The same, unless the bad end that it speaks of was forgiven.
+/// What the node's record says of this update's present revision, unless the bad end that it speaks of was forgiven.
 pub(crate) fn unforgiven<'n>(run: &Run<'_>, node: &'n Node) -> Option<&'n NodeRecord> {
-    own_record(run, node).filter(|_| !verbs::is_forgiven(run, node))
+    run.own_record(node).filter(|_| !verbs::is_forgiven(run, node))
 }
 
 /// How the node stands.
 pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: &mut Todo) -> Standing<'a> {
     let skipped = run.record.skipped.contains(node.name.as_str());
-    let record = own_record(run, node);
+    let record = run.own_record(node);
     let settled = match record.and_then(|record| record.end.as_ref()) {
         Some(NodeEnd::Updated { .. }) => record,
         // A failure that was skipped is skipped; what was updated stays updated.
@@ -58,7 +49,7 @@ pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: 
         )
     } else if aborts >= MAX_ABORTS {
         let last = counted.map_or("", |record| record.last_failure.as_str());
-        let last = last.strip_prefix(UNDONE).unwrap_or(last).trim_start_matches(": ");
+        let last = last.strip_prefix(endings::UNDONE).unwrap_or(last).trim_start_matches(": ");
         let last = if last.is_empty() { String::new() } else { format!("; the last time: {last}") };
         blocked(
             Reason::AbortedRepeatedly,

@@ -18,6 +18,9 @@ use crate::run::{End, Entry, Run, Standing};
 use crate::todo::Todo;
 use crate::{NodeClass, verbs};
 
+/// What is said of an attempt that its node has undone; the node's own words may follow.
+pub(crate) const UNDONE: &str = "undone before the jump";
+
 /// Sorts the run's attempts into those that leave and those that stay.
 pub(crate) fn collect<'a>(run: &mut Run<'a>, fleet: &Fleet<'a>, todo: &mut Todo) {
     let mut entries = Vec::new();

@@ -3,8 +3,8 @@
 use crate::input::Finished;
 use crate::members::let_go;
 use crate::output::Reason;
+use crate::progress::Waits;
 use crate::run::Run;
-use crate::steps::Waits;
 use crate::{Time, stop};
 
 /// Ends the run when nothing of it is in flight and nothing is left to do or allowed to be done.

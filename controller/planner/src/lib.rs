@@ -29,6 +29,7 @@ mod nodes;
 pub mod output;
 mod ownership;
 mod preflight;
+mod progress;
 mod proof;
 pub mod reason;
 mod report_nodes;

@@ -10,8 +10,8 @@ use crate::Time;
 use crate::fleet::Fleet;
 use crate::input::NodeEnd;
 use crate::output::{NodeClass, Reason, StepReport, UpdateReport};
+use crate::progress::Waits;
 use crate::run::Run;
-use crate::steps::Waits;
 use crate::stop;
 use crate::verbs::short_revision;
 

@@ -6,11 +6,15 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::input::{InFlight, NodeEnd, NodeRecord, OnBlocked, Policy, Spec, Text, Update, UpdateRecord};
+use crate::input::{
+    InFlight, Node, NodeEnd, NodeRecord, OnBlocked, Policy, Spec, Text, Update, UpdateRecord,
+};
 use crate::output::{Bound, NodeClass, Reason};
+use crate::progress::Progress;
 use crate::revision;
-use crate::steps::Progress;
-use crate::stop::Stop;
+
+/// Undone attempts after which a node is blocked.
+pub(crate) const MAX_ABORTS: u32 = 3;
 
 /// One update while a pass works on it.
 pub(crate) struct Run<'a> {
@@ -105,6 +109,14 @@ pub(crate) struct Entry<'a> {
     pub(crate) drop: bool,
 }
 
+/// What keeps an update from starting nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stop {
+    pub(crate) reason: Reason,
+    /// Attempts before their commit are undone.
+    pub(crate) hard: bool,
+}
+
 /// Numbers of nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -158,6 +170,14 @@ impl<'a> Run<'a> {
     pub(crate) fn active(&self) -> Option<&'a Spec> {
         let over = self.update.deleting || self.was_finished || self.not_accepted.is_some();
         if over { None } else { self.spec }
+    }
+
+    /// What the node's record says, if it speaks of this update's present revision.
+    pub(crate) fn own_record<'n>(&self, node: &'n Node) -> Option<&'n NodeRecord> {
+        let own = |record: &&NodeRecord| {
+            record.update_uid == self.update.uid && record.revision == self.record.revision
+        };
+        node.record.as_ref().filter(own)
     }
 
     /// Every failure so far was accepted.

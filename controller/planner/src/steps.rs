@@ -8,54 +8,15 @@
 //! the nodes that are updated. Steps that end before 100 % are followed by one of all nodes, because a run
 //! is complete only when every eligible node runs the target.
 
-use alloc::string::String;
-use alloc::vec::Vec;
-use core::time::Duration;
-
 use crate::amount::count;
 use crate::cover::{self, Cover};
 use crate::fleet::Fleet;
 use crate::input::{Amount, NodeEnd, Spec, Step};
 use crate::output::{NodeClass, Reason};
+use crate::progress::{Progress, Waits};
 use crate::run::Run;
 use crate::todo::Todo;
 use crate::{Time, verbs};
-
-/// Where a run is in its steps.
-#[derive(Default)]
-pub(crate) struct Progress {
-    /// From 0.
-    pub(crate) step: u32,
-    pub(crate) of: u32,
-    pub(crate) name: String,
-    /// Nodes to be updated for the step to pass.
-    pub(crate) target: u32,
-    /// Nodes that the step still lets start.
-    pub(crate) open: u32,
-    /// Members to start before others.
-    pub(crate) first: Vec<usize>,
-    pub(crate) waits: Waits,
-    /// Bake times of this step and those after it.
-    pub(crate) bakes: Duration,
-}
-
-/// What a step waits for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Waits {
-    /// Nodes.
-    #[default]
-    Nodes,
-    /// More eligible nodes than there are.
-    Eligible,
-    /// Agents that have not said which devices their nodes hold.
-    Models,
-    /// Its bake time.
-    Bake(Duration),
-    /// A person.
-    Approval,
-    /// Nothing: the last step has passed.
-    Nothing,
-}
 
 /// The step after the last that was written, if that leaves nodes out.
 const ALL: &str = "all";

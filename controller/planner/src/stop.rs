@@ -12,16 +12,8 @@
 
 use crate::input::{OnFailure, Policy};
 use crate::output::Reason;
-use crate::run::Run;
+use crate::run::{Run, Stop};
 use crate::verbs;
-
-/// What keeps an update from starting nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stop {
-    pub(crate) reason: Reason,
-    /// Attempts before their commit are undone.
-    pub(crate) hard: bool,
-}
 
 /// The strongest that is in force.
 pub(crate) fn of(run: &Run<'_>, policy: &Policy) -> Option<Stop> {

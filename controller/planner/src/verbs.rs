@@ -14,10 +14,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::amount::count;
-use crate::eligibility::{MAX_ABORTS, own_record};
 use crate::fleet::Fleet;
 use crate::input::{Node, NodeEnd, Verb, VerbKind};
-use crate::run::Run;
+use crate::run::{MAX_ABORTS, Run};
 
 /// Nodes that a status can name as skipped.
 const MAX_SKIPPED: usize = 250;
@@ -76,7 +75,8 @@ fn retry(run: &mut Run<'_>, name: &str, fleet: &Fleet<'_>) -> bool {
     let Some(index) = fleet.index_of(name) else { return false };
     run.record.skipped.remove(name);
     let Some(attempt) = bad_attempt(run, fleet.at(index)) else { return true };
-    let failed = own_record(run, fleet.at(index))
+    let failed = run
+        .own_record(fleet.at(index))
         .is_some_and(|record| matches!(record.end, Some(NodeEnd::Failed { .. })));
     if failed {
         let accepted = run.record.accepted_failures.saturating_add(1);
@@ -99,7 +99,7 @@ fn forgiven(run: &Run<'_>, node: &str, attempt: &str) -> Verb {
 
 /// The attempt of which the node's record says something that `retry` forgets.
 fn bad_attempt<'n>(run: &Run<'_>, node: &'n Node) -> Option<&'n str> {
-    let record = own_record(run, node)?;
+    let record = run.own_record(node)?;
     let bad = matches!(record.end, Some(NodeEnd::Failed { .. })) || record.aborts >= MAX_ABORTS;
     bad.then_some(record.attempt.as_str())
 }
