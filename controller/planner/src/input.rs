@@ -17,7 +17,7 @@ pub use crate::nodes::Nodes;
 pub use crate::text::Text;
 
 use crate::Time;
-use crate::output::Reason;
+use crate::reason::Reason;
 
 /// Everything that was observed.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use kube::ResourceExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::life::Life;
+use super::placed::Placed;
 use crate::process::Spec;
 
 /// Where clients look for the account of their pod.
@@ -24,26 +24,26 @@ const PROBE: Duration = Duration::from_secs(1);
 
 /// The process of a container; an error says what of the spec cannot be stood in for.
 pub(super) fn command(
-    life: &Life,
+    placed: &Placed,
     container: &Container,
     mounted: &BTreeMap<String, PathBuf>,
 ) -> Result<Spec, String> {
     let command = container.command.clone().unwrap_or_default();
     let (path, more) = command.split_first().ok_or("it has no command, and there are no images here")?;
     let program =
-        life.ground.programs.get(path.as_str()).ok_or_else(|| format!("there is no {path} here"))?;
+        placed.ground.programs.get(path.as_str()).ok_or_else(|| format!("there is no {path} here"))?;
     let mounts = mounts(container, mounted);
-    let variables = variables(life, container)?;
+    let variables = variables(placed, container)?;
     let arguments = more.iter().chain(container.args.iter().flatten());
     let arguments: Vec<String> =
-        arguments.map(|text| translate(life, &mounts, &expand(text, &variables))).collect();
-    let name = format!("{}-{}", life.pod.name_any(), container.name);
-    let mut spec = Spec::new(name, program, &life.ground.logs).args(arguments);
+        arguments.map(|text| translate(placed, &mounts, &expand(text, &variables))).collect();
+    let name = format!("{}-{}", placed.pod.name_any(), container.name);
+    let mut spec = Spec::new(name, program, &placed.ground.logs).args(arguments);
     for (key, value) in variables {
         spec = spec.env(key, value);
     }
     if let Some((_, folder)) = mounts.iter().find(|(path, _)| path == ACCOUNT) {
-        spec = spec.env("LIVEUPDATE_KUBECONFIG", account(life, folder)?);
+        spec = spec.env("LIVEUPDATE_KUBECONFIG", account(placed, folder)?);
     }
     Ok(spec)
 }
@@ -58,18 +58,18 @@ fn mounts(container: &Container, mounted: &BTreeMap<String, PathBuf>) -> Vec<(St
     found
 }
 
-fn variables(life: &Life, container: &Container) -> Result<BTreeMap<String, String>, String> {
+fn variables(placed: &Placed, container: &Container) -> Result<BTreeMap<String, String>, String> {
     let mut found = BTreeMap::new();
     for variable in container.env.iter().flatten() {
         let field = variable.value_from.as_ref().and_then(|from| from.field_ref.as_ref());
         let value = match field.map(|field| field.field_path.as_str()) {
             None => variable.value.clone().unwrap_or_default(),
-            Some("metadata.name") => life.pod.name_any(),
-            Some("metadata.namespace") => life.pod.namespace().unwrap_or_default(),
-            Some("metadata.uid") => life.pod.uid().unwrap_or_default(),
-            Some("spec.nodeName") => life.machine.name().to_owned(),
-            Some("status.hostIP") => life.machine.address().to_string(),
-            Some("status.podIP") => life.address.to_string(),
+            Some("metadata.name") => placed.pod.name_any(),
+            Some("metadata.namespace") => placed.pod.namespace().unwrap_or_default(),
+            Some("metadata.uid") => placed.pod.uid().unwrap_or_default(),
+            Some("spec.nodeName") => placed.machine.name().to_owned(),
+            Some("status.hostIP") => placed.machine.address().to_string(),
+            Some("status.podIP") => placed.address.to_string(),
             Some(other) => return Err(format!("{other} cannot be had for {}", variable.name)),
         };
         found.insert(variable.name.clone(), value);
@@ -81,14 +81,14 @@ fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
     variables.iter().fold(text.to_owned(), |text, (key, value)| text.replace(&format!("$({key})"), value))
 }
 
-fn translate(life: &Life, mounts: &[(String, PathBuf)], text: &str) -> String {
-    let text = life.ground.services.resolve(text).replace("[::]", &life.address.to_string());
+fn translate(placed: &Placed, mounts: &[(String, PathBuf)], text: &str) -> String {
+    let text = placed.ground.services.resolve(text).replace("[::]", &placed.address.to_string());
     let (flag, value) = match text.split_once('=') {
         Some((flag, value)) if flag.starts_with("--") => (format!("{flag}="), value.to_owned()),
         _ => (String::new(), text),
     };
     if value.starts_with("linux") && flag == "--host=" {
-        return format!("{flag}{}", life.machine.argument());
+        return format!("{flag}{}", placed.machine.argument());
     }
     let below = |path: &str| value.strip_prefix(path).filter(|rest| rest.is_empty() || rest.starts_with('/'));
     match mounts.iter().find_map(|(path, folder)| Some((folder, below(path)?))) {
@@ -98,8 +98,8 @@ fn translate(life: &Life, mounts: &[(String, PathBuf)], text: &str) -> String {
 }
 
 /// A kubeconfig in place of what is always at the same path in a pod.
-fn account(life: &Life, folder: &Path) -> Result<String, String> {
-    let path = life.folder.join("kubeconfig");
+fn account(placed: &Placed, folder: &Path) -> Result<String, String> {
+    let path = placed.folder.join("kubeconfig");
     let text = format!(
         "apiVersion: v1
 kind: Config
@@ -108,8 +108,8 @@ users: [{{name: pod, user: {{tokenFile: \"{}\"}}}}]
 contexts: [{{name: pod, context: {{cluster: lab, user: pod}}}}]
 current-context: pod
 ",
-        life.ground.server,
-        life.ground.authority.display(),
+        placed.ground.server,
+        placed.ground.authority.display(),
         folder.join("token").display()
     );
     std::fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;

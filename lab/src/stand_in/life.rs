@@ -1,18 +1,18 @@
 //! One pod, from its start to its end, over the reboots of its machine.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, ResourceExt};
 use liveupdate_proto::causes::chain;
 use tokio::sync::watch;
 
 use super::machine::Machine;
+use super::placed::Placed;
 use super::status::{self, Phase};
 use super::{Ground, container, volumes};
 use crate::process::Process;
@@ -26,14 +26,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The init container that a host with systemd is needed for.
 const INSTALLER: &str = "install-keeper";
 
-/// A pod on its node.
+/// See the module.
 pub(super) struct Life {
-    pub(super) ground: Arc<Ground>,
-    pub(super) machine: Arc<Machine>,
-    pub(super) pod: Pod,
-    pub(super) spec: PodSpec,
-    pub(super) address: IpAddr,
-    pub(super) folder: PathBuf,
+    placed: Placed,
     deleted: watch::Receiver<bool>,
     restarts: i32,
     /// What the API was told last, so that it is told changes alone.
@@ -58,16 +53,12 @@ impl Life {
         pod: Pod,
         deleted: watch::Receiver<bool>,
     ) -> Self {
-        let spec = pod.spec.clone().unwrap_or_default();
-        let own = spec.host_network == Some(true);
-        let address = if own { machine.address() } else { ground.addresses.next() };
-        let folder =
-            ground.root.join("pods").join(pod.uid().unwrap_or_default().get(..8).unwrap_or_default());
-        Self { ground, machine, pod, spec, address, folder, deleted, restarts: 0, told: None }
+        let placed = Placed::new(ground, machine, pod);
+        Self { placed, deleted, restarts: 0, told: None }
     }
 
     fn name(&self) -> String {
-        self.pod.name_any()
+        self.placed.pod.name_any()
     }
 
     async fn tell(&mut self, phase: Phase) {
@@ -75,8 +66,8 @@ impl Life {
             return;
         }
         let ready = phase == Phase::Running { ready: true };
-        self.ground.services.set_ready(&self.pod, self.address, ready);
-        match status::write(self, &phase, self.restarts).await {
+        self.placed.ground.services.set_ready(&self.placed.pod, self.placed.address, ready);
+        match status::write(&self.placed, &phase, self.restarts).await {
             Ok(()) => self.told = Some(phase),
             Err(error) => tracing::debug!(pod = self.name(), "{}", chain(&error)),
         }
@@ -84,23 +75,24 @@ impl Life {
 
     /// Starts what is to run, and looks after it.
     async fn run(&mut self) -> Result<End> {
-        let mut power = self.machine.power();
-        let mounted = volumes::mount(self).await?;
-        for init in self.spec.init_containers.clone().unwrap_or_default() {
+        let mut power = self.placed.machine.power();
+        let mounted = volumes::mount(&self.placed).await?;
+        for init in self.placed.spec.init_containers.clone().unwrap_or_default() {
             if init.name == INSTALLER {
-                let keeper = self.ground.programs.get("/liveupdate-keeper").cloned().unwrap_or_default();
-                self.machine.install_keeper(&keeper, &self.ground.logs).await?;
+                let keeper =
+                    self.placed.ground.programs.get("/liveupdate-keeper").cloned().unwrap_or_default();
+                self.placed.machine.install_keeper(&keeper, &self.placed.ground.logs).await?;
                 continue;
             }
             let mut process = self.start(&init, &mounted)?;
             process.wait(GRACE).await?;
         }
         let mut processes = Vec::new();
-        for container in self.spec.containers.clone() {
+        for container in self.placed.spec.containers.clone() {
             let process = self.start(&container, &mounted)?;
             processes.push((container, process));
         }
-        let always = self.spec.restart_policy.as_deref().unwrap_or("Always") == "Always";
+        let always = self.placed.spec.restart_policy.as_deref().unwrap_or("Always") == "Always";
         loop {
             if *self.deleted.borrow() {
                 for (_, process) in &mut processes {
@@ -118,16 +110,16 @@ impl Life {
                 if let Some(ended) = process.status()? {
                     return Ok(if always { End::Again } else { End::Finished(ended.code().unwrap_or(1)) });
                 }
-                ready &= container::is_ready(container, self.address).await;
+                ready &= container::is_ready(container, self.placed.address).await;
             }
             self.tell(Phase::Running { ready }).await;
-            volumes::refresh(self, &mounted).await;
+            volumes::refresh(&self.placed, &mounted).await;
             tokio::time::sleep(POLL).await;
         }
     }
 
     fn start(&self, container: &Container, mounted: &BTreeMap<String, PathBuf>) -> Result<Process> {
-        let spec = container::command(self, container, mounted).map_err(|reason| Error::Pod {
+        let spec = container::command(&self.placed, container, mounted).map_err(|reason| Error::Pod {
             pod: self.name(),
             reason: format!("container {}: {reason}", container.name),
         })?;
@@ -135,7 +127,7 @@ impl Life {
     }
 
     async fn wait_for_power(&self) {
-        let mut power = self.machine.power();
+        let mut power = self.placed.machine.power();
         let _ = power.wait_for(|on| *on).await;
     }
 
@@ -145,10 +137,12 @@ impl Life {
 
     /// The kubelet's last word: nothing of it runs any more.
     async fn gone(&self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-        let pods: Api<Pod> =
-            Api::namespaced(self.ground.client.clone(), &self.pod.namespace().unwrap_or_default());
-        let own = Preconditions { uid: self.pod.uid(), resource_version: None };
+        let _ = std::fs::remove_dir_all(&self.placed.folder);
+        let pods: Api<Pod> = Api::namespaced(
+            self.placed.ground.client.clone(),
+            &self.placed.pod.namespace().unwrap_or_default(),
+        );
+        let own = Preconditions { uid: self.placed.pod.uid(), resource_version: None };
         let now = DeleteParams { preconditions: Some(own), ..DeleteParams::default().grace_period(0) };
         if let Err(error) = pods.delete(&self.name(), &now).await {
             tracing::debug!(pod = self.name(), "{}", chain(&error));
@@ -187,6 +181,6 @@ pub(super) async fn live(mut life: Life) {
             }
         }
     }
-    life.ground.services.set_ready(&life.pod, life.address, false);
+    life.placed.ground.services.set_ready(&life.placed.pod, life.placed.address, false);
     life.gone().await;
 }

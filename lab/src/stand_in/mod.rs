@@ -19,6 +19,7 @@
 mod container;
 mod life;
 mod machine;
+mod placed;
 mod pods;
 mod services;
 mod status;

@@ -6,7 +6,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::life::Life;
+use super::placed::Placed;
 use crate::{Error, Result};
 
 /// Where a pod is.
@@ -18,15 +18,15 @@ pub(super) enum Phase {
     Finished { code: i32 },
 }
 
-pub(super) async fn write(life: &Life, phase: &Phase, restarts: i32) -> Result<()> {
-    let (name, namespace) = (life.pod.name_any(), life.pod.namespace().unwrap_or_default());
-    let pods: Api<Pod> = Api::namespaced(life.ground.client.clone(), &namespace);
-    let patch = json!({ "metadata": { "uid": life.pod.uid() }, "status": status(life, phase, restarts) });
+pub(super) async fn write(placed: &Placed, phase: &Phase, restarts: i32) -> Result<()> {
+    let (name, namespace) = (placed.pod.name_any(), placed.pod.namespace().unwrap_or_default());
+    let pods: Api<Pod> = Api::namespaced(placed.ground.client.clone(), &namespace);
+    let patch = json!({ "metadata": { "uid": placed.pod.uid() }, "status": status(placed, phase, restarts) });
     let done = pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
     done.map(drop).map_err(Error::api(format!("write the status of pod {namespace}/{name}")))
 }
 
-fn status(life: &Life, phase: &Phase, restarts: i32) -> Value {
+fn status(placed: &Placed, phase: &Phase, restarts: i32) -> Value {
     let now = Timestamp::now().to_string();
     let (word, ready, state) = match phase {
         Phase::Running { ready } => ("Running", *ready, json!({ "running": { "startedAt": now } })),
@@ -36,7 +36,7 @@ fn status(life: &Life, phase: &Phase, restarts: i32) -> Value {
             (word, false, json!({ "terminated": ended }))
         }
     };
-    let containers: Vec<Value> = life.spec.containers.iter().map(|container| json!({
+    let containers: Vec<Value> = placed.spec.containers.iter().map(|container| json!({
         "name": container.name, "image": container.image.clone().unwrap_or_default(), "imageID": "",
         "ready": ready, "started": matches!(phase, Phase::Running { .. }), "restartCount": restarts, "state": state,
     })).collect();
@@ -45,10 +45,10 @@ fn status(life: &Life, phase: &Phase, restarts: i32) -> Value {
         |kind: &str, holds: bool| json!({ "type": kind, "status": truth(holds), "lastTransitionTime": now });
     json!({
         "phase": word,
-        "hostIP": life.machine.address(),
-        "podIP": life.address,
-        "podIPs": [{ "ip": life.address }],
-        "startTime": life.pod.creation_timestamp(),
+        "hostIP": placed.machine.address(),
+        "podIP": placed.address,
+        "podIPs": [{ "ip": placed.address }],
+        "startTime": placed.pod.creation_timestamp(),
         "conditions": [
             condition("PodScheduled", true), condition("Initialized", true),
             condition("ContainersReady", ready), condition("Ready", ready),

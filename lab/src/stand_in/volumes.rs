@@ -13,78 +13,78 @@ use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use liveupdate_proto::causes::chain;
 
-use super::life::Life;
+use super::placed::Placed;
 use crate::{Error, Result};
 
 /// How often what may change is looked at again; a kubelet takes a minute.
 const REFRESH: Duration = Duration::from_secs(1);
-/// A token whose life nobody says.
+/// A token whose placed nobody says.
 const AN_HOUR: i64 = 3600;
 
 /// Writes all volumes and says where they are, by name.
-pub(super) async fn mount(life: &Life) -> Result<BTreeMap<String, PathBuf>> {
+pub(super) async fn mount(placed: &Placed) -> Result<BTreeMap<String, PathBuf>> {
     let mut mounted = BTreeMap::new();
-    for volume in life.spec.volumes.iter().flatten() {
+    for volume in placed.spec.volumes.iter().flatten() {
         let folder = match &volume.host_path {
-            Some(host) => life.machine.root().join(host.path.trim_start_matches('/')),
-            None => life.folder.join(&volume.name),
+            Some(host) => placed.machine.root().join(host.path.trim_start_matches('/')),
+            None => placed.folder.join(&volume.name),
         };
         fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
-        fill(life, volume, &folder, true).await?;
+        fill(placed, volume, &folder, true).await?;
         mounted.insert(volume.name.clone(), folder);
     }
     Ok(mounted)
 }
 
 /// Writes what has changed since.
-pub(super) async fn refresh(life: &Life, mounted: &BTreeMap<String, PathBuf>) {
-    let stamp = life.folder.join("refreshed");
+pub(super) async fn refresh(placed: &Placed, mounted: &BTreeMap<String, PathBuf>) {
+    let stamp = placed.folder.join("refreshed");
     if age(&stamp).is_some_and(|age| age < REFRESH) || fs::write(&stamp, "").is_err() {
         return;
     }
-    for volume in life.spec.volumes.iter().flatten() {
+    for volume in placed.spec.volumes.iter().flatten() {
         let Some(folder) = mounted.get(&volume.name) else { continue };
-        if let Err(error) = fill(life, volume, folder, false).await {
+        if let Err(error) = fill(placed, volume, folder, false).await {
             tracing::debug!(volume = volume.name, "{}", chain(&error));
         }
     }
 }
 
-async fn fill(life: &Life, volume: &Volume, folder: &Path, first: bool) -> Result<()> {
+async fn fill(placed: &Placed, volume: &Volume, folder: &Path, first: bool) -> Result<()> {
     if let Some(source) = &volume.config_map {
-        config_map(life, &source.name, source.items.as_deref(), folder).await?;
+        config_map(placed, &source.name, source.items.as_deref(), folder).await?;
     }
     if let Some(source) = &volume.secret {
-        secret(life, source.secret_name.as_deref().unwrap_or_default(), source.items.as_deref(), folder)
+        secret(placed, source.secret_name.as_deref().unwrap_or_default(), source.items.as_deref(), folder)
             .await?;
     }
     let projected = volume.projected.as_ref().and_then(|projected| projected.sources.as_deref());
     for source in projected.unwrap_or_default() {
         if let Some(source) = &source.config_map {
-            config_map(life, &source.name, source.items.as_deref(), folder).await?;
+            config_map(placed, &source.name, source.items.as_deref(), folder).await?;
         }
         if let Some(source) = &source.secret {
-            secret(life, &source.name, source.items.as_deref(), folder).await?;
+            secret(placed, &source.name, source.items.as_deref(), folder).await?;
         }
         if let Some(source) = &source.service_account_token {
-            token(life, source, folder, first).await?;
+            token(placed, source, folder, first).await?;
         }
     }
     Ok(())
 }
 
-async fn config_map(life: &Life, name: &str, items: Option<&[KeyToPath]>, folder: &Path) -> Result<()> {
-    let namespace = life.pod.namespace().unwrap_or_default();
-    let all: Api<ConfigMap> = Api::namespaced(life.ground.client.clone(), &namespace);
+async fn config_map(placed: &Placed, name: &str, items: Option<&[KeyToPath]>, folder: &Path) -> Result<()> {
+    let namespace = placed.pod.namespace().unwrap_or_default();
+    let all: Api<ConfigMap> = Api::namespaced(placed.ground.client.clone(), &namespace);
     let found = all.get(name).await.map_err(Error::api(format!("mount ConfigMap {namespace}/{name}")))?;
     let data = found.data.unwrap_or_default();
     let files = data.iter().map(|(key, text)| (key.as_str(), text.as_bytes()));
     write_all(folder, items, files)
 }
 
-async fn secret(life: &Life, name: &str, items: Option<&[KeyToPath]>, folder: &Path) -> Result<()> {
-    let namespace = life.pod.namespace().unwrap_or_default();
-    let all: Api<Secret> = Api::namespaced(life.ground.client.clone(), &namespace);
+async fn secret(placed: &Placed, name: &str, items: Option<&[KeyToPath]>, folder: &Path) -> Result<()> {
+    let namespace = placed.pod.namespace().unwrap_or_default();
+    let all: Api<Secret> = Api::namespaced(placed.ground.client.clone(), &namespace);
     let found = all.get(name).await.map_err(Error::api(format!("mount Secret {namespace}/{name}")))?;
     let data = found.data.unwrap_or_default();
     write_all(folder, items, data.iter().map(|(key, bytes)| (key.as_str(), bytes.0.as_slice())))
@@ -107,9 +107,9 @@ fn write_all<'a>(
     Ok(())
 }
 
-/// A token of the pod's account, bound to the pod, as a kubelet asks for it; again when most of its life is over.
+/// A token of the pod's account, bound to the pod, as a kubelet asks for it; again when most of its placed is over.
 async fn token(
-    life: &Life,
+    placed: &Placed,
     source: &ServiceAccountTokenProjection,
     folder: &Path,
     first: bool,
@@ -126,15 +126,15 @@ async fn token(
             bound_object_ref: Some(BoundObjectReference {
                 api_version: Some("v1".into()),
                 kind: Some("Pod".into()),
-                name: life.pod.metadata.name.clone(),
-                uid: life.pod.uid(),
+                name: placed.pod.metadata.name.clone(),
+                uid: placed.pod.uid(),
             }),
         },
         ..TokenRequest::default()
     };
-    let account = life.spec.service_account_name.as_deref().unwrap_or("default");
-    let namespace = life.pod.namespace().unwrap_or_default();
-    let accounts: Api<ServiceAccount> = Api::namespaced(life.ground.client.clone(), &namespace);
+    let account = placed.spec.service_account_name.as_deref().unwrap_or("default");
+    let namespace = placed.pod.namespace().unwrap_or_default();
+    let accounts: Api<ServiceAccount> = Api::namespaced(placed.ground.client.clone(), &namespace);
     let made: TokenRequest = accounts
         .create_subresource("token", account, &PostParams::default(), &request)
         .await
