@@ -21,7 +21,7 @@ use liveupdate_proto::handover::v1::{
 };
 
 use crate::frame::{FrameError, Sequence, VERSION};
-use crate::transport::Packet;
+use crate::packet::Packet;
 
 /// What a VMM does when it is asked.
 pub trait Guest {

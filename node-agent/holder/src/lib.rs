@@ -7,10 +7,12 @@
 //! reference holder `liveupdate-hold` is made of these and nothing else.
 
 mod handover;
+mod packet;
 mod socket;
 mod transport;
 
 pub use handover::{Guest, Handover, HandoverError, Progress, Stopped};
 pub use liveupdate_proto::{frame, handover::v1 as messages};
+pub use packet::Packet;
 pub use socket::{SOCKET, Socket, stay};
-pub use transport::{Packet, RunError, Transport, run};
+pub use transport::{RunError, Transport, run};

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use liveupdate_proto::packets::Packets;
 
 use crate::handover::{Guest, Handover};
-use crate::transport::{Packet, RunError, Transport, run};
+use crate::packet::Packet;
+use crate::transport::{RunError, Transport, run};
 
 /// Where the keeper listens.
 pub const SOCKET: &str = "/run/liveupdate/holders.sock";

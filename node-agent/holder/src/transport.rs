@@ -3,15 +3,7 @@
 use std::io;
 
 use crate::handover::{Guest, Handover, HandoverError};
-
-/// One packet with the files beside it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet<F> {
-    /// One message.
-    pub bytes: Vec<u8>,
-    /// Its files.
-    pub files: Vec<F>,
-}
+use crate::packet::Packet;
 
 /// Carries whole packets in order, both ways. The limits of [`crate::frame`] are the receiver's buffer.
 pub trait Transport {

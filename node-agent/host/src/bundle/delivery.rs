@@ -11,10 +11,9 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use super::artifact::{Artifact, Blob};
-use super::folder::Progress;
 use super::manifest::{self, MANIFEST, Manifest, Part};
 use super::signature::SIGNATURES;
-use super::source::{Copied, Source, fill_and_name, pump};
+use super::source::{Copied, Progress, Source, fill_and_name, pump};
 use super::{Bundle, BundleError, Digest};
 
 /// Where an artifact is fetched from.

@@ -9,12 +9,9 @@ use rustix::fs::{FileType, MemfdFlags, Mode, OFlags};
 
 use super::manifest::{LARGEST_MANIFEST, MANIFEST, Manifest, Part};
 use super::signature::{LARGEST_SIGNATURES, SIGNATURES, Signers, Trust};
-use super::source::{Copied, Source, pump};
+use super::source::{Copied, Progress, Source, pump};
 use super::{BundleError, Digest};
 use crate::linux::gates;
-
-/// Is told bytes done and in all; answers whether to go on.
-pub type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> bool;
 
 /// A bundle whose manifest was read. What lies beside it is believed only as it is read, against the manifest:
 /// [`Bundle::verify`], [`Bundle::image`], [`Bundle::initrd`]. The folder stays open, so that it cannot be

@@ -57,6 +57,7 @@
 mod artifact;
 pub mod boot;
 mod build;
+mod build_error;
 mod contents;
 pub mod cpio;
 mod cpio_read;
@@ -75,16 +76,18 @@ mod store;
 mod unpack;
 
 pub use artifact::{ARTIFACT_KIND, Artifact, Blob, LARGEST_ARTIFACT, MANIFEST_KIND, NO_CONFIGURATION};
-pub use build::{BuildError, Built, Inputs, build};
+pub use build::{Built, Inputs, build};
+pub use build_error::BuildError;
 pub use contents::{Contents, DriverModule};
 pub use delivery::{Delivered, Delivery, pull};
 pub use digest::{Digest, NotADigest};
 pub use error::BundleError;
-pub use folder::{Bundle, Progress, Vouched};
+pub use folder::{Bundle, Vouched};
 pub use key::{KeyError, KeyId, LARGEST_KEY, PublicKey, SigningKey};
 pub use manifest::{File, Formats, LARGEST_MANIFEST, MANIFEST, Manifest, ManifestError, Part, VERSION};
 pub use signature::{
     LARGEST_SIGNATURES, MOST_SIGNATURES, MOST_SIGNERS, SIGNATURES, Signatures, Signer, Signers, Trust,
 };
+pub use source::Progress;
 pub use store::{Limits, MayFetch, ROOT, Store};
 pub use unpack::install_modules;

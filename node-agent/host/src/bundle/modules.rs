@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::build::BuildError;
+use super::build_error::BuildError;
 use super::cpio::Archive;
 
 /// Links to where the kernel was built: of no use on another machine.

@@ -6,10 +6,12 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::digest::Hasher;
-use super::folder::Progress;
 use super::manifest::{self, MANIFEST, Manifest, Part};
 use super::signature::SIGNATURES;
 use super::{BundleError, durable};
+
+/// Is told bytes done and in all; answers whether to go on.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> bool;
 
 /// Bytes that are read at once. Progress is told, and the caller asked, as often.
 const CHUNK: usize = 1 << 20;

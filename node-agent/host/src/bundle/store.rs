@@ -23,10 +23,9 @@ use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use super::artifact::{Artifact, LARGEST_ARTIFACT};
 use super::delivery::{Delivered, Delivery};
 use super::durable;
-use super::folder::Progress;
 use super::manifest::MANIFEST;
 use super::signature::SIGNATURES;
-use super::source::{Source, fill_and_name};
+use super::source::{Progress, Source, fill_and_name};
 use super::{Bundle, BundleError, Digest};
 
 /// Where bundles lie unless the agent is told otherwise.

@@ -12,7 +12,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 
-use super::folder::Progress;
+use super::source::Progress;
 use super::{Bundle, BundleError, Digest, Part, durable};
 
 /// Marks what is ours.

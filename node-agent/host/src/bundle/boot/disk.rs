@@ -9,7 +9,7 @@ use super::entry::{FILES, KERNELS, Loader};
 use super::plan::{Found, Plan, is_ours};
 use crate::bundle::digest::Hasher;
 use crate::bundle::durable::{self, NEW};
-use crate::bundle::folder::Progress;
+use crate::bundle::source::Progress;
 use crate::bundle::{Bundle, Part};
 use crate::linux::fallback::{Fallback, LOADER};
 use crate::linux::root::{ReadError, Root, optional};

@@ -26,7 +26,7 @@ mod plan;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::folder::Progress;
+use super::source::Progress;
 use super::{Bundle, BundleError};
 use crate::HostError;
 use crate::linux::root::{ReadError, Root};

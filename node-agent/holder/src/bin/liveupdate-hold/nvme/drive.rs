@@ -10,12 +10,11 @@ use liveupdate_proto::causes::chain;
 
 use super::command::{self, Answered};
 use super::controller::{Disk, data};
-use super::flight::{Answer, BYTES, Command, Flight, word_at};
+use super::flight::{Answer, BYTES, Command, Counts, Flight, word_at};
 use super::layout::{Queue, at};
 use super::open::{Opened, stray};
 use super::ring::Ring;
 use super::state::State;
-use super::way::Returning;
 use crate::memory::PAGE;
 
 /// Between two looks at commands that are waited for.
@@ -30,6 +29,18 @@ pub(crate) struct Use {
     pub(crate) writes: bool,
     /// A buffer is outside of the memory that is declared.
     pub(crate) stray: bool,
+}
+
+/// What was seen when a disk came back, until it has settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Returning {
+    pub(super) counts: Counts,
+    /// On their way when it stood.
+    pub(super) waiting: usize,
+    /// When its vectors had been armed: what comes after that is signalled.
+    pub(super) armed: Counts,
+    /// It did DMA all the time, as far as configuration space tells.
+    pub(super) mastered: Result<bool, String>,
 }
 
 /// One device.

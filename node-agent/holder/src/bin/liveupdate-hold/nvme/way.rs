@@ -10,7 +10,7 @@ use liveupdate_host::linux::vfio::{Device, Map};
 use liveupdate_proto::causes::chain;
 
 use super::command;
-use super::drive::{Drive, MOMENT};
+use super::drive::{Drive, MOMENT, Returning};
 use super::flight::Counts;
 use super::layout::IDENTIFY;
 use super::open::{Opened, vectors};
@@ -30,18 +30,6 @@ pub(crate) struct Faults {
     pub(crate) resets_controller: bool,
     /// Signals no vector.
     pub(crate) forgets_kick: bool,
-}
-
-/// What was seen when a disk came back, until it has settled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Returning {
-    counts: Counts,
-    /// On their way when it stood.
-    waiting: usize,
-    /// When its vectors had been armed: what comes after that is signalled.
-    armed: Counts,
-    /// It did DMA all the time, as far as configuration space tells.
-    mastered: Result<bool, String>,
 }
 
 /// What became of a device, for the keeper and for those who read along.
