@@ -11,11 +11,12 @@ use crate::devices::bundles;
 use crate::passthrough::one;
 
 /// Targets, the gate that each fails, and what that says.
-const WRONGS: [(&str, &str, &str); 5] = [
+const WRONGS: [(&str, &str, &str); 6] = [
     ("without-driver", "ModuleLoadable", "the target has no vfio_pci_liveupdate"),
     ("other-form", "ModuleLoadable", "vfio-pci-v9, wanted liveupdate.dev/vfio-pci-v1"),
     ("opted-out", "ModuleLoadable", "nothing would be taken over"),
     ("native-first", "NativeDriverRace", "nvme"),
+    ("native-built-in", "NativeDriverRace", "CONFIG_BLK_DEV_NVME=y: it takes the device before"),
     ("other-vfio", "PciEnumerationStable", "enable_unsafe_noiommu_mode"),
 ];
 
@@ -33,6 +34,7 @@ fn wrong(kit: &Kit, how: &str) -> KitBundle {
             let first = [native("nvme-core.ko"), native("nvme.ko")];
             Driven { drivers: first.into_iter().chain(right.drivers).collect(), ..right }
         }
+        "native-built-in" => Driven { name: how.to_owned(), ..Driven::new(Variant::OldKexec).unwrap() },
         "other-vfio" => Driven { append: vec!["vfio.enable_unsafe_noiommu_mode=0".into()], ..right },
         _ => unreachable!("{how}"),
     };
