@@ -104,11 +104,13 @@ async fn forward(
         return refuse("the write proxy does not know this kind of write");
     };
     let ticket = ledger.arrived(target, generation)?;
+    ledger.let_through().await;
     let response = send(sender, Request::from_parts(head, full(body))).await?;
     // The whole answer is here before it counts as answered.
     let (head, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
     ledger.answered(ticket, head.status.as_u16(), generation)?;
+    ledger.let_through().await;
     Ok(Response::from_parts(head, full(body)))
 }
 

@@ -22,10 +22,12 @@ pub enum Moment {
 }
 
 /// What becomes of the write, once the hook has run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Fate {
     /// It goes on as if nothing had been.
     Pass,
+    /// It goes on once this is cancelled, and so does whatever comes by until then.
+    Hold(CancellationToken),
     /// It is dropped, with all connections of the time.
     Drop,
 }
@@ -97,6 +99,7 @@ struct State {
     // Responses of writes from before a reset find no entry to mark.
     epoch: u64,
     trap: Option<Trap>,
+    held: Option<CancellationToken>,
     generation: CancellationToken,
 }
 
@@ -173,6 +176,14 @@ impl Ledger {
         state.spring(&write, Moment::After)
     }
 
+    /// Waits while writes are held. Nobody is kept from asking the ledger meanwhile.
+    pub(super) async fn let_through(&self) {
+        let held = self.state().held.clone();
+        if let Some(held) = held {
+            held.cancelled().await;
+        }
+    }
+
     pub(super) fn arm(&self, choice: Choice, hook: Hook, sprung: oneshot::Sender<Write>) {
         self.state().trap = Some(Trap { choice, hook, sprung });
     }
@@ -216,6 +227,10 @@ impl State {
         let _ = trap.sprung.send(write.clone());
         match fate {
             Fate::Pass => Ok(()),
+            Fate::Hold(until) => {
+                self.held = Some(until);
+                Ok(())
+            }
             Fate::Drop => {
                 self.cut_all();
                 Err(Dropped)
@@ -261,6 +276,26 @@ mod tests {
         ledger.answered(ticket, 200, &new).unwrap();
         let codes: Vec<_> = ledger.writes().iter().map(|write| (write.number, write.code)).collect();
         assert_eq!(codes, [(1, Some(200)), (2, None), (3, Some(200))]);
+    }
+
+    #[tokio::test]
+    async fn a_held_write_and_what_comes_after_it_wait_and_the_account_stays_open() {
+        let ledger = Ledger::default();
+        let generation = ledger.generation();
+        ledger.let_through().await;
+        let (sender, mut sprung) = oneshot::channel();
+        let place = Place { class: WriteClass::Object, number: 1, moment: Moment::Before };
+        let until = CancellationToken::new();
+        let fate = Fate::Hold(until.clone());
+        ledger.arm(place.choice(), Box::new(move |_| fate), sender);
+
+        let _held = ledger.arrived(write(), &generation).unwrap();
+        let _later = ledger.arrived(write(), &generation).unwrap();
+
+        assert_eq!((sprung.try_recv().unwrap().number, ledger.writes().len()), (1, 2));
+        assert!(futures::poll!(std::pin::pin!(ledger.let_through())).is_pending());
+        until.cancel();
+        ledger.let_through().await;
     }
 
     #[test]

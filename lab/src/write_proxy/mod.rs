@@ -118,8 +118,8 @@ impl WriteProxy {
 
     /// Lays a trap, in place of one that has not sprung. While the hook runs, no other write is let
     /// through; when it says [`Fate::Drop`], all connections of that time end without an answer, so that
-    /// whatever a killed client had under way is lost with it. The hook may block for moments only, and must
-    /// not ask the proxy anything.
+    /// whatever a killed client had under way is lost with it. The hook may block for moments only (it keeps a
+    /// thread of the runtime; a write that is to wait gets [`Fate::Hold`]), and must not ask the proxy anything.
     pub fn arm(&self, place: Place, hook: impl FnOnce(&Write) -> Fate + Send + 'static) -> Sprung {
         let Place { class, number, moment } = place;
         let what = format!("write number {number} of class {class:?} ({moment:?})");

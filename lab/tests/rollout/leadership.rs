@@ -1,7 +1,6 @@
 //! Invariants 5 and 6 where controllers follow each other: one leads, the other takes over, and who slept
 //! through its lease is refused.
 
-use std::sync::mpsc;
 use std::time::Duration;
 
 use liveupdate_crds::{Epoch, LiveUpdateStatus};
@@ -12,6 +11,7 @@ use liveupdate_lab::write_proxy::{Fate, Moment, Write, WriteClass};
 use liveupdate_lab::{Audit, Options, Testbed, TestbedOptions, WriteProxy};
 use liveupdate_proto::node::v1::{AbortRequest, InspectRequest};
 use liveupdate_proto::refusal::Refusal;
+use tokio_util::sync::CancellationToken;
 
 const LONG: Duration = Duration::from_secs(90);
 const NODES: u16 = 4;
@@ -88,16 +88,16 @@ async fn invariant_5_a_leader_that_slept_through_its_lease_changes_nothing_more(
     let first = epoch(&begun.unwrap().status.unwrap());
 
     let sleeper = bed.controller(0).unwrap().handle();
-    let (go_on, told) = mpsc::channel::<()>();
+    let go_on = CancellationToken::new();
+    // Until another one leads: nothing of this leader's gets through meanwhile.
+    let until = go_on.clone();
     let is_status = |write: &Write| write.resource == "liveupdates" && write.subresource == "status";
     let sprung = proxy.arm_first("a write of the update's status", Moment::Before, is_status, move |_| {
         sleeper.freeze().unwrap();
-        // Until another one leads: nothing of this leader's gets through meanwhile.
-        let _ = tokio::task::block_in_place(|| told.recv_timeout(3 * LONG));
-        Fate::Pass
+        Fate::Hold(until)
     });
     let second = takes_over(&bed, &first).await;
-    go_on.send(()).unwrap();
+    go_on.cancel();
     let late = sprung.wait(LONG).await.unwrap();
     let refused = wait::until("an answer to the late write", LONG, async || {
         let write = proxy.writes().into_iter().find(|w| (w.class, w.number) == (late.class, late.number));
