@@ -15,7 +15,7 @@ pub(crate) struct Fleet<'a> {
 impl<'a> Fleet<'a> {
     pub(crate) fn new(nodes: &'a Nodes) -> Self {
         let mut fleet = Self { nodes, busy: Vec::new(), ready: Vec::with_capacity(nodes.len()) };
-        for (index, node) in in_order(nodes).enumerate() {
+        for (index, node) in nodes.in_order().enumerate() {
             fleet.ready.push(node.ready);
             if node.mark.is_some() || known(node).is_some() {
                 fleet.busy.push(index);
@@ -39,7 +39,7 @@ impl<'a> Fleet<'a> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &'a Node)> {
-        in_order(self.nodes).enumerate()
+        self.nodes.in_order().enumerate()
     }
 
     /// Those that carry our mark, or whose agents know an attempt.
@@ -61,10 +61,6 @@ impl<'a> Fleet<'a> {
     pub(crate) fn same(&self, name: &str, uid: &str) -> Option<usize> {
         self.index_of(name).filter(|&index| self.at(index).uid == uid)
     }
-}
-
-fn in_order(nodes: &Nodes) -> impl Iterator<Item = &Node> {
-    nodes.by_name().iter().map(|&position| &nodes[position])
 }
 
 /// The attempt that the node's agent knows.

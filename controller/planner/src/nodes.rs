@@ -52,13 +52,24 @@ impl Nodes {
         self.nodes.get_mut(position)
     }
 
+    /// The node with this name, to change the rest of it.
+    pub fn named_mut(&mut self, name: &str) -> Option<&mut Node> {
+        let position = self.position(name)?;
+        self.nodes.get_mut(position)
+    }
+
     /// All nodes as they stand, to change all but their names.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Node> {
         self.nodes.iter_mut()
     }
 
+    /// All nodes, in the order of their names.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = &Node> {
+        self.by_name.iter().map(|&position| &self.nodes[position])
+    }
+
     /// Where they stand, in the order of their names.
-    pub fn by_name(&self) -> &[usize] {
+    pub(crate) fn by_name(&self) -> &[usize] {
         &self.by_name
     }
 
@@ -103,7 +114,7 @@ mod tests {
 
     fn names(nodes: &Nodes) -> (Vec<&str>, Vec<&str>) {
         let as_they_stand = nodes.iter().map(|node| node.name.as_str()).collect();
-        (as_they_stand, nodes.by_name().iter().map(|&position| nodes[position].name.as_str()).collect())
+        (as_they_stand, nodes.in_order().map(|node| node.name.as_str()).collect())
     }
 
     #[test]

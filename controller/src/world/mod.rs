@@ -346,9 +346,7 @@ impl World {
             return;
         }
         self.version += 1;
-        if let Some(at) = self.snapshot.nodes.position(&object.name)
-            && let Some(node) = self.snapshot.nodes.get_mut(at)
-        {
+        if let Some(node) = self.snapshot.nodes.named_mut(&object.name) {
             node.record = record::node(&object, &node.uid);
         }
         self.node_updates.insert(object.name.clone(), object);
@@ -358,9 +356,7 @@ impl World {
     pub fn drop_node_update(&mut self, name: &str) {
         self.version += 1;
         self.node_updates.remove(name);
-        if let Some(at) = self.snapshot.nodes.position(name)
-            && let Some(node) = self.snapshot.nodes.get_mut(at)
-        {
+        if let Some(node) = self.snapshot.nodes.named_mut(name) {
             node.record = None;
         }
     }

@@ -197,8 +197,7 @@ impl World {
     }
 
     fn write_status(&mut self, name: &str, said: &NodeReport, end: bool) {
-        let Some(position) = self.snapshot.nodes.position(name) else { return };
-        let Some(node) = self.snapshot.nodes.get_mut(position) else { return };
+        let Some(node) = self.snapshot.nodes.named_mut(name) else { return };
         if write_status(&self.snapshot.updates, node, said, end) {
             self.wrote("status");
         }

@@ -58,19 +58,18 @@ fn inspect(subject: Subject) -> InspectRequest {
     InspectRequest { subject: Some(subject) }
 }
 
-/// An update of all nodes that succeeds, and the epoch in which it did.
+/// An update of all nodes that succeeded and is gone again, and the epoch in which it did.
 async fn updated(bed: &Bed, name: &str, release: &str) -> (LiveUpdate, Epoch) {
     bed.bed.apply_update(&machines::update(name, release)).await.unwrap();
     let update = bed.bed.await_success(name, SOON).await.unwrap();
+    bed.bed.delete_update_and_wait(name, SOON).await.unwrap();
     let epoch = update.status.as_ref().unwrap().epoch.clone().unwrap();
     (update, Epoch { cluster: epoch.cluster, counter: u64::try_from(epoch.counter).unwrap() })
 }
 
 /// The epoch that the agent knows, as the controller's own certificate may ask.
 async fn known_epoch(bed: &Bed) -> Epoch {
-    let (_, epoch) = updated(bed, "epochs", machines::NEW).await;
-    bed.bed.delete_update_and_wait("epochs", SOON).await.unwrap();
-    epoch
+    updated(bed, "epochs", machines::NEW).await.1
 }
 
 #[test]
