@@ -9,87 +9,36 @@
 //! goes on without it. What failed is tried again by the next one.
 
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use liveupdate_host::HostError;
 use liveupdate_host::bundle::{Blob, Delivery};
-use liveupdate_host::{HostError, Target};
 use liveupdate_proto::causes::chain;
-use liveupdate_registry::{Client, Reader, Reference};
+use liveupdate_registry::{Client, Reader};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::fetches::{Begun, Entered, Fetch, Wanted};
 use crate::node::Node;
 
-/// A target's bundle in a registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    pub(crate) target: Target,
-    pub(crate) repository: Reference,
-}
-
-/// How far a fetch is.
-#[derive(Clone, Debug)]
-pub(crate) enum Fetch {
-    Going { done: u64, total: u64 },
-    Over(Result<(), HostError>),
-}
-
-struct Fetching {
-    wanted: Wanted,
-    progress: watch::Receiver<Fetch>,
-    cancel: CancellationToken,
-}
-
-/// The one fetch of an agent.
-#[derive(Default)]
-pub(crate) struct Fetches {
-    current: Mutex<Option<Fetching>>,
-}
-
-impl Fetches {
-    /// Begins to fetch, or joins. Another one that is under way is ended first: who asks last is in more of a hurry.
-    pub(crate) fn begin(&self, node: &Arc<Node>, wanted: &Wanted) -> watch::Receiver<Fetch> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = current.take().filter(|fetch| !matches!(*fetch.progress.borrow(), Fetch::Over(_)));
-        if let Some(same) =
-            before.as_ref().filter(|fetch| fetch.wanted == *wanted && !fetch.cancel.is_cancelled())
-        {
-            let progress = same.progress.clone();
-            *current = before;
-            return progress;
+/// Begins to fetch, or joins. Another one that is under way is ended first: who asks last is in more of a hurry.
+pub(crate) fn begin(node: &Arc<Node>, wanted: &Wanted) -> watch::Receiver<Fetch> {
+    let Entered { progress, begun } = node.fetches.enter(wanted, || node.ending.child_token());
+    let Some(Begun { sender, cancel, before }) = begun else { return progress };
+    let (node, wanted) = (Arc::clone(node), wanted.clone());
+    tokio::spawn(async move {
+        if let Some(before) = before {
+            before.end().await;
         }
-        let (sender, progress) = watch::channel(Fetch::Going { done: 0, total: 0 });
-        let cancel = node.ending.child_token();
-        let fetching =
-            Fetching { wanted: wanted.clone(), progress: progress.clone(), cancel: cancel.clone() };
-        *current = Some(fetching);
-        let (node, wanted) = (Arc::clone(node), wanted.clone());
-        tokio::spawn(async move {
-            if let Some(before) = before {
-                before.cancel.cancel();
-                let mut progress = before.progress;
-                // Its sender goes with it, which is as good.
-                let _ = progress.wait_for(|fetch| matches!(fetch, Fetch::Over(_))).await;
-            }
-            let handle = Handle::current();
-            let told = sender.clone();
-            let done =
-                tokio::task::spawn_blocking(move || receive(&node, &wanted, handle, &told, &cancel)).await;
-            let broke = |_| HostError::NotFetched { why: "the fetch broke off".into() };
-            sender.send_replace(Fetch::Over(done.map_err(broke).and_then(|done| done)));
-        });
-        progress
-    }
-
-    /// Ends the fetch of this target, if it is still under way.
-    pub(crate) fn cancel(&self, target: &Target) {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(fetch) = current.as_ref().filter(|fetch| fetch.wanted.target == *target) {
-            fetch.cancel.cancel();
-        }
-    }
+        let handle = Handle::current();
+        let told = sender.clone();
+        let done = tokio::task::spawn_blocking(move || receive(&node, &wanted, handle, &told, &cancel)).await;
+        let broke = |_| HostError::NotFetched { why: "the fetch broke off".into() };
+        sender.send_replace(Fetch::Over(done.map_err(broke).and_then(|done| done)));
+    });
+    progress
 }
 
 fn receive(
@@ -167,7 +116,7 @@ pub(crate) async fn here(node: &Arc<Node>, wanted: Option<&Wanted>, patience: Du
         Ok(false) => {}
         Err(status) => return Some(Absent::Failed(status.message().to_owned())),
     }
-    let mut progress = node.fetches.begin(node, wanted);
+    let mut progress = begin(node, wanted);
     let over = progress.wait_for(|fetch| matches!(fetch, Fetch::Over(_)));
     let over = tokio::time::timeout(patience, over).await.map(|over| over.map(|fetch| fetch.clone()));
     match over {

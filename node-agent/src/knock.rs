@@ -10,7 +10,6 @@ use liveupdate_proto::controller::v1::controller_client::ControllerClient;
 use liveupdate_proto::controller::v1::{KnockCause, KnockRequest};
 use liveupdate_proto::refusal::Refusal;
 use liveupdate_proto::tls::{Credentials, DialOptions, Identity, TlsError, connect};
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -31,29 +30,6 @@ const KEEPER_POLL: Duration = Duration::from_millis(50);
 /// A controller that asks for more quiet than this is not obeyed.
 const LONGEST_QUIET: Duration = Duration::from_mins(10);
 
-/// Where the agent says that there is something to knock about.
-#[derive(Clone, Debug)]
-pub(crate) struct Knocker {
-    wanted: watch::Sender<Option<KnockCause>>,
-}
-
-impl Default for Knocker {
-    fn default() -> Self {
-        Self { wanted: watch::Sender::new(None) }
-    }
-}
-
-impl Knocker {
-    /// Knocks soon. Several wishes become one knock; a return outranks the others.
-    pub(crate) fn knock(&self, cause: KnockCause) {
-        self.wanted.send_modify(|wanted| {
-            if *wanted != Some(KnockCause::Returned) {
-                *wanted = Some(cause);
-            }
-        });
-    }
-}
-
 /// Begins to knock, and to look out for what is worth it.
 pub(crate) fn spawn(node: &Arc<Node>, credentials: &Arc<Credentials>, controller: String) {
     tokio::spawn(keep_knocking(Arc::clone(node), Arc::clone(credentials), controller));
@@ -68,14 +44,14 @@ async fn keep_knocking(node: Arc<Node>, credentials: Arc<Credentials>, controlle
             tokio::time::sleep(some(node.limits.knock_spread)).await;
         }
         node.knocker.knock(cause);
-        let mut wanted = node.knocker.wanted.subscribe();
+        let mut wanted = node.knocker.wishes();
         let mut quiet_until = Instant::now();
         loop {
             let Ok(Some(cause)) = wanted.wait_for(Option::is_some).await.map(|cause| *cause) else { return };
             if cause != KnockCause::Returned {
                 tokio::time::sleep_until(quiet_until).await;
             }
-            let Some(cause) = node.knocker.wanted.send_replace(None) else { continue };
+            let Some(cause) = node.knocker.take() else { continue };
             let quiet = until_heard(&node, &credentials, &controller, cause).await;
             quiet_until = Instant::now() + quiet;
         }

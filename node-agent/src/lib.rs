@@ -10,8 +10,10 @@ mod decide;
 mod enrol;
 mod fence;
 mod fetch;
+mod fetches;
 pub mod install;
 mod knock;
+mod knocker;
 mod misbehaviour;
 mod node;
 mod run;
@@ -19,6 +21,7 @@ mod server;
 mod service;
 mod spread;
 mod stage;
+mod stages;
 
 pub use config::{AgentConfig, Enrolment, Limits};
 #[cfg(feature = "faults")]

@@ -14,11 +14,11 @@ use tonic::Status;
 
 use crate::config::Limits;
 use crate::fence::{Fence, Fenced};
-use crate::fetch::Fetches;
-use crate::knock::Knocker;
+use crate::fetches::Fetches;
+use crate::knocker::Knocker;
 use crate::misbehaviour::Misbehaviour;
-use crate::run::Runs;
-use crate::stage::Stages;
+use crate::run::runs::Runs;
+use crate::stages::Stages;
 
 /// One agent's node.
 pub(crate) struct Node {

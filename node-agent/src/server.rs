@@ -20,7 +20,8 @@ use tower::layer::layer_fn;
 
 use crate::config::AgentConfig;
 use crate::enrol::Enroller;
-use crate::knock::{self, Knocker};
+use crate::knock;
+use crate::knocker::Knocker;
 use crate::node::Node;
 use crate::run;
 use crate::service::Service;

@@ -1,118 +1,50 @@
 //! Staging: fetch, verify and load while guests run. Once per attempt; whoever calls again joins.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use liveupdate_host::{HostError, Target};
 use liveupdate_proto::common::v1::Subject;
-use liveupdate_proto::node::v1::StageProgress;
 use liveupdate_proto::refusal::Refusal;
 use tokio::sync::watch;
 use tonic::Status;
 
-use crate::fetch::{Fetch, Wanted};
+use crate::fetch;
+use crate::fetches::{Fetch, Wanted};
 use crate::node::Node;
+use crate::stages::{Begun, Entered, Stage};
 
-/// How far a staging is.
-#[derive(Clone, Debug)]
-pub(crate) enum Stage {
-    Going { done: u64, total: u64 },
-    Loaded { total: u64 },
-    Failed(Status),
-}
-
-impl Stage {
-    /// As a message; an error ends the stream.
-    pub(crate) fn message(&self) -> Result<StageProgress, Status> {
-        match self {
-            Self::Going { done, total } => {
-                Ok(StageProgress { bytes_done: *done, bytes_total: *total, done: false })
-            }
-            Self::Loaded { total } => {
-                Ok(StageProgress { bytes_done: *total, bytes_total: *total, done: true })
-            }
-            Self::Failed(status) => Err(status.clone()),
-        }
-    }
-
-    pub(crate) fn is_over(&self) -> bool {
-        !matches!(self, Self::Going { .. })
+/// Stops the staging of an attempt, if it is still under way.
+pub(crate) fn cancel(node: &Node, attempt: &str) {
+    if let Some(target) = node.stages.cancel(attempt) {
+        // A fetch may wait for a registry, where nobody looks at the flag.
+        node.fetches.cancel(&target);
     }
 }
 
-struct Staging {
-    attempt: String,
+/// Begins the staging of an attempt, or joins it. What has ended is begun again: the host knows what is
+/// loaded, and need not load it twice.
+pub(crate) fn begin(
+    node: &Arc<Node>,
+    subject: &Subject,
     target: Target,
-    progress: watch::Receiver<Stage>,
-    cancel: Arc<AtomicBool>,
-}
-
-/// The one staging of an agent.
-#[derive(Default)]
-pub(crate) struct Stages {
-    current: Mutex<Option<Staging>>,
-}
-
-impl Stages {
-    /// Stops the staging of an attempt, if it is still under way.
-    pub(crate) fn cancel(&self, node: &Node, attempt: &str) {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(staging) = current.as_ref().filter(|staging| staging.attempt == attempt) {
-            staging.cancel.store(true, Ordering::Relaxed);
-            // A fetch may wait for a registry, where nobody looks at the flag.
-            node.fetches.cancel(&staging.target);
+    wanted: Option<Wanted>,
+) -> Result<watch::Receiver<Stage>, Status> {
+    let Entered { progress, begun } = node.stages.enter(subject, &target)?;
+    let Some(Begun { sender, cancel }) = begun else { return Ok(progress) };
+    let node = Arc::clone(node);
+    tokio::spawn(async move {
+        if let Some(wanted) = wanted.filter(|wanted| wanted.target == target)
+            && let Err(error) = fetched(&node, &wanted, &sender, &cancel).await
+        {
+            sender.send_replace(Stage::Failed(node.host_error(&error)));
+            return;
         }
-    }
-
-    /// Something is being staged.
-    pub(crate) fn busy(&self) -> bool {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        current.as_ref().is_some_and(|staging| !staging.progress.borrow().is_over())
-    }
-
-    /// Begins the staging of an attempt, or joins it. What has ended is begun again: the host knows what is
-    /// loaded, and need not load it twice.
-    pub(crate) fn begin(
-        &self,
-        node: &Arc<Node>,
-        subject: &Subject,
-        target: Target,
-        wanted: Option<Wanted>,
-    ) -> Result<watch::Receiver<Stage>, Status> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(staging) = current.as_ref().filter(|staging| !staging.progress.borrow().is_over()) {
-            if staging.attempt != subject.attempt {
-                return Err(Refusal::OtherAttempt
-                    .status(format!("attempt {} is being staged; abort it first", staging.attempt)));
-            }
-            if staging.target != target {
-                return Err(Refusal::malformed("target", "differs from the one this attempt began with"));
-            }
-            return Ok(staging.progress.clone());
-        }
-        let (sender, progress) = watch::channel(Stage::Going { done: 0, total: 0 });
-        let cancel = Arc::new(AtomicBool::new(false));
-        let staging = Staging {
-            attempt: subject.attempt.clone(),
-            target: target.clone(),
-            progress: progress.clone(),
-            cancel: Arc::clone(&cancel),
-        };
-        *current = Some(staging);
-        let node = Arc::clone(node);
-        tokio::spawn(async move {
-            if let Some(wanted) = wanted.filter(|wanted| wanted.target == target)
-                && let Err(error) = fetched(&node, &wanted, &sender, &cancel).await
-            {
-                sender.send_replace(Stage::Failed(node.host_error(&error)));
-                return;
-            }
-            // Its end is told by it; broken off, the sender goes with it.
-            let _ = tokio::task::spawn_blocking(move || load(&node, &target, &sender, &cancel)).await;
-        });
-        Ok(progress)
-    }
+        // Its end is told by it; broken off, the sender goes with it.
+        let _ = tokio::task::spawn_blocking(move || load(&node, &target, &sender, &cancel)).await;
+    });
+    Ok(progress)
 }
 
 /// Sees to it that the bundle is here, and tells how far that is.
@@ -128,7 +60,7 @@ async fn fetched(
     if has.map_err(|_| HostError::Cancelled)?? {
         return Ok(());
     }
-    let mut progress = node.fetches.begin(node, wanted);
+    let mut progress = fetch::begin(node, wanted);
     if cancel.load(Ordering::Relaxed) {
         // It was asked for before there was anything to end.
         node.fetches.cancel(&wanted.target);

@@ -10,11 +10,12 @@ use tonic::Status;
 
 use crate::node::{Node, refused};
 use crate::run::{self, End};
+use crate::stage;
 
 /// Undoes an attempt that is not committed.
 pub(crate) async fn abort(node: &Arc<Node>, subject: Subject, reason: &str) -> Result<AttemptReport, Status> {
     let reason = if reason.is_empty() { "the controller wants it aborted" } else { reason };
-    node.stages.cancel(node, &subject.attempt);
+    stage::cancel(node, &subject.attempt);
     if let Some(attempt) = node.runs.driven(&subject.attempt) {
         attempt.speak_as(subject);
         attempt.ask_to_abort(reason);

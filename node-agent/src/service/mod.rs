@@ -20,7 +20,7 @@ use liveupdate_registry::NotAReference;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::fetch::Wanted;
+use crate::fetches::Wanted;
 use crate::node::Node;
 
 /// The service of one agent.

@@ -9,7 +9,8 @@ use liveupdate_proto::node::v1::{InspectReply, PreflightReply, PreflightRequest}
 use liveupdate_proto::{MINOR_VERSION, convert};
 use tonic::Status;
 
-use crate::fetch::{self, Absent, Wanted};
+use crate::fetch::{self, Absent};
+use crate::fetches::Wanted;
 use crate::node::Node;
 use crate::{decide, run};
 

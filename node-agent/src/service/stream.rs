@@ -19,6 +19,8 @@ use tonic::{Status, Streaming};
 use super::{Sent, wanted};
 use crate::node::Node;
 use crate::run::{self, Attempt, Grant, Order};
+use crate::stage;
+use crate::stages::Stage;
 
 /// For the first message of a Run.
 const START: Duration = Duration::from_secs(10);
@@ -42,7 +44,7 @@ pub(crate) async fn stage(
                 .status(format!("attempt {} is under way here or waits to be confirmed", report.attempt)));
         }
     }
-    let mut progress = node.stages.begin(node, subject, target, wanted)?;
+    let mut progress = stage::begin(node, subject, target, wanted)?;
     let (sender, receiver) = mpsc::channel(4);
     let ending = node.ending.clone();
     tokio::spawn(async move {
@@ -58,7 +60,7 @@ pub(crate) async fn stage(
             }
             if !progress.borrow().is_over() {
                 // The end is not held back: whoever waits for it waits for a change.
-                let _ = tokio::time::timeout(PROGRESS, progress.wait_for(crate::stage::Stage::is_over)).await;
+                let _ = tokio::time::timeout(PROGRESS, progress.wait_for(Stage::is_over)).await;
             }
         }
     });
@@ -83,7 +85,7 @@ pub(crate) async fn run(
         preserve_limit: preserve_limit(&start),
         start,
     };
-    let attempt = node.runs.join(node, &subject, order)?;
+    let attempt = run::join(node, &subject, order)?;
     let (sender, receiver) = mpsc::channel(4);
     tokio::spawn(relay(Arc::clone(node), attempt, requests, sender));
     Ok(Box::pin(ReceiverStream::new(receiver)))
