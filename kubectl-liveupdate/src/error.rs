@@ -74,7 +74,7 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         #[source]
-        source: Box<crate::bundle::inspect::InspectError>,
+        source: Box<liveupdate_host::image::ImageError>,
     },
     /// A file cannot be written.
     #[error("{} cannot be written", path.display())]

@@ -1,10 +1,11 @@
-//! `bundle inspect` over small kernels made here, held against files; `UPDATE_GOLDEN=1` writes them anew.
+//! `bundle inspect` over small kernels made here, held against files; `LIVEUPDATE_REFRESH_GOLDENS=1` writes them anew.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests; clippy.toml covers only the tests themselves")]
 
 mod kernels;
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use kubectl_liveupdate::bundle::inspect::inspect;
@@ -24,8 +25,10 @@ fn images_are_told_as_text_and_as_json() {
         ("unknown-packing", bzimage(b"\x01\x02\x03\x04 packed by nobody")),
         ("arm64", arm64),
     ] {
-        compare(&format!("bundle-inspect-{name}.txt"), &inspect(&file, SimulateOutput::Table).unwrap());
-        compare(&format!("bundle-inspect-{name}.json"), &inspect(&file, SimulateOutput::Json).unwrap());
+        for (format, ending) in [(SimulateOutput::Table, "txt"), (SimulateOutput::Json, "json")] {
+            let said = inspect(Path::new(name), &file, format).unwrap();
+            compare(&format!("bundle-inspect-{name}.{ending}"), &said);
+        }
     }
 }
 

@@ -25,28 +25,16 @@ const LARGEST: u64 = 2 << 30;
 /// When the file cannot be read, or is no kernel image.
 pub fn run(args: &InspectArgs) -> Result<(), Error> {
     let file = read(&args.image)?;
-    let said = inspect(&file, args.output)
-        .map_err(|source| Error::Image { path: args.image.clone(), source: Box::new(source) })?;
-    output::print(&said)
+    output::print(&inspect(&args.image, &file, args.output)?)
 }
 
-/// Why there is nothing to print.
-#[derive(Debug, thiserror::Error)]
-pub enum InspectError {
-    /// The file is no kernel image.
-    #[error(transparent)]
-    Image(#[from] image::ImageError),
-    /// The result cannot be written.
-    #[error("{0}")]
-    Output(String),
-}
-
-/// What is printed of an image. Pure.
+/// What is printed of the image that was read from a path. Pure.
 ///
 /// # Errors
-/// [`InspectError`].
-pub fn inspect(file: &[u8], format: SimulateOutput) -> Result<String, InspectError> {
-    let image = image::inspect(file, Limits::default())?;
+/// When it is no kernel image.
+pub fn inspect(path: &Path, file: &[u8], format: SimulateOutput) -> Result<String, Error> {
+    let unusable = |source| Error::Image { path: path.to_owned(), source: Box::new(source) };
+    let image = image::inspect(file, Limits::default()).map_err(unusable)?;
     let gate = target_image(&image);
     match format {
         SimulateOutput::Table => Ok(text(&image, &gate, file.len() as u64)),
@@ -54,7 +42,6 @@ pub fn inspect(file: &[u8], format: SimulateOutput) -> Result<String, InspectErr
             let verdict =
                 Verdict { result: gate.result.as_str(), evidence: &gate.evidence, remedy: &gate.remedy };
             output::json(&Report { image: &image, target_kernel: verdict })
-                .map_err(|error| InspectError::Output(error.to_string()))
         }
     }
 }

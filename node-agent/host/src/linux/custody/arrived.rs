@@ -19,10 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use super::index::{Claim, Entry, Index};
 use super::index_file::IndexFile;
-use super::leave::{INDEX, OWN};
+use super::log::report;
 use super::published;
-use super::sessions::{self, Orchestrate};
-use super::state::report;
+use super::sessions::{self, INDEX, OWN, Orchestrate};
 use super::store::FdStore;
 use crate::HostError;
 use crate::linux::luo::{LuoError, SessionName};

@@ -11,9 +11,10 @@ use liveupdate_proto::handover::v1::{DeviceGrant, Done, Grant, Object, ObjectKin
 use super::arrived::forget;
 use super::index::{Claim, Entry, Kind};
 use super::leave::wrong;
+use super::log::report;
 use super::peer::Peer;
 use super::seen::{self, Look, When};
-use super::state::{Shared, State, report};
+use super::state::{Shared, State};
 use crate::linux::cgroup;
 use crate::linux::gates::memory_charge;
 use crate::linux::root::ReadError;

@@ -10,14 +10,10 @@ use liveupdate_node_core::holder::{Event, State as Handover};
 
 use super::index::{Claim, Entry, Index, Kind, MAX_HOLDERS};
 use super::index_file::IndexFile;
+use super::sessions::{INDEX, OWN};
 use super::state::{Leaving, Part, Shared, State};
 use crate::linux::luo::{LuoError, SessionName, Token};
 use crate::{Custody, HostError};
-
-/// Of the session that carries the index; holders' sessions are called after it.
-pub const OWN: &str = "liveupdate";
-/// The index in it.
-pub(super) const INDEX: Token = Token(0);
 
 /// How often whoever waits asks whether it shall go on waiting.
 const SLICE: Duration = Duration::from_millis(50);

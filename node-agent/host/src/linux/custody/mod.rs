@@ -14,6 +14,7 @@ mod give;
 pub mod index;
 mod index_file;
 mod leave;
+mod log;
 mod options;
 mod order;
 mod peer;
@@ -26,8 +27,8 @@ mod state;
 mod store;
 mod talk;
 
-pub use leave::OWN as SESSION;
 pub use options::{Options, PUBLISHED, SOCKET};
+pub use sessions::OWN as SESSION;
 pub use store::FdStore;
 
 use std::collections::BTreeMap;
@@ -180,7 +181,7 @@ impl Custodian {
     /// The kernel refused the jump: custody can be undone again, and holders resumed.
     pub fn refused(&self) {
         if let Err(error) = self.shared.refused() {
-            state::report(&error.to_string());
+            log::report(&error.to_string());
         }
     }
 

@@ -5,7 +5,7 @@ use liveupdate_node_core::outcome::Facts;
 use liveupdate_proto::handover::v1::Check;
 
 use super::index::{Entry, Sighting};
-use super::state::report;
+use super::log::report;
 use crate::ReclaimedDevice;
 use crate::linux::driver;
 use crate::linux::root::Root;

@@ -13,7 +13,8 @@ use std::time::Duration;
 use liveupdate_proto::packets::{self, Packets};
 use rustix::net::{SocketAddrUnix, SocketFlags, sockopt};
 
-use super::state::{Shared, report};
+use super::log::report;
+use super::state::Shared;
 use super::talk;
 use crate::HostError;
 

@@ -10,6 +10,11 @@ use rustix::io::Errno;
 
 use crate::linux::luo::{IncomingSession, LuoError, Orchestrator, OutgoingSession, SessionName, Token};
 
+/// Of the session that carries the index; holders' sessions are called after it.
+pub const OWN: &str = "liveupdate";
+/// The index in it.
+pub(super) const INDEX: Token = Token(0);
+
 /// Makes sessions, and finds those that came through the jump.
 pub trait Orchestrate: Send + Sync {
     /// Begins a session.

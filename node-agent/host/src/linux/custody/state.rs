@@ -16,6 +16,7 @@ use super::arrived::Arrived;
 use super::declared::Declared;
 use super::index::Index;
 use super::index_file::IndexFile;
+use super::log::report;
 use super::options::Options;
 use super::peer::Peer;
 use super::published::{self, Published};
@@ -82,16 +83,6 @@ impl Shared {
         if let Err(error) = told {
             report(&error.to_string());
         }
-    }
-}
-
-/// A line for the machine's log; not again and again the same.
-pub(super) fn report(what: &str) {
-    static LAST: Mutex<String> = Mutex::new(String::new());
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    if *last != what {
-        eprintln!("liveupdate-keeper: custody: {what}");
-        what.clone_into(&mut last);
     }
 }
 

@@ -12,9 +12,10 @@ use liveupdate_proto::packets::Packets;
 
 use super::declared::Declared;
 use super::index::MAX_HOLDERS;
+use super::log::report;
 use super::peer::Peer;
 use super::seen::MOST_CHECKS;
-use super::state::{Connected, Shared, State, report};
+use super::state::{Connected, Shared, State};
 
 /// For `Hello`.
 const HELLO: Duration = Duration::from_secs(5);
