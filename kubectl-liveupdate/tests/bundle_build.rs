@@ -1,4 +1,4 @@
-//! `bundle build`, `keygen`, `sign` and `verify` as a person runs them, held against files; `UPDATE_GOLDEN=1`
+//! `bundle build`, `keygen`, `sign` and `verify` as a person runs them, held against files; `LIVEUPDATE_REFRESH_GOLDENS=1`
 //! writes them anew.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests; clippy.toml covers only the tests themselves")]

@@ -1,4 +1,4 @@
-//! What people read, held against files. `UPDATE_GOLDEN=1 cargo test -p kubectl-liveupdate` writes them anew;
+//! What people read, held against files. `LIVEUPDATE_REFRESH_GOLDENS=1 cargo test -p kubectl-liveupdate` writes them anew;
 //! the difference is then read in review.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests; clippy.toml covers only the tests themselves")]
@@ -21,11 +21,11 @@ fn folder(name: &str) -> PathBuf {
 
 fn compare(name: &str, actual: &str) {
     let path = folder("golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("LIVEUPDATE_REFRESH_GOLDENS").is_some() {
         fs::write(&path, actual).unwrap();
     }
     let expected = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(actual, expected, "{} differs; UPDATE_GOLDEN=1 writes it anew", path.display());
+    assert_eq!(actual, expected, "{} differs; LIVEUPDATE_REFRESH_GOLDENS=1 writes it anew", path.display());
 }
 
 fn documents(fixture: &str) -> Vec<Value> {

@@ -40,7 +40,7 @@ fn json(manifest: &str, nodes: u32) -> Value {
 fn a_simulation_reads_well() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/simulate.txt");
     let actual = text(&manifest(STEPS), 60, 7).unwrap();
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("LIVEUPDATE_REFRESH_GOLDENS").is_some() {
         fs::write(&path, &actual).unwrap();
     }
     assert_eq!(actual, fs::read_to_string(&path).unwrap_or_default());

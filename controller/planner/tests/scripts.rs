@@ -1,5 +1,5 @@
 //! Goldens by script: `scripts/NAME.txt` goes through the real planner, and what it plans and reports must
-//! be what `scripts/NAME.golden` says. `BLESS=1` writes the goldens anew; read the difference.
+//! be what `scripts/NAME.golden` says. `LIVEUPDATE_REFRESH_GOLDENS=1` writes the goldens anew; read the difference.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests; a broken script has to stop")]
 
@@ -27,14 +27,14 @@ fn every_script_plans_and_reports_what_its_golden_says() {
     for path in scripts {
         let transcript = script::run(&fs::read_to_string(&path).expect("a script"));
         let golden = path.with_extension("golden");
-        if env::var_os("BLESS").is_some() {
+        if env::var_os("LIVEUPDATE_REFRESH_GOLDENS").is_some() {
             fs::write(&golden, &transcript).expect("the golden can be written");
         } else if fs::read_to_string(&golden).unwrap_or_default() != transcript {
             let first = first_difference(&fs::read_to_string(&golden).unwrap_or_default(), &transcript);
             different.push(format!("{}: {first}", path.display()));
         }
     }
-    assert!(different.is_empty(), "look, then BLESS=1:\n{}", different.join("\n"));
+    assert!(different.is_empty(), "look, then LIVEUPDATE_REFRESH_GOLDENS=1:\n{}", different.join("\n"));
 }
 
 fn first_difference(golden: &str, now: &str) -> String {

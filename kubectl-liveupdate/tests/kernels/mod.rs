@@ -64,12 +64,12 @@ pub(crate) fn good() -> Vec<u8> {
     bzimage(&gzip(&kernel(Some(CONFIG), &FORMATS)))
 }
 
-/// Holds what is printed against a file; `UPDATE_GOLDEN=1` writes it anew.
+/// Holds what is printed against a file; `LIVEUPDATE_REFRESH_GOLDENS=1` writes it anew.
 pub(crate) fn compare(name: &str, actual: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("LIVEUPDATE_REFRESH_GOLDENS").is_some() {
         fs::write(&path, actual).unwrap();
     }
     let expected = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(actual, expected, "{} differs; UPDATE_GOLDEN=1 writes it anew", path.display());
+    assert_eq!(actual, expected, "{} differs; LIVEUPDATE_REFRESH_GOLDENS=1 writes it anew", path.display());
 }

@@ -1,5 +1,5 @@
 //! What a person reads of a run that is over, as plain kubectl prints it. Times, ages and chosen ids are
-//! masked; everything else is held by the files in `golden/`. `UPDATE_GOLDEN=1` writes them anew.
+//! masked; everything else is held by the files in `golden/`. `LIVEUPDATE_REFRESH_GOLDENS=1` writes them anew.
 
 use std::path::Path;
 
@@ -81,12 +81,12 @@ fn mask(text: &str) -> String {
 fn is_golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rollout/golden").join(name);
     let text = mask(text);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("LIVEUPDATE_REFRESH_GOLDENS").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, &text).unwrap();
     }
     let golden = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(text, golden, "{} differs; UPDATE_GOLDEN=1 writes it anew", path.display());
+    assert_eq!(text, golden, "{} differs; LIVEUPDATE_REFRESH_GOLDENS=1 writes it anew", path.display());
 }
 
 async fn raw(bed: &Bed, args: &str) -> String {
