@@ -118,6 +118,8 @@ fn one_that_dies_before_or_after_it_stood_changes_what_is_told_and_nothing_else(
     keeper.unpreserve().unwrap();
     assert!(!good.says("quiesced") && !instead.says("quiesced"));
     instead.kill();
+    // Until its end is seen, the dead one is the second.
+    declared(&keeper, 1);
 
     let mut after = machine.hold("vm-b", "b", &["--misbehave", "die-after-quiesce"]);
     declared(&keeper, 2);
