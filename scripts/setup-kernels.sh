@@ -18,6 +18,7 @@ need xz xz-utils
 need lz4 lz4
 need patch patch
 need perl perl
+need sparse sparse
 need flock util-linux
 need qemu-system-x86_64 qemu-system-x86
 # Not on everybody's PATH.
