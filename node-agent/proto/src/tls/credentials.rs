@@ -1,10 +1,7 @@
 //! CA, certificate and key: from files, read again when they change, or held in memory and replaced there.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
@@ -14,16 +11,15 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::TlsError;
+use super::files::{Files, NO_FILES, Parts, Stamp, bytes, malformed};
 
-/// A CA bundle of an overlap has a few certificates of about 2 KiB; more is not what was meant.
-const MAX_FILE_BYTES: u64 = 256 * 1024;
 /// An agent has one peer and talks to it over few connections: its server remembers no more sessions.
 const SERVER_SESSIONS: usize = 8;
 const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
 /// One side's own certificate and key, and the CAs that it trusts. From a folder they are `ca.crt`, `tls.crt`
 /// and `tls.key` (the names that a mounted Secret has): a change is seen at the next connection; a change that
-/// cannot be read is logged and the old credentials stay in use until it can.
+/// cannot be read, or is half of one, is logged and the old credentials stay in use until it can.
 #[derive(Debug)]
 pub struct Credentials {
     files: Option<Files>,
@@ -48,19 +44,6 @@ impl std::fmt::Debug for Pems {
     }
 }
 
-#[derive(Debug)]
-struct Files {
-    ca: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-/// Which version of the three files: change time and length of each.
-type Stamp = [(SystemTime, u64); 3];
-
-/// Of what is in no file.
-const NO_FILES: Stamp = [(SystemTime::UNIX_EPOCH, 0); 3];
-
 #[derive(Clone, Debug)]
 struct Loaded {
     stamp: Stamp,
@@ -71,22 +54,13 @@ struct Loaded {
     client: Arc<ClientConfig>,
 }
 
-/// The three parts as bytes, and what they are called in errors.
-struct Parts<'a> {
-    ca: (&'a Path, Vec<u8>),
-    certificate: (&'a Path, Vec<u8>),
-    key: (&'a Path, Vec<u8>),
-}
-
 impl Credentials {
     /// Reads the credentials in a folder. `peers` is how many servers' sessions the client side remembers
     /// for resumption (about 2 KiB each when used).
     pub fn load(folder: &Path, peers: usize) -> Result<Self, TlsError> {
-        let [ca, certificate, key] = ["ca.crt", "tls.crt", "tls.key"].map(|name| folder.join(name));
-        let files = Files { ca, certificate, key };
-        let stamp = files.stamp()?;
-        let loaded = files.read(sessions(peers), stamp)?;
-        Ok(Self { files: Some(files), sessions: sessions(peers), loaded: Mutex::new(loaded) })
+        let (files, sessions) = (Files::of(folder), sessions(peers));
+        let loaded = files.read(|parts, stamp| build(parts, sessions, stamp))?;
+        Ok(Self { files: Some(files), sessions, loaded: Mutex::new(loaded) })
     }
 
     /// Credentials that are in no file. `peers` as in [`Credentials::load`].
@@ -119,7 +93,7 @@ impl Credentials {
             if stamp == loaded.stamp {
                 return Ok(None);
             }
-            files.read(self.sessions, stamp).map(Some)
+            files.read(|parts, stamp| build(parts, self.sessions, stamp)).map(Some)
         });
         match fresh {
             Ok(Some(fresh)) => {
@@ -127,7 +101,7 @@ impl Credentials {
                 *loaded = fresh;
             }
             Ok(None) => {}
-            // Half of a rotation, most likely: the next connection tries again.
+            // Half of a rotation by somebody who exchanges the files one by one: the next connection tries again.
             Err(error) => {
                 tracing::warn!(%error, "changed credentials are unusable; the old ones stay in use");
             }
@@ -148,47 +122,6 @@ fn held(pems: &Pems) -> Parts<'_> {
         certificate: part("the held certificate", &pems.certificate),
         key: part("the held key", &pems.key),
     }
-}
-
-impl Files {
-    fn stamp(&self) -> Result<Stamp, TlsError> {
-        stamp(&[&self.ca, &self.certificate, &self.key])
-    }
-
-    fn read(&self, sessions: usize, stamp: Stamp) -> Result<Loaded, TlsError> {
-        let parts = Parts {
-            ca: (&self.ca, bytes(&self.ca)?),
-            certificate: (&self.certificate, bytes(&self.certificate)?),
-            key: (&self.key, bytes(&self.key)?),
-        };
-        build(&parts, sessions, stamp)
-    }
-}
-
-fn stamp(paths: &[&Path; 3]) -> Result<Stamp, TlsError> {
-    let mut stamp = NO_FILES;
-    for (slot, path) in stamp.iter_mut().zip(paths) {
-        let metadata = std::fs::metadata(path)
-            .map_err(|source| TlsError::Unreadable { path: path.to_path_buf(), source })?;
-        *slot = (metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), metadata.len());
-    }
-    Ok(stamp)
-}
-
-fn bytes(path: &Path) -> Result<Vec<u8>, TlsError> {
-    let unreadable = |source| TlsError::Unreadable { path: path.to_path_buf(), source };
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(malformed(path, &format!("larger than {MAX_FILE_BYTES} bytes")));
-    }
-    Ok(bytes)
-}
-
-fn malformed(path: &Path, why: &dyn ToString) -> TlsError {
-    TlsError::Malformed { path: path.to_path_buf(), why: why.to_string() }
 }
 
 fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {

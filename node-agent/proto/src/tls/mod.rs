@@ -17,6 +17,7 @@ mod credentials;
 mod crowd;
 mod dial;
 mod error;
+mod files;
 mod identity;
 mod leaf;
 
