@@ -29,6 +29,7 @@ pub mod error;
 pub mod fleet;
 pub mod helm;
 pub mod install;
+pub mod pod_certificates;
 pub mod ports;
 pub mod process;
 pub mod registry;

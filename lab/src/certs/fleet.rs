@@ -31,8 +31,19 @@ impl FleetCertificates {
     /// # Errors
     /// When the name is not ASCII.
     pub fn issue(&self, identity: &Identity, validity: Validity) -> Result<Certificate> {
-        let dns = identity.dns_name();
-        let request = Request::peer(&dns).dns(&dns).uri(identity.uri());
-        self.authority.issue(&request.validity(validity))
+        self.authority.issue(&request(identity, validity))
     }
+
+    /// The same for somebody else's key, as [`Authority::certify`].
+    ///
+    /// # Errors
+    /// When the name is not ASCII, or the other one's request is none.
+    pub fn certify(&self, identity: &Identity, validity: Validity, asked: &[u8]) -> Result<String> {
+        self.authority.certify(&request(identity, validity), asked)
+    }
+}
+
+fn request(identity: &Identity, validity: Validity) -> Request {
+    let dns = identity.dns_name();
+    Request::peer(&dns).dns(&dns).uri(identity.uri()).validity(validity)
 }

@@ -5,10 +5,11 @@ mod fleet;
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, string::Ia5String,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, string::Ia5String,
 };
 
 use crate::{Error, Result};
@@ -22,7 +23,7 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// When a certificate holds. Fixed dates, so that a slow clock or a long run changes nothing.
+/// When a certificate holds. Mostly fixed dates, so that a slow clock or a long run changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validity {
     /// Since 2020, for decades.
@@ -31,6 +32,8 @@ pub enum Validity {
     Expired,
     /// Begins decades from now.
     NotYet,
+    /// From one second since 1970 to another, for those who may say how long.
+    Between(u64, u64),
 }
 
 /// What a certificate should say.
@@ -96,32 +99,48 @@ impl Authority {
             .map_err(|source| Error::Certificate { subject: request.common_name.clone(), source })
     }
 
+    /// A certificate for somebody else's key, of whose PKCS#10 request (in DER) nothing but the key is looked at.
+    ///
+    /// # Errors
+    /// When a name is not ASCII, or the other one's request is none.
+    pub fn certify(&self, request: &Request, asked: &[u8]) -> Result<String> {
+        let certify = || {
+            let asked = CertificateSigningRequestParams::from_der(&asked.into())?;
+            Ok(request.params()?.signed_by(&asked.public_key, &self.issuer)?.pem())
+        };
+        certify().map_err(|source| Error::Certificate { subject: request.common_name.clone(), source })
+    }
+
     fn try_issue(&self, request: &Request) -> std::result::Result<Certificate, rcgen::Error> {
         let key = KeyPair::generate()?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, request.common_name.as_str());
-        // The library keeps one value per type; the numeric spelling is a second type for the same thing.
-        let spellings = [DnType::OrganizationName, DnType::CustomDnType(vec![2, 5, 4, 10])];
-        for (organisation, spelling) in request.organisations.iter().zip(spellings) {
-            params.distinguished_name.push(spelling, organisation.as_str());
-        }
-        for name in &request.dns {
-            params.subject_alt_names.push(SanType::DnsName(Ia5String::try_from(name.as_str())?));
-        }
-        for uri in &request.uris {
-            params.subject_alt_names.push(SanType::URI(Ia5String::try_from(uri.as_str())?));
-        }
-        params.subject_alt_names.extend(request.addresses.iter().copied().map(SanType::IpAddress));
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages.clone_from(&request.usages);
-        params.use_authority_key_identifier_extension = true;
-        set_validity(&mut params, request.validity);
-        let certificate = params.signed_by(&key, &self.issuer)?;
+        let certificate = request.params()?.signed_by(&key, &self.issuer)?;
         Ok(Certificate { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
     }
 }
 
 impl Request {
+    fn params(&self) -> std::result::Result<CertificateParams, rcgen::Error> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, self.common_name.as_str());
+        // The library keeps one value per type; the numeric spelling is a second type for the same thing.
+        let spellings = [DnType::OrganizationName, DnType::CustomDnType(vec![2, 5, 4, 10])];
+        for (organisation, spelling) in self.organisations.iter().zip(spellings) {
+            params.distinguished_name.push(spelling, organisation.as_str());
+        }
+        for name in &self.dns {
+            params.subject_alt_names.push(SanType::DnsName(Ia5String::try_from(name.as_str())?));
+        }
+        for uri in &self.uris {
+            params.subject_alt_names.push(SanType::URI(Ia5String::try_from(uri.as_str())?));
+        }
+        params.subject_alt_names.extend(self.addresses.iter().copied().map(SanType::IpAddress));
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages.clone_from(&self.usages);
+        params.use_authority_key_identifier_extension = true;
+        set_validity(&mut params, self.validity);
+        Ok(params)
+    }
+
     /// For the client's end of connections.
     pub fn client(common_name: &str) -> Request {
         Request {
@@ -215,11 +234,12 @@ pub(crate) fn write_secret(path: &Path, text: &str) -> Result<()> {
 }
 
 fn set_validity(params: &mut CertificateParams, validity: Validity) {
-    let (from, to) = match validity {
-        Validity::Current => (2020, 2120),
-        Validity::Expired => (2020, 2021),
-        Validity::NotYet => (2110, 2120),
+    let year = |year| rcgen::date_time_ymd(year, 1, 1);
+    let second = |second| year(1970) + Duration::from_secs(second);
+    (params.not_before, params.not_after) = match validity {
+        Validity::Current => (year(2020), year(2120)),
+        Validity::Expired => (year(2020), year(2021)),
+        Validity::NotYet => (year(2110), year(2120)),
+        Validity::Between(from, to) => (second(from), second(to)),
     };
-    params.not_before = rcgen::date_time_ymd(from, 1, 1);
-    params.not_after = rcgen::date_time_ymd(to, 1, 1);
 }

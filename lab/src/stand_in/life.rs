@@ -164,6 +164,7 @@ pub(super) async fn live(mut life: Life) {
             }
             Ok(End::Off) => {
                 life.restarts += 1;
+                life.placed.certificates.forget();
                 life.tell(Phase::Running { ready: false }).await;
                 // Told anew when it runs again.
             }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use kube::Client;
 use liveupdate_host::simulated::World;
 use liveupdate_proto::causes::chain;
 use tokio::sync::watch;
@@ -33,6 +34,8 @@ pub struct Machine {
     folder: PathBuf,
     world: World,
     kubelet: Arc<Kubelet>,
+    /// With the rights of this node's kubelet and no others.
+    client: Client,
     uid: String,
     on: watch::Sender<bool>,
     keeper: Mutex<Keeper>,
@@ -45,7 +48,12 @@ struct Keeper {
 }
 
 impl Machine {
-    pub(super) async fn create(ground: &Ground, node: StandInNode, number: u8) -> Result<Machine> {
+    pub(super) async fn create(
+        ground: &Ground,
+        node: StandInNode,
+        number: u8,
+        own: Client,
+    ) -> Result<Machine> {
         let (address, folder) = (ground.addresses.node(number), ground.root.join(number.to_string()));
         let (root, world) = (folder.join("root"), folder.join("world"));
         for folder in [&root, &world] {
@@ -68,6 +76,7 @@ impl Machine {
             folder,
             world,
             kubelet: Arc::new(kubelet),
+            client: own,
             uid,
             on: watch::Sender::new(true),
             keeper: Mutex::new(Keeper { unit: None, process: None }),
@@ -97,6 +106,15 @@ impl Machine {
 
     pub(super) fn address(&self) -> IpAddr {
         self.address
+    }
+
+    /// UID of its Node.
+    pub fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
     }
 
     pub(super) fn root(&self) -> &Path {

@@ -10,17 +10,21 @@
 //! - `machine`: a node: its simulated machine, kubelet's word about the Node, the keeper as its host's unit
 //! - `pods`, `life`: which pods run, and one of them from its start to its end
 //! - `container`: a container's spec as a command line
-//! - `volumes`: what is mounted
+//! - `volumes`, `publish`: what is mounted, and how it is written
+//! - `certificates`, `credential`: what of it a signer has to be asked for, and what is remembered of that
 //! - `services`: Services, as forwarders on the loopback address
 //!
 //! What it does not stand in for: images, users, capabilities, namespaces and cgroups. A path in a container is a folder of
 //! the run, a pod's address one of the loopback network.
 
+mod certificates;
 mod container;
+mod credential;
 mod life;
 mod machine;
 mod placed;
 mod pods;
+mod publish;
 mod services;
 mod status;
 mod volumes;
@@ -63,6 +67,14 @@ pub struct StandInNode {
     pub world: WorldSpec,
 }
 
+/// What may differ from run to run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// Kubelets renew pods' certificates so long before the signer's word (`beginRefreshAt`), which the API calls a hint:
+    /// it is five minutes away at the least.
+    pub certificates_early: Duration,
+}
+
 /// What all parts share.
 struct Ground {
     client: Client,
@@ -74,6 +86,7 @@ struct Ground {
     programs: BTreeMap<&'static str, PathBuf>,
     services: Services,
     addresses: Addresses,
+    settings: Settings,
 }
 
 /// Stands in until it is dropped.
@@ -88,6 +101,18 @@ impl StandIn {
     /// # Errors
     /// When a program cannot be built, or a node cannot be made or registered.
     pub async fn start(plane: &ControlPlane, nodes: Vec<StandInNode>) -> Result<StandIn> {
+        StandIn::start_with(plane, nodes, Settings::default()).await
+    }
+
+    /// The same with settings.
+    ///
+    /// # Errors
+    /// As [`StandIn::start`].
+    pub async fn start_with(
+        plane: &ControlPlane,
+        nodes: Vec<StandInNode>,
+        settings: Settings,
+    ) -> Result<StandIn> {
         let programs = tokio::task::spawn_blocking(programs);
         let programs = programs.await.map_err(|error| Error::Tools { reason: error.to_string() })??;
         let root = plane.run().folder("nodes")?;
@@ -104,10 +129,12 @@ impl StandIn {
             programs,
             services: Services::default(),
             addresses,
+            settings,
         });
         let mut stand_in = StandIn { machines: BTreeMap::new(), tasks: Vec::new() };
         for (number, node) in (1..).zip(nodes) {
-            let machine = Arc::new(Machine::create(&ground, node, number).await?);
+            let own = plane.client(&Account::kubelet(&node.name))?;
+            let machine = Arc::new(Machine::create(&ground, node, number, own).await?);
             let running = Arc::clone(&machine);
             stand_in.tasks.push(AbortOnDrop(tokio::spawn(async move { running.run().await })));
             stand_in.machines.insert(machine.name().to_owned(), machine);
@@ -131,8 +158,8 @@ fn programs() -> Result<BTreeMap<&'static str, PathBuf>> {
         .collect()
 }
 
-/// Addresses of the loopback network, in a part of it that follows from our process: the ports of pods are fixed, so
-/// that two runs side by side must differ in it.
+/// Addresses of the loopback network, in a part of it that follows from our process and from how many there are in it:
+/// the ports of pods are fixed, so that two runs side by side must differ in it.
 struct Addresses {
     network: [u8; 3],
     next: AtomicU8,
@@ -140,8 +167,11 @@ struct Addresses {
 
 impl Addresses {
     fn new() -> Self {
+        static RUNS: AtomicU8 = AtomicU8::new(0);
         let [.., high, low] = std::process::id().to_be_bytes();
-        Self { network: [127, 100 + high % 100, low], next: AtomicU8::new(FIRST_ADDRESS) }
+        // Processes that follow one another differ in the low byte, runs of one in this one.
+        let own = high.wrapping_add(RUNS.fetch_add(37, Ordering::Relaxed)) % 100;
+        Self { network: [127, 100 + own, low], next: AtomicU8::new(FIRST_ADDRESS) }
     }
 
     fn node(&self, number: u8) -> IpAddr {

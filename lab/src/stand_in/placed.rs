@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kube::ResourceExt;
 
 use super::Ground;
+use super::credential::Certificates;
 use super::machine::Machine;
 
 /// A pod on its node.
@@ -19,6 +20,7 @@ pub(super) struct Placed {
     pub(super) address: IpAddr,
     /// Of this pod alone; gone with it.
     pub(super) folder: PathBuf,
+    pub(super) certificates: Certificates,
 }
 
 impl Placed {
@@ -28,6 +30,6 @@ impl Placed {
         let address = if own { machine.address() } else { ground.addresses.next() };
         let folder =
             ground.root.join("pods").join(pod.uid().unwrap_or_default().get(..8).unwrap_or_default());
-        Self { ground, machine, pod, spec, address, folder }
+        Self { ground, machine, pod, spec, address, folder, certificates: Certificates::default() }
     }
 }

@@ -13,12 +13,14 @@ use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use liveupdate_proto::causes::chain;
 
+use super::certificates;
 use super::placed::Placed;
+use super::publish::{Payload, publish};
 use crate::{Error, Result};
 
 /// How often what may change is looked at again; a kubelet takes a minute.
 const REFRESH: Duration = Duration::from_secs(1);
-/// A token whose placed nobody says.
+/// A token whose life nobody says.
 const AN_HOUR: i64 = 3600;
 
 /// Writes all volumes and says where they are, by name.
@@ -51,73 +53,83 @@ pub(super) async fn refresh(placed: &Placed, mounted: &BTreeMap<String, PathBuf>
 }
 
 async fn fill(placed: &Placed, volume: &Volume, folder: &Path, first: bool) -> Result<()> {
+    let mut payload = Payload::new();
     if let Some(source) = &volume.config_map {
-        config_map(placed, &source.name, source.items.as_deref(), folder).await?;
-    }
-    if let Some(source) = &volume.secret {
-        secret(placed, source.secret_name.as_deref().unwrap_or_default(), source.items.as_deref(), folder)
-            .await?;
-    }
-    let projected = volume.projected.as_ref().and_then(|projected| projected.sources.as_deref());
-    for source in projected.unwrap_or_default() {
-        if let Some(source) = &source.config_map {
-            config_map(placed, &source.name, source.items.as_deref(), folder).await?;
+        config_map(placed, &source.name, source.items.as_deref(), &mut payload).await?;
+    } else if let Some(source) = &volume.secret {
+        let name = source.secret_name.as_deref().unwrap_or_default();
+        secret(placed, name, source.items.as_deref(), &mut payload).await?;
+    } else if let Some(projected) = &volume.projected {
+        for source in projected.sources.iter().flatten() {
+            if let Some(source) = &source.config_map {
+                config_map(placed, &source.name, source.items.as_deref(), &mut payload).await?;
+            }
+            if let Some(source) = &source.secret {
+                secret(placed, &source.name, source.items.as_deref(), &mut payload).await?;
+            }
+            if let Some(source) = &source.service_account_token {
+                let bytes = token(placed, source, &folder.join(&source.path), first).await?;
+                payload.insert(source.path.clone(), bytes);
+            }
         }
-        if let Some(source) = &source.secret {
-            secret(placed, &source.name, source.items.as_deref(), folder).await?;
-        }
-        if let Some(source) = &source.service_account_token {
-            token(placed, source, folder, first).await?;
-        }
+        certificates::add(placed, volume, first, &mut payload).await?;
+    } else {
+        return Ok(());
     }
-    Ok(())
+    publish(folder, &payload)
 }
 
-async fn config_map(placed: &Placed, name: &str, items: Option<&[KeyToPath]>, folder: &Path) -> Result<()> {
+async fn config_map(
+    placed: &Placed,
+    name: &str,
+    items: Option<&[KeyToPath]>,
+    payload: &mut Payload,
+) -> Result<()> {
     let namespace = placed.pod.namespace().unwrap_or_default();
     let all: Api<ConfigMap> = Api::namespaced(placed.ground.client.clone(), &namespace);
     let found = all.get(name).await.map_err(Error::api(format!("mount ConfigMap {namespace}/{name}")))?;
     let data = found.data.unwrap_or_default();
-    let files = data.iter().map(|(key, text)| (key.as_str(), text.as_bytes()));
-    write_all(folder, items, files)
+    add(payload, items, data.into_iter().map(|(key, text)| (key, text.into_bytes())));
+    Ok(())
 }
 
-async fn secret(placed: &Placed, name: &str, items: Option<&[KeyToPath]>, folder: &Path) -> Result<()> {
+async fn secret(
+    placed: &Placed,
+    name: &str,
+    items: Option<&[KeyToPath]>,
+    payload: &mut Payload,
+) -> Result<()> {
     let namespace = placed.pod.namespace().unwrap_or_default();
     let all: Api<Secret> = Api::namespaced(placed.ground.client.clone(), &namespace);
     let found = all.get(name).await.map_err(Error::api(format!("mount Secret {namespace}/{name}")))?;
     let data = found.data.unwrap_or_default();
-    write_all(folder, items, data.iter().map(|(key, bytes)| (key.as_str(), bytes.0.as_slice())))
-}
-
-fn write_all<'a>(
-    folder: &Path,
-    items: Option<&[KeyToPath]>,
-    files: impl Iterator<Item = (&'a str, &'a [u8])>,
-) -> Result<()> {
-    for (key, bytes) in files {
-        let place = match items {
-            None => Some(key),
-            Some(items) => items.iter().find(|item| item.key == key).map(|item| item.path.as_str()),
-        };
-        if let Some(place) = place {
-            write(&folder.join(place), bytes)?;
-        }
-    }
+    add(payload, items, data.into_iter().map(|(key, bytes)| (key, bytes.0)));
     Ok(())
 }
 
-/// A token of the pod's account, bound to the pod, as a kubelet asks for it; again when most of its placed is over.
+fn add(payload: &mut Payload, items: Option<&[KeyToPath]>, files: impl Iterator<Item = (String, Vec<u8>)>) {
+    for (key, bytes) in files {
+        let place = match items {
+            None => Some(key),
+            Some(items) => items.iter().find(|item| item.key == key).map(|item| item.path.clone()),
+        };
+        if let Some(place) = place {
+            payload.insert(place, bytes);
+        }
+    }
+}
+
+/// A token of the pod's account, bound to the pod, as a kubelet asks for it; again when most of its life is over.
 async fn token(
     placed: &Placed,
     source: &ServiceAccountTokenProjection,
-    folder: &Path,
+    file: &Path,
     first: bool,
-) -> Result<()> {
-    let (file, seconds) = (folder.join(&source.path), source.expiration_seconds.unwrap_or(AN_HOUR));
+) -> Result<Vec<u8>> {
+    let seconds = source.expiration_seconds.unwrap_or(AN_HOUR);
     let due = Duration::from_secs(u64::try_from(seconds).unwrap_or_default()).mul_f64(0.8);
-    if !first && age(&file).is_some_and(|age| age < due) {
-        return Ok(());
+    if !first && age(file).is_some_and(|age| age < due) {
+        return fs::read(file).map_err(Error::file("read", file));
     }
     let request = TokenRequest {
         spec: TokenRequestSpec {
@@ -139,17 +151,7 @@ async fn token(
         .create_subresource("token", account, &PostParams::default(), &request)
         .await
         .map_err(Error::api(format!("ask for a token of {namespace}/{account}")))?;
-    write(&file, made.status.map(|status| status.token).unwrap_or_default().as_bytes())
-}
-
-/// By renaming: who reads it reads all of it.
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    if fs::read(path).is_ok_and(|there| there == bytes) {
-        return Ok(());
-    }
-    let partial = path.with_extension("partial");
-    fs::write(&partial, bytes).map_err(Error::file("write", &partial))?;
-    fs::rename(&partial, path).map_err(Error::file("write", path))
+    Ok(made.status.map(|status| status.token).unwrap_or_default().into_bytes())
 }
 
 fn age(path: &Path) -> Option<Duration> {
