@@ -61,9 +61,37 @@ capabilities: {drop: [ALL]}
 {{- if and (eq .Values.tls.mode "certManager") (not .Values.tls.certManager.issuerRef.name) -}}
 {{- fail "tls.mode is certManager and tls.certManager.issuerRef.name is empty: name the issuer of the controller's certificate" -}}
 {{- end -}}
+{{- if eq .Values.tls.mode "podCertificate" -}}
+{{- if not .Values.tls.podCertificate.signerName -}}
+{{- fail "tls.mode is podCertificate and tls.podCertificate.signerName is empty: name the signer that writes liveupdate's names into certificates (docs/install.md says which)" -}}
+{{- end -}}
+{{- if not .Values.tls.podCertificate.trustConfigMap -}}
+{{- fail "tls.mode is podCertificate and tls.podCertificate.trustConfigMap is empty: name the ConfigMap of this namespace whose ca.crt has the signer's CA" -}}
+{{- end -}}
+{{- if semverCompare "<1.37.0-0" .Capabilities.KubeVersion.Version -}}
+{{- fail (printf "tls.mode is podCertificate and this is Kubernetes %s: such volumes are there from 1.37 on; choose another tls.mode" .Capabilities.KubeVersion.Version) -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.nodeCidrs) -}}
 {{- fail "networkPolicy is enabled and networkPolicy.nodeCidrs is empty: no agent could knock; name the address ranges of your nodes" -}}
 {{- end -}}
+{{- end }}
+
+{{/* Key and certificate that the kubelet gets for a pod and renews, and the CA that its peers must be of. */}}
+{{- define "liveupdate.podCertificate" -}}
+projected:
+  defaultMode: 0440
+  sources:
+    - podCertificate:
+        signerName: {{ .signerName }}
+        keyType: {{ .keyType }}
+        maxExpirationSeconds: {{ int .maxExpirationSeconds }}
+        keyPath: tls.key
+        certificateChainPath: tls.crt
+    - configMap:
+        name: {{ .trustConfigMap }}
+        items:
+          - {key: ca.crt, path: ca.crt}
 {{- end }}
 
 {{/* Annotations of what a hook needs and nobody else does. */}}

@@ -15,6 +15,7 @@ mod generated;
 mod golden;
 mod install;
 mod manifests;
+mod pod_certificates;
 mod rights;
 mod used_rights;
 mod values;

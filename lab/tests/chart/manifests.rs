@@ -96,6 +96,33 @@ fn agents_and_the_uninstall_hook_have_no_rights_and_no_token_for_the_api() {
     });
 }
 
+/// Nobody enrols: no token, no CA of our own, no right that enrolment needs, and no hook, which comes with a token.
+#[test]
+fn with_pod_certificates_nothing_of_enrolment_is_left() {
+    run(async |bed| {
+        let values = chart().join("ci/pod-certificate-values.yaml").to_string_lossy().into_owned();
+        let documents = rendered(bed, &["--values", &values]).await;
+        let text = documents.iter().map(Value::to_string).collect::<String>();
+        for word in
+            ["liveupdate.dev/enrol", "liveupdate-uninstall", "tokenreviews", "self-managed", "--trust"]
+        {
+            assert!(!text.contains(word), "{word}");
+        }
+        let names: BTreeSet<&str> = documents.iter().map(name).collect();
+        for object in ["liveupdate-ca", "liveupdate-trust", "liveupdate-controller-certificates"] {
+            assert!(!names.contains(object), "{object}");
+        }
+        let mut mounted = 0;
+        for document in &documents {
+            for volume in pod(document)["volumes"].as_array().into_iter().flatten() {
+                mounted += usize::from(volume["projected"]["sources"][0]["podCertificate"].is_object());
+                assert!(volume["secret"].is_null(), "{}", name(document));
+            }
+        }
+        assert_eq!(mounted, 2);
+    });
+}
+
 #[test]
 fn only_agents_are_root_and_none_is_privileged() {
     run(async |bed| {

@@ -67,6 +67,12 @@ fn wrong_values_are_refused_with_what_to_do() {
         &["tls.mode=vault"],
         &["tls.mode=existingSecret"],
         &["tls.mode=certManager"],
+        &["tls.mode=podCertificate"],
+        &["tls.mode=podCertificate", "tls.podCertificate.signerName=example.com/liveupdate"],
+        &["tls.podCertificate.signerName=liveupdate"],
+        &["tls.podCertificate.keyType=ECDSAP521"],
+        &["tls.podCertificate.maxExpirationSeconds=600"],
+        &["tls.podCertificate.trustConfigMap=other/ca"],
         &["controller.replica=3"],
         &["controller.replicas=0"],
         &["agent.port=70000"],
@@ -91,5 +97,19 @@ fn wrong_values_are_refused_with_what_to_do() {
         }
         // Their legitimate twins are the documented combinations.
         golden::compare("golden/wrong-values.txt", &text);
+    });
+}
+
+/// A cluster that has no such volumes would take the pods and start none of them.
+#[test]
+fn pod_certificates_are_refused_where_there_are_none() {
+    run(async |bed| {
+        let values = chart().join("ci/pod-certificate-values.yaml").to_string_lossy().into_owned();
+        for (version, taken) in [("v1.36.9", false), ("v1.37.0", true), ("v1.37.0-eks-1", true)] {
+            let output = bed.template(&["--kube-version", version, "--values", &values]).await;
+            assert_eq!(output.code == Some(0), taken, "{version}: {}", output.stderr);
+            let said = output.stderr.contains("such volumes are there from 1.37 on");
+            assert_eq!(said, !taken, "{version}: {}", output.stderr);
+        }
     });
 }
