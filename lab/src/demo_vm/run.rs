@@ -23,7 +23,7 @@ const UPDATE: &str = "demo-vm";
 /// Ten times what three jumps take: a loaded machine must not fail the demo.
 const ENOUGH: Duration = Duration::from_mins(10);
 /// A disk so slow that its commands are under way from the old kernel until the next one has the device again.
-const SLOT: Slot = Slot { behind: Behind::RootPort, commands_per_second: 5 };
+const SLOT: Slot = Slot { behind: Behind::RootPort, commands_per_second: 5, held: true };
 /// A holder that was found whole says so a moment after it went on.
 const AFTERWARDS: Duration = Duration::from_secs(60);
 

@@ -7,7 +7,7 @@ use liveupdate_lab_guest::{BIND_PARAMETER, MODULES_PARAMETER};
 
 use super::driver::{DRIVER, MODULE, WITHOUT_IOMMU, module};
 use super::passthrough::{Nvme, Slot, controllers};
-use super::witness::{Sight, Witness};
+use super::witness::{Sight, Watched, Witness};
 use super::{GuestOptions, Hold, Kernels, Variant};
 use crate::Result;
 
@@ -83,7 +83,8 @@ impl Passed {
     /// Tells the holder of them, and how many commands to have under way unless it was told that.
     pub fn tell(&self, hold: &mut Hold) {
         let depth = hold.args.iter().any(|word| word.starts_with("--depth="));
-        hold.args.extend(self.devices.iter().map(|nvme| format!("--device={}", nvme.address)));
+        let held = self.devices.iter().filter(|nvme| nvme.held);
+        hold.args.extend(held.map(|nvme| format!("--device={}", nvme.address)));
         if !self.devices.is_empty() && !depth {
             hold.args.push(format!("--depth={DEPTH}"));
         }
@@ -94,6 +95,7 @@ impl Passed {
     /// # Errors
     /// When its trace cannot be read.
     pub fn sight(&self, device: &Nvme, from: SystemTime, to: SystemTime) -> Result<Sight> {
-        self.witness.sight(&device.address, &device.bridges, from, to)
+        let Nvme { address, bridges, .. } = device;
+        self.witness.sight(Watched { address, bridges, disk: &device.disk_name() }, from, to)
     }
 }

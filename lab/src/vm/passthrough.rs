@@ -4,6 +4,7 @@
 //! ```text
 //!  pcie.0 ── 00:10.0 root port ── 01:00.0 nvme
 //!  pcie.0 ── 00:10.0 root port ── 01:00.0 upstream ── 02:00.0 downstream ── 03:00.0 nvme
+//!  pcie.0 ── 00:10.0 root port ── 01:00.0 nvme, 01:00.1 nvme of the same slot
 //! ```
 
 use std::ffi::OsString;
@@ -27,6 +28,8 @@ pub enum Behind {
     RootPort,
     /// A switch behind a root port of its own.
     Switch,
+    /// What stands before the device that comes before it: one more function of that device.
+    SameSlot,
 }
 
 /// A controller that a guest is to have.
@@ -36,6 +39,8 @@ pub struct Slot {
     pub behind: Behind,
     /// How many commands its disk does.
     pub commands_per_second: u32,
+    /// The holder is told of it; else it is bound to the driver, and nobody's.
+    pub held: bool,
 }
 
 /// An NVMe controller.
@@ -45,7 +50,14 @@ pub struct Nvme {
     pub address: String,
     /// Those of the bridges on its way, the root port first.
     pub bridges: Vec<String>,
+    /// Its holder is told of it.
+    pub held: bool,
     number: usize,
+    /// Of the device whose slot it is in, its own in most cases.
+    port: usize,
+    function: usize,
+    /// More functions follow.
+    shared: bool,
     behind: Behind,
     disk: PathBuf,
     commands_per_second: u32,
@@ -57,9 +69,28 @@ pub struct Nvme {
 /// When a disk cannot be written.
 pub fn controllers(folder: &Path, guest: &str, slots: &[Slot]) -> Result<Vec<Nvme>> {
     let mut bus = 1;
-    let mut all = Vec::new();
-    for (number, Slot { behind, commands_per_second }) in slots.iter().copied().enumerate() {
+    let mut all: Vec<Nvme> = Vec::new();
+    for (number, Slot { behind, commands_per_second, held }) in slots.iter().copied().enumerate() {
         let disk = pattern(&folder.join(format!("{guest}.nvme{number}")))?;
+        if let (Behind::SameSlot, Some(first)) = (behind, all.last_mut()) {
+            first.shared = true;
+            let function = first.function + 1;
+            let own = first.address.trim_end_matches(|end| end != '.');
+            let address = format!("{own}{function}");
+            let next = Nvme {
+                address,
+                number,
+                function,
+                shared: false,
+                behind,
+                disk,
+                commands_per_second,
+                held,
+                ..first.clone()
+            };
+            all.push(next);
+            continue;
+        }
         let slot = usize::from(FIRST_SLOT) + number;
         let mut bridges = vec![format!("0000:00:{slot:02x}.0")];
         if behind == Behind::Switch {
@@ -69,31 +100,46 @@ pub fn controllers(folder: &Path, guest: &str, slots: &[Slot]) -> Result<Vec<Nvm
         }
         let address = format!("0000:{bus:02x}:00.0");
         bus += 1;
-        all.push(Nvme { address, bridges, number, behind, disk, commands_per_second });
+        let (port, function, shared) = (number, 0, false);
+        all.push(Nvme {
+            address,
+            bridges,
+            held,
+            number,
+            port,
+            function,
+            shared,
+            behind,
+            disk,
+            commands_per_second,
+        });
     }
     Ok(all)
 }
 
 impl Nvme {
+    /// QEMU's name of its disk.
+    pub fn disk_name(&self) -> String {
+        format!("nvme{}", self.number)
+    }
+
     /// What QEMU has to be told.
     pub fn arguments(&self) -> Vec<OsString> {
-        let Nvme { number, disk, commands_per_second: rate, .. } = self;
-        let slot = usize::from(FIRST_SLOT) + number;
+        let Nvme { number, port, function, disk, commands_per_second: rate, .. } = self;
+        let (slot, drive) = (usize::from(FIRST_SLOT) + number, self.disk_name());
         let disk = disk.to_string_lossy().replace(',', ",,");
-        let mut args = vec![
-            (
-                "-drive",
-                format!("if=none,id=nvme{number},format=raw,file={disk},throttling.iops-total={rate}"),
-            ),
-            (
-                "-device",
-                format!(
-                    "pcie-root-port,id=port{number},bus=pcie.0,addr={slot:#x},chassis={number},slot={number}"
-                ),
-            ),
-        ];
+        let mut args = vec![(
+            "-drive",
+            format!("if=none,id={drive},format=raw,file={disk},throttling.iops-total={rate}"),
+        )];
+        if self.behind != Behind::SameSlot {
+            let root_port = format!(
+                "pcie-root-port,id=port{number},bus=pcie.0,addr={slot:#x},chassis={number},slot={number}"
+            );
+            args.push(("-device", root_port));
+        }
         let bus = match self.behind {
-            Behind::RootPort => format!("port{number}"),
+            Behind::RootPort | Behind::SameSlot => format!("port{port}"),
             Behind::Switch => {
                 args.push(("-device", format!("x3130-upstream,id=up{number},bus=port{number}")));
                 let chassis = 64 + number;
@@ -104,7 +150,9 @@ impl Nvme {
                 format!("down{number}")
             }
         };
-        args.push(("-device", format!("nvme,serial=lab{number},drive=nvme{number},bus={bus}")));
+        let several = if self.shared { ",multifunction=on" } else { "" };
+        let place = format!("bus={bus},addr=0.{function}{several}");
+        args.push(("-device", format!("nvme,serial=lab{number},drive={drive},{place}")));
         args.into_iter().flat_map(|(name, value)| [name.into(), value.into()]).collect()
     }
 }
@@ -133,7 +181,8 @@ mod tests {
     #[test]
     fn addresses_follow_the_order_of_the_bridges_and_blocks_say_their_number() {
         let folder = RunDir::create().unwrap();
-        let slots = [Behind::Switch, Behind::RootPort].map(|behind| Slot { behind, commands_per_second: 20 });
+        let slots = [Behind::Switch, Behind::RootPort, Behind::SameSlot];
+        let slots = slots.map(|behind| Slot { behind, commands_per_second: 20, held: true });
         let all = controllers(folder.path(), "g", &slots).unwrap();
         let seen: Vec<_> = all.iter().map(|nvme| (nvme.address.as_str(), nvme.bridges.join(" "))).collect();
         assert_eq!(
@@ -141,8 +190,11 @@ mod tests {
             [
                 ("0000:03:00.0", "0000:00:10.0 0000:01:00.0 0000:02:00.0".to_owned()),
                 ("0000:04:00.0", "0000:00:11.0".to_owned()),
+                ("0000:04:00.1", "0000:00:11.0".to_owned()),
             ]
         );
+        let devices = |nvme: &Nvme| nvme.arguments().into_iter().filter(|word| word == "-device").count();
+        assert_eq!(all.iter().map(devices).collect::<Vec<_>>(), [4, 2, 1], "with their bridges");
         let disk = std::fs::read(folder.path().join("g.nvme1")).unwrap();
         assert_eq!(disk.len() as u64, BLOCKS * BLOCK);
         assert_eq!(&disk[512 * 7..512 * 7 + 16], [7, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use liveupdate_lab::vm::passthrough::Behind;
+use liveupdate_crds::NodeLiveUpdateStatus;
 use liveupdate_lab::vm::witness::Sight;
 use liveupdate_lab::vm::{PATIENCE, updates};
 
 use crate::bed::{Bed, ENOUGH, INIT};
 use crate::devices::{bed, seen, uninterrupted, update};
-use crate::passthrough::two;
+use crate::passthrough::three;
 
 /// What the holder does wrong stands here.
 const FAULT: &str = "/var/lib/lab/fault";
@@ -42,8 +42,8 @@ async fn whole(bed: &Bed, mark: usize) {
     }
 }
 
-/// Once because the holder comes too late, and once because the kernel refuses the second device when the first one is
-/// frozen already.
+/// Once because the holder comes too late, and twice because the kernel refuses the second of three devices when the first
+/// one is frozen already.
 async fn undone_with_commands_on_their_way(bed: &Bed) {
     let (mark, from) = (bed.guest().serial().mark(), SystemTime::now());
     put(bed, FAULT, "answer-late").await;
@@ -51,18 +51,27 @@ async fn undone_with_commands_on_their_way(bed: &Bed) {
     bed.await_node("an attempt that is undone", |status| status.aborts >= 1).await;
     whole(bed, mark).await;
 
-    let mark = bed.guest().serial().mark();
     put(bed, FAULT, "keep-interrupts").await;
-    let record = bed.await_node("a failure", |status| status.state == "Failed").await;
+    refused_when_frozen(bed, "undone", "interrupts are still on").await;
+    put(bed, FAULT, "sleep-device").await;
+    bed.apply_with("asleep", &bed.targets[0], updates::preserve_devices).await;
+    refused_when_frozen(bed, "asleep", "not in D0").await;
     put(bed, FAULT, NONE).await;
-    assert_eq!(record.reason, "KernelRefused", "{record:#?}");
-    let refused = format!("{}: live update: interrupts are still on", bed.passed.devices[1].address);
-    bed.guest().serial().wait_for_after(mark, &refused, ENOUGH).await.unwrap();
-    whole(bed, mark).await;
     for sight in went_on(bed, from).await {
         assert_eq!(sight.signals, Some(true), "{sight:#?}");
     }
-    bed.delete("undone").await;
+}
+
+/// The kernel says this of the second device, and an update that is under way fails.
+async fn refused_when_frozen(bed: &Bed, name: &str, why: &str) {
+    let (mark, update) = (bed.guest().serial().mark(), bed.update_name(name));
+    let failed = |status: &NodeLiveUpdateStatus| status.update_name == update && status.state == "Failed";
+    let record = bed.await_node("a failure", failed).await;
+    assert_eq!(record.reason, "KernelRefused", "{record:#?}");
+    let refused = format!("{}: live update: {why}", bed.passed.devices[1].address);
+    bed.guest().serial().wait_for_after(mark, &refused, ENOUGH).await.unwrap();
+    whole(bed, mark).await;
+    bed.delete(name).await;
 }
 
 /// The same kernel runs, and no device has stopped since that moment. Gives what was seen of each.
@@ -127,16 +136,16 @@ async fn reset_by_its_holder(bed: &Bed) {
     bed.delete("habit").await;
 }
 
-/// While nobody has them: one is gone when it is asked for, the other is not what it was.
+/// While nobody has them: one is gone when it is asked for, one is not what it was, and the third goes on beside them.
 async fn removed_and_reset_by_others(bed: &Bed) {
     let mark = successors_that(bed, "others", "die-when-granted", "dies with its session granted").await;
-    let [removed, reset] = bed.passed.devices.as_slice() else { panic!("two devices") };
+    let [removed, reset, _] = bed.passed.devices.as_slice() else { panic!("three devices") };
     put(bed, &format!("/sys/bus/pci/devices/{}/remove", removed.address), "1").await;
     put(bed, &format!("/sys/bus/pci/devices/{}/reset", reset.address), "1").await;
     put(bed, FAULT, NONE).await;
     let seen = seen(bed, "others", mark).await;
     let words: Vec<_> = seen.devices.iter().map(|(device, _)| device.outcome.as_deref()).collect();
-    assert_eq!(words, [Some("Lost"), Some("Reinitialised")], "{:#?}", seen.devices);
+    assert_eq!(words, [Some("Lost"), Some("Reinitialised"), Some("Uninterrupted")], "{:#?}", seen.devices);
     let (reset, sight) = &seen.devices[1];
     assert!(reset.facts.as_deref().unwrap_or_default().contains("reset=detected"), "{reset:#?}");
     assert!(sight.resets > 0, "{sight:#?}");
@@ -148,7 +157,7 @@ async fn removed_and_reset_by_others(bed: &Bed) {
 async fn devices_go_on_when_attempts_are_undone_and_successors_die_and_are_said_to_be_lost_or_reset_when_they_are()
  {
     let from = format!("--misbehave-from={FAULT}");
-    let bed = bed(two(Behind::RootPort), &[&from, "--depth=16"]).await;
+    let bed = bed(three(), &[&from, "--depth=16"]).await;
     deleted_while_the_machine_settles(&bed).await;
     undone_with_commands_on_their_way(&bed).await;
     taken_over_by_the_next_successor(&bed).await;

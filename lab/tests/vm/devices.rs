@@ -130,6 +130,11 @@ async fn nvmes_without_iommu_go_on_through_the_jump_and_their_witness_agrees() {
     let seen = update(&bed, "real", &bed.targets[0]).await;
     uninterrupted(&seen);
     never_still(&seen);
+    let declared = declared(&bed);
+    for (_, sight) in &seen.devices {
+        let stray: Vec<_> = sight.reached.difference(&declared).collect();
+        assert!(stray.is_empty() && !sight.reached.is_empty(), "{stray:x?} {sight:#?}");
+    }
     shows(&bed, "none", "2 NVMe behind root ports", &seen);
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
 }
@@ -161,6 +166,40 @@ async fn devices_behind_an_iommu_that_came_to_rest_first_are_paused() {
         stopped_in_time(sight);
     }
     shows(&bed, "translating (VT-d)", "NVMe, brought to rest by its holder", &seen);
+    assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
+}
+
+/// Where the holder says that a device shall write, by the guest's own addresses.
+fn declared(bed: &Bed) -> BTreeSet<u64> {
+    let serial = bed.guest().serial().lines();
+    let runs = bed.passed.devices.iter().flat_map(|device| {
+        let says = format!("device {} reaches ", device.address);
+        let told = serial.iter().find_map(|line| line.text.split_once(&says)).map(|(_, runs)| runs);
+        told.unwrap_or_else(|| panic!("{says}")).split(',')
+    });
+    let pages = runs.flat_map(|run| {
+        let (first, count) = run.trim().split_once('+').unwrap();
+        let first = u64::from_str_radix(first.trim_start_matches("0x"), 16).unwrap();
+        (0..count.parse().unwrap()).map(move |page: u64| first + page * 4096)
+    });
+    pages.collect()
+}
+
+/// Nothing confines it, and its holder's word was taken for it: the next kernel may have that memory. All commands are done
+/// before the jump here, so that it harms nobody.
+#[tokio::test]
+async fn a_device_that_writes_where_its_holder_did_not_say_is_seen_by_the_witness_and_gets_a_lower_word() {
+    let mut passthrough = two(Behind::RootPort);
+    passthrough.devices.remove(0);
+    let bed = bed(passthrough, &["--misbehave=undeclared-dma", "--depth=4"]).await;
+    let since = SystemTime::now();
+    let seen = update(&bed, "real", &bed.targets[0]).await;
+    let [(device, _)] = seen.devices.as_slice() else { panic!("one device") };
+    let sight = bed.passed.sight(&bed.passed.devices[0], since, seen.moments[1]).unwrap();
+    let declared = declared(&bed);
+    let stray: Vec<_> = sight.reached.difference(&declared).collect();
+    assert_eq!(stray.len(), 1, "{sight:#?}");
+    assert_eq!(device.outcome.as_deref(), Some("Reinitialised"), "{device:#?}");
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
 }
 

@@ -10,12 +10,27 @@ pub(crate) const FAST: u32 = 40;
 
 /// A slow controller behind a root port.
 pub(crate) fn one() -> Passthrough {
-    let devices = vec![Slot { behind: Behind::RootPort, commands_per_second: SLOW }];
-    Passthrough { devices, ..Passthrough::default() }
+    of(&[(Behind::RootPort, SLOW)])
 }
 
 /// Two controllers behind such bridges, the first one slow.
 pub(crate) fn two(behind: Behind) -> Passthrough {
-    let devices = [SLOW, FAST].map(|commands_per_second| Slot { behind, commands_per_second }).to_vec();
-    Passthrough { devices, ..Passthrough::default() }
+    of(&[(behind, SLOW), (behind, FAST)])
+}
+
+/// Three controllers behind root ports, the first one slow.
+pub(crate) fn three() -> Passthrough {
+    of(&[(Behind::RootPort, SLOW), (Behind::RootPort, FAST), (Behind::RootPort, FAST)])
+}
+
+/// A controller that the holder has, and one in the same slot that nobody has.
+pub(crate) fn one_beside_a_strangers() -> Passthrough {
+    let mut both = of(&[(Behind::RootPort, SLOW), (Behind::SameSlot, SLOW)]);
+    both.devices[1].held = false;
+    both
+}
+
+fn of(all: &[(Behind, u32)]) -> Passthrough {
+    let slot = |&(behind, commands_per_second)| Slot { behind, commands_per_second, held: true };
+    Passthrough { devices: all.iter().map(slot).collect(), ..Passthrough::default() }
 }

@@ -16,7 +16,7 @@ use std::time::SystemTime;
 
 use crate::{Error, Result};
 
-pub use sight::Sight;
+pub use sight::{Sight, Watched};
 pub use trace::{Event, What, parse};
 
 /// The trace of one guest.
@@ -54,13 +54,7 @@ impl Witness {
     ///
     /// # Errors
     /// As [`Witness::events`].
-    pub fn sight(
-        &self,
-        address: &str,
-        bridges: &[String],
-        from: SystemTime,
-        to: SystemTime,
-    ) -> Result<Sight> {
-        Ok(Sight::of(&self.events()?, address, bridges, from, to))
+    pub fn sight(&self, device: Watched<'_>, from: SystemTime, to: SystemTime) -> Result<Sight> {
+        Ok(Sight::of(&self.events()?, device, from, to))
     }
 }

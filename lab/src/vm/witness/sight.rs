@@ -1,5 +1,6 @@
 //! What the witness saw of one device between two moments.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use super::trace::{Event, What};
@@ -21,12 +22,26 @@ const LAST_BAR: u16 = 0x24;
 const BARS: usize = 6;
 const TOGGLES: usize = 2;
 
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+
+/// A device as the witness knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watched<'a> {
+    /// `0000:01:00.0`
+    pub address: &'a str,
+    /// Those on its way, likewise.
+    pub bridges: &'a [String],
+    /// QEMU's name of its disk.
+    pub disk: &'a str,
+}
+
 /// All of it is about the time between the two moments that [`Sight::of`] was given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sight {
     /// Writes that took bus mastering from the device or from a bridge on its way: when, and whose.
     pub cleared: Vec<(SystemTime, String)>,
-    /// Resets of the device: by its function, its bus or its own register.
+    /// Resets of the device, by its function or its bus; and of any controller by its own register, which tells no name.
     pub resets: usize,
     /// What the device could not do.
     pub errors: Vec<String>,
@@ -42,23 +57,28 @@ pub struct Sight {
     pub intx_toggles: usize,
     /// MSI-X, as it was written last: on, and not masked as a whole. None: nobody wrote to it.
     pub signals: Option<bool>,
-    /// When commands of its I/O queues were completed.
+    /// When commands for its disk were done.
     pub completions: Vec<SystemTime>,
+    /// Pages that those read or wrote, by the guest's own addresses. Numbers of commands are one controller's: of several
+    /// controllers that work at once, each may be shown with pages of the others.
+    pub reached: BTreeSet<u64>,
 }
 
 impl Sight {
-    /// Of the device at this address behind these bridges.
-    pub fn of(
-        events: &[Event],
-        address: &str,
-        bridges: &[String],
-        from: SystemTime,
-        to: SystemTime,
-    ) -> Sight {
+    /// Of one device.
+    pub fn of(events: &[Event], device: Watched<'_>, from: SystemTime, to: SystemTime) -> Sight {
+        let Watched { address, bridges, disk: own } = device;
         let mut sight = Sight::default();
         let mut command = None;
+        // A reset from outside follows the write that asks for it, and tells no name of its own.
+        let mut written = None;
+        // What each command reaches that was fetched last under its number: long before it is done, maybe.
+        let (mut fetched, mut targets) = (None, BTreeMap::<u16, Vec<u64>>::new());
         for event in events.iter().filter(|event| event.at <= to) {
             let within = event.at >= from;
+            if let What::Config { address, .. } = &event.what {
+                written = Some(address);
+            }
             match &event.what {
                 What::Config { address: whose, offset, value } if whose == address => {
                     let before = if *offset == COMMAND { command.replace(*value) } else { None };
@@ -73,12 +93,29 @@ impl Sight {
                         _ => {}
                     }
                 }
+                What::Command { id } => {
+                    fetched = Some(*id);
+                    targets.insert(*id, Vec::new());
+                }
+                What::Target { address, length } => {
+                    if let Some(pages) = fetched.and_then(|id| targets.get_mut(&id)) {
+                        let end = address.saturating_add(*length);
+                        pages.extend((address / PAGE..end.div_ceil(PAGE)).map(|page| page * PAGE));
+                    }
+                }
                 _ if !within => {}
-                What::NvmeReset | What::NvmeStopped => sight.resets += 1,
+                What::NvmeReset => {
+                    let own = written.is_none_or(|written| written == address || bridges.contains(written));
+                    sight.resets += usize::from(own);
+                }
+                What::NvmeStopped => sight.resets += 1,
                 What::NvmeError(what) => sight.errors.push(what.clone()),
                 What::Fault(what) => sight.faults.push(what.clone()),
                 What::Translation(false) => sight.translation_off.push(event.at),
-                What::Completion { queue } if *queue > 0 => sight.completions.push(event.at),
+                What::Completion { id, disk } if disk == own => {
+                    sight.completions.push(event.at);
+                    sight.reached.extend(targets.get(id).into_iter().flatten());
+                }
                 _ => {}
             }
         }
@@ -158,7 +195,9 @@ mod tests {
     fn sight(lines: &[&str]) -> Sight {
         let text: String =
             lines.iter().enumerate().map(|(second, line)| format!("1@{second}.000000:{line}\n")).collect();
-        Sight::of(&parse(&text), "0000:01:00.0", &["0000:00:02.0".to_owned()], at(1), at(100))
+        let bridges = ["0000:00:02.0".to_owned()];
+        let device = Watched { address: "0000:01:00.0", bridges: &bridges, disk: "nvme0" };
+        Sight::of(&parse(&text), device, at(1), at(100))
     }
 
     #[test]
@@ -177,12 +216,28 @@ mod tests {
             "pci_cfg_write nvme 01:00.0 @0x24 <- 0xffffffff",
             "pci_cfg_write nvme 01:00.0 @0x4 <- 0x507",
             "pci_cfg_write nvme 01:00.0 @0x42 <- 0x8040",
-            "pci_nvme_enqueue_req_completion cid 1 cqid 1 dw0 0x0 dw1 0x0 status 0x0",
+            "pci_nvme_rw_complete_cb cid 1 blk 'nvme0'",
+            "pci_nvme_rw_complete_cb cid 1 blk 'nvme1'",
             "pci_cfg_write pcie-root-port 00:02.0 @0x4 <- 0x507",
         ]);
         assert!(seen.saw_enumeration(), "{seen:?}");
         assert_eq!(seen.completions.len(), 1);
         assert_eq!(seen.contradictions("Uninterrupted", FACTS), Vec::<String>::new());
+    }
+
+    #[test]
+    fn pages_are_reached_when_the_command_is_done_whenever_it_was_fetched() {
+        let seen = sight(&[
+            "pci_nvme_io_cmd cid 1 nsid 0x1 sqid 1 opc 0x2 opname 'NVME_NVM_CMD_READ'",
+            "pci_nvme_map_addr addr 0x7000 len 4096",
+            "pci_nvme_io_cmd cid 2 nsid 0x1 sqid 1 opc 0x2 opname 'NVME_NVM_CMD_READ'",
+            "pci_nvme_map_addr addr 0x9200 len 4096",
+            "pci_nvme_io_cmd cid 3 nsid 0x1 sqid 1 opc 0x2 opname 'NVME_NVM_CMD_READ'",
+            "pci_nvme_map_addr addr 0xb000 len 4096",
+            "pci_nvme_rw_complete_cb cid 2 blk 'nvme0'",
+            "pci_nvme_rw_complete_cb cid 1 blk 'nvme0'",
+        ]);
+        assert_eq!(seen.reached, [0x7000, 0x9000, 0xa000].into(), "one is still on its way");
     }
 
     #[test]
@@ -200,6 +255,9 @@ mod tests {
             let before = sight(&[line, "pci_cfg_write nvme 01:00.0 @0x4 <- 0x507"]);
             assert_eq!(before.contradictions("Uninterrupted", FACTS), Vec::<String>::new());
         }
+        let other =
+            sight(&["before", "pci_cfg_write nvme 02:00.0 @0x88 <- 0x8000", "pci_nvme_pci_reset FLR"]);
+        assert_eq!(other.resets, 0, "another one's: {other:?}");
         let other =
             sight(&["pci_cfg_write edu 00:03.0 @0x4 <- 0x503", "pci_cfg_write edu 00:03.0 @0x4 <- 0x503"]);
         assert!(other.cleared.is_empty(), "{other:?}");

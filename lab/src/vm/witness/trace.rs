@@ -2,18 +2,22 @@
 //!
 //! ```text
 //!  4242@1700000000.123456:pci_cfg_write nvme 01:00.0 @0x4 <- 0x507
-//!  4242@1700000000.234567:pci_nvme_enqueue_req_completion cid 7 cqid 1 dw0 0x0 dw1 0x0 status 0x0
+//!  4242@1700000000.234567:pci_nvme_io_cmd cid 7 nsid 0x1 sqid 1 opc 0x2 opname 'NVME_NVM_CMD_READ'
+//!  4242@1700000000.234568:pci_nvme_map_addr addr 0x1f2e3000 len 4096
+//!  4242@1700000000.434567:pci_nvme_rw_complete_cb cid 7 blk 'nvme0'
 //! ```
 //! The stamps are this machine's wall clock, as those of a guest's console lines are.
 
 use std::time::{Duration, SystemTime};
 
 /// Events that QEMU is asked for.
-pub(super) const EVENTS: [&str; 8] = [
+pub(super) const EVENTS: [&str; 10] = [
     "pci_cfg_write",
     "pci_nvme_pci_reset",
     "pci_nvme_err_*",
-    "pci_nvme_enqueue_req_completion",
+    "pci_nvme_io_cmd",
+    "pci_nvme_map_addr",
+    "pci_nvme_rw_complete_cb",
     "pci_nvme_mmio_stopped",
     "pci_nvme_mmio_start_success",
     "vtd_dmar_enable",
@@ -49,10 +53,24 @@ pub enum What {
     NvmeStarted,
     /// The NVMe controller could not do something, or was asked for nonsense.
     NvmeError(String),
-    /// A command was completed.
+    /// A command for a disk was fetched; what it maps follows.
+    Command {
+        /// As its guest numbers it.
+        id: u16,
+    },
+    /// Memory that the command fetched last reads or writes, by the guest's own address.
+    Target {
+        /// Where it begins.
+        address: u64,
+        /// Bytes.
+        length: u64,
+    },
+    /// A command for a disk is done: all that it had to write into memory is there.
     Completion {
-        /// Of which queue; 0 is the admin queue.
-        queue: u16,
+        /// Which.
+        id: u16,
+        /// QEMU's name of the disk.
+        disk: String,
     },
     /// The IOMMU's translation was switched on or off.
     Translation(bool),
@@ -75,9 +93,15 @@ fn event(line: &str) -> Option<Event> {
         "pci_nvme_pci_reset" => What::NvmeReset,
         "pci_nvme_mmio_stopped" => What::NvmeStopped,
         "pci_nvme_mmio_start_success" => What::NvmeStarted,
-        "pci_nvme_enqueue_req_completion" => {
-            What::Completion { queue: word_after(rest, "cqid")?.parse().ok()? }
-        }
+        "pci_nvme_io_cmd" => What::Command { id: word_after(rest, "cid")?.parse().ok()? },
+        "pci_nvme_map_addr" => What::Target {
+            address: word_after(rest, "addr").and_then(hex)?,
+            length: word_after(rest, "len")?.parse().ok()?,
+        },
+        "pci_nvme_rw_complete_cb" => What::Completion {
+            id: word_after(rest, "cid")?.parse().ok()?,
+            disk: word_after(rest, "blk")?.trim_matches('\'').to_owned(),
+        },
         "vtd_dmar_enable" => What::Translation(rest.trim_end().ends_with('1')),
         "vtd_dmar_fault" => What::Fault(rest.to_owned()),
         _ if name.starts_with("pci_nvme_err_") => What::NvmeError(said.to_owned()),
@@ -89,14 +113,14 @@ fn event(line: &str) -> Option<Event> {
 /// `nvme 01:00.0 @0x4 <- 0x507`
 fn config(rest: &str) -> Option<What> {
     let mut words = rest.split_whitespace().rev();
-    let value = hex(words.next()?)?;
+    let value = u32::try_from(hex(words.next()?)?).ok()?;
     let offset = words.nth(1)?.strip_prefix('@').and_then(hex)?;
     let address = format!("0000:{}", words.next()?);
     Some(What::Config { address, offset: u16::try_from(offset).ok()?, value })
 }
 
-fn hex(text: &str) -> Option<u32> {
-    u32::from_str_radix(text.strip_prefix("0x")?, 16).ok()
+fn hex(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
 fn word_after<'a>(text: &'a str, word: &str) -> Option<&'a str> {
@@ -111,7 +135,10 @@ mod tests {
     fn lines_of_a_trace_are_read_and_others_left_out() {
         let text = "qemu-system-x86_64: warning: something\n\
             4242@1700000000.000010:pci_cfg_write nvme 01:00.0 @0x4 <- 0x507\n\
-            4242@1700000001.500000:pci_nvme_enqueue_req_completion cid 7 cqid 1 dw0 0x0 dw1 0x0 status 0x0\n\
+            4242@1700000001.000000:pci_nvme_io_cmd cid 7 nsid 0x1 sqid 1 opc 0x2 opname 'NVME_NVM_CMD_READ'\n\
+            4242@1700000001.000001:pci_nvme_map_addr addr 0x1_0000 len 4096\n\
+            4242@1700000001.000002:pci_nvme_map_addr addr 0x1f2e3000 len 4096\n\
+            4242@1700000001.500000:pci_nvme_rw_complete_cb cid 7 blk 'nvme0'\n\
             4242@1700000002.000000:pci_nvme_pci_reset PCI Function Level Reset\n\
             4242@1700000003.000000:vtd_dmar_enable enable 0\n\
             4242@1700000003.000001:pci_nvme_err_addr_write addr 0x0\n\
@@ -121,7 +148,9 @@ mod tests {
         let config = What::Config { address: "0000:01:00.0".into(), offset: 4, value: 0x507 };
         let wanted = [
             (10, config),
-            (1_500_000, What::Completion { queue: 1 }),
+            (1_000_000, What::Command { id: 7 }),
+            (1_000_002, What::Target { address: 0x1f2e_3000, length: 4096 }),
+            (1_500_000, What::Completion { id: 7, disk: "nvme0".into() }),
             (2_000_000, What::NvmeReset),
             (3_000_000, What::Translation(false)),
             (3_000_001, What::NvmeError("pci_nvme_err_addr_write addr 0x0".into())),

@@ -9,6 +9,7 @@ use liveupdate_holder::messages::{Check, Object, ObjectKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::memory::Memory;
+use crate::misbehaviour::BadStop;
 use crate::nvme::{Drive, Faults, Found, State, Use};
 use crate::tell;
 
@@ -46,7 +47,8 @@ impl Devices {
             let mut drive = Drive::open(address, Arc::new(part), used)
                 .map_err(|error| format!("device {address}: {error}"))?;
             let (disk, depth) = (drive.disk(), used.depth);
-            self.say(address, &[format!("opened bytes={} sector={} depth={depth}", disk.bytes, disk.sector)]);
+            let opened = format!("opened bytes={} sector={} depth={depth}", disk.bytes, disk.sector);
+            self.say(address, &[opened, drive.reaches()]);
             self.say(address, &drive.go_on());
             self.work(drive);
         }
@@ -63,16 +65,15 @@ impl Devices {
         all.collect()
     }
 
-    /// All stand, within a time that they share. The last one's interrupts stay on when that is wanted. True: none does
-    /// DMA.
-    pub(crate) fn stand(&self, drains: Option<Duration>, keep_interrupts: bool) -> Result<bool, String> {
+    /// All stand, within a time that they share; the second one as wrongly as is wanted. True: none does DMA.
+    pub(crate) fn stand(&self, drains: Option<Duration>, bad: Option<BadStop>) -> Result<bool, String> {
         let (begun, mut quiet) = (Instant::now(), true);
         self.all.iter().for_each(|drive| lock(drive).halt());
         for (number, drive) in self.all.iter().enumerate() {
-            let interrupts = keep_interrupts && number + 1 == self.all.len();
+            let bad = bad.filter(|_| number == 1);
             let mut drive = lock(drive);
             let left = drains.map(|patience| patience.saturating_sub(begun.elapsed()));
-            let stood = drive.stand(left, interrupts);
+            let stood = drive.stand(left, bad);
             match stood {
                 Ok(stood) => quiet &= stood,
                 Err(error) => {
@@ -84,7 +85,8 @@ impl Devices {
                     return Err(error);
                 }
             }
-            let (flight, interrupts) = (drive.flight(), if interrupts { "on" } else { "off" });
+            let interrupts = if bad == Some(BadStop::Interrupts) { "on" } else { "off" };
+            let flight = drive.flight();
             let (done, waiting) = (flight.counts.done, flight.len());
             self.say(
                 drive.address(),

@@ -16,7 +16,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::devices::Devices;
 use crate::memory::{Found, Memory};
-use crate::misbehaviour::{Misbehaviour, STATUS, die_soon};
+use crate::misbehaviour::{BadStop, Misbehaviour, STATUS, die_soon};
 use crate::nvme::{Faults, Use};
 use crate::tell;
 
@@ -246,11 +246,10 @@ impl Guest for Hold {
         let (counter, ticks) = (counting.counter, ticks::now().unwrap_or_default());
         drop(counting);
         let drains = self.settings.quiescent.then_some(deadline / 2);
-        let quiet =
-            self.devices.stand(drains, self.does(Misbehaviour::KeepInterrupts)).inspect_err(|error| {
-                self.lock().stands = false;
-                self.tell(error);
-            })?;
+        let quiet = self.devices.stand(drains, BadStop::of(self.misbehaves())).inspect_err(|error| {
+            self.lock().stands = false;
+            self.tell(error);
+        })?;
         self.tell(&format!("quiesced counter={counter} ticks={ticks}"));
         // Commands that happen to be done are no promise that a device keeps quiet.
         let dma_quiescent = self.devices.is_empty() || (self.settings.quiescent && quiet);

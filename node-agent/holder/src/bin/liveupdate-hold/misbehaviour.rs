@@ -34,8 +34,10 @@ pub(crate) enum Misbehaviour {
     ResetDevice,
     /// Switches each controller that it is granted off by its own register, which no kernel can refuse.
     ResetController,
-    /// Leaves the interrupts of its last device on when it stops, and says that they are off.
+    /// Leaves the interrupts of its second device on when it stops, and says that they are off.
     KeepInterrupts,
+    /// Puts its second device to sleep when it stops.
+    SleepDevice,
     /// Lets each device write into memory that it does not declare.
     UndeclaredDma,
     /// Signals no vector after it has armed them.
@@ -46,6 +48,26 @@ impl Misbehaviour {
     /// What stands in a file; none: there is no such file, or nothing of that kind in it.
     pub(crate) fn told_by(file: &Path) -> Option<Self> {
         Self::from_str(std::fs::read_to_string(file).ok()?.trim(), false).ok()
+    }
+}
+
+/// What is wrong with the second device when it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BadStop {
+    /// Its interrupts are on.
+    Interrupts,
+    /// It sleeps.
+    Asleep,
+}
+
+impl BadStop {
+    /// What a fault makes of it; none: nothing is wrong.
+    pub(crate) fn of(misbehaviour: Option<Misbehaviour>) -> Option<Self> {
+        match misbehaviour? {
+            Misbehaviour::KeepInterrupts => Some(Self::Interrupts),
+            Misbehaviour::SleepDevice => Some(Self::Asleep),
+            _ => None,
+        }
     }
 }
 

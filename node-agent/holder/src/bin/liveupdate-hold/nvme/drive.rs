@@ -129,6 +129,19 @@ impl Drive {
         Disk { bytes: self.state.disk, sector: self.state.sector }
     }
 
+    /// The memory that it is to reach, as the device knows it: each run of pages by its first and how many there are.
+    pub(crate) fn reaches(&self) -> String {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for page in self.opened.pages.iter().flatten().copied() {
+            match runs.last_mut() {
+                Some((first, count)) if *first + *count * PAGE as u64 == page => *count += 1,
+                _ => runs.push((page, 1)),
+            }
+        }
+        let runs: Vec<String> = runs.iter().map(|(first, count)| format!("{first:#x}+{count}")).collect();
+        format!("reaches {}", runs.join(","))
+    }
+
     pub(crate) fn flight(&self) -> &Flight {
         &self.state.flight
     }

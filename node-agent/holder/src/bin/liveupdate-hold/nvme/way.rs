@@ -15,6 +15,7 @@ use super::flight::Counts;
 use super::layout::IDENTIFY;
 use super::open::{Opened, vectors};
 use super::state::State;
+use crate::misbehaviour::BadStop;
 
 /// For commands that were on their way when it had to stand: a slow disk is no lost one.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -48,7 +49,7 @@ impl Drive {
     }
 
     /// No interrupt comes any more. True: the device does no DMA, either.
-    pub(crate) fn stand(&mut self, drains: Option<Duration>, interrupts: bool) -> Result<bool, String> {
+    pub(crate) fn stand(&mut self, drains: Option<Duration>, bad: Option<BadStop>) -> Result<bool, String> {
         self.halt();
         if let Some(patience) = drains
             && !self.drain(patience).0
@@ -57,12 +58,16 @@ impl Drive {
             return Err(format!("device {}: {still} commands are not answered in time", self.address()));
         }
         self.take();
-        if !interrupts {
+        if bad != Some(BadStop::Interrupts) {
             self.opened.disarm()?;
         }
         self.state.off = ticks::now().unwrap_or_default();
         self.state.before = self.state.flight.counts.done;
         self.told();
+        // Last: its registers cannot be reached from then on.
+        if bad == Some(BadStop::Asleep) {
+            self.opened.sleep(true)?;
+        }
         Ok(self.flight().len() == 0)
     }
 
@@ -99,6 +104,9 @@ impl Drive {
     /// Interrupts on again, and each vector signalled once. Before that, a look at what came while nobody ran.
     pub(crate) fn relatch(&mut self, faults: Faults, found: &mut Found) {
         let (address, waiting) = (self.address().to_owned(), self.flight().len());
+        if let Err(error) = self.opened.sleep(false) {
+            found.said.push(format!("it cannot be woken: {error}"));
+        }
         let counts = self.state.flight.counts;
         found.said.extend(self.take());
         self.state.returned = self.state.flight.counts.done;
