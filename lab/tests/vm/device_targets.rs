@@ -6,9 +6,9 @@ use liveupdate_crds::{Acknowledgement, LiveUpdateSpec, NodeLiveUpdateStatus};
 use liveupdate_lab::vm::driver::{Driven, MODULE, module};
 use liveupdate_lab::vm::{Kit, KitBundle, PATIENCE, Variant, updates};
 
-use crate::bed::{Bed, ENOUGH, Wanted};
+use crate::bed::{Bed, ENOUGH, INIT, Wanted};
 use crate::devices::bundles;
-use crate::passthrough::one;
+use crate::passthrough::{one, one_beside_a_strangers};
 
 /// Targets, the gate that each fails, and what that says.
 const WRONGS: [(&str, &str, &str); 6] = [
@@ -80,20 +80,50 @@ fn evidence(record: &NodeLiveUpdateStatus, id: &str) -> String {
     gates.filter_map(|gate| gate.evidence.clone()).collect::<Vec<_>>().join("\n")
 }
 
+const UNBIND: &str = "/sys/bus/pci/drivers/vfio-pci-liveupdate/unbind";
+
+/// Nothing resets the device alone any more, so that the function beside it would be reset with it. Nobody has that, and so
+/// it can be given up.
+async fn beside_a_stranger(bed: &Bed, target: &KitBundle) {
+    let [device, stranger] = [0, 1].map(|at| &bed.passed.devices[at].address);
+    let methods = format!("/sys/bus/pci/devices/{device}/reset_method");
+    let before = bed.node.output(INIT, &["get", &methods]).await.unwrap();
+    assert!(before.starts_with("flr"), "{before}");
+    bed.node.output(INIT, &["put", &methods, "\n"]).await.unwrap();
+    let record = blocked(bed, "stranger", target, |_| {}).await;
+    assert!(record.message.contains("DeviceEligible"), "{record:#?}");
+    let fate = format!("devices that are not its holder's: {stranger} (vfio-pci-liveupdate, reset together");
+    assert!(evidence(&record, "DeviceEligible").contains(&fate), "{record:#?}");
+    bed.node.output(INIT, &["put", UNBIND, stranger]).await.unwrap();
+    bed.node.output(INIT, &["put", &methods, "default"]).await.unwrap();
+}
+
+/// Somebody takes the device from its driver. The kernel asks its holder to let it go, and waits for that; no update begins
+/// meanwhile.
+async fn unbound_while_it_is_held(bed: &Bed, target: &KitBundle) {
+    let device = &bed.passed.devices[0].address;
+    bed.guest().control().start(INIT, &["put", UNBIND, device], PATIENCE).await.unwrap();
+    bed.guest().serial().wait_for("blocked until released by user", ENOUGH).await.unwrap();
+    let record = blocked(bed, "unbound", target, |_| {}).await;
+    assert!(record.message.contains("DeviceEligible"), "{record:#?}");
+    assert!(evidence(&record, "DeviceEligible").contains("driver none"), "{record:#?}");
+}
+
 #[tokio::test]
 async fn targets_that_cannot_take_a_device_over_and_a_risk_that_nobody_acknowledged_block_its_node() {
-    let wanted = Wanted { passthrough: one(), ..Wanted::holder() };
+    let wanted = Wanted { passthrough: one_beside_a_strangers(), ..Wanted::holder() };
     let all = |kit: &Kit| {
         let wrongs = WRONGS.iter().map(|(how, _, _)| wrong(kit, how));
         wrongs.chain(bundles(kit, &[])).collect()
     };
     let bed = Bed::start(wanted, all).await;
+    let right = &bed.targets[WRONGS.len()];
+    beside_a_stranger(&bed, right).await;
     for ((how, gate, says), target) in WRONGS.iter().zip(&bed.targets) {
         let record = blocked(&bed, how, target, |_| {}).await;
         assert!(record.message.contains(gate), "{how}: {record:#?}");
         assert!(evidence(&record, gate).contains(says), "{how}: {record:#?}");
     }
-    let right = &bed.targets[WRONGS.len()];
     // Without the other one the API server takes no such update at all.
     let risk = Acknowledgement::UnconfinedDma;
     let record = blocked(&bed, "unconfined", right, |spec| spec.acknowledge.retain(|all| *all != risk)).await;
@@ -107,6 +137,7 @@ async fn targets_that_cannot_take_a_device_over_and_a_risk_that_nobody_acknowled
     let ends = format!("liveupdate-hold: vm-b: ends: device {device}: ");
     bed.guest().serial().wait_for(&ends, ENOUGH).await.unwrap();
 
+    unbound_while_it_is_held(&bed, right).await;
     bed.assert_undisturbed().await;
     assert_eq!((bed.said_times("made"), bed.said_times("quiesced")), (1, 0), "{:?}", bed.said());
 }

@@ -95,9 +95,10 @@ impl PciDevices {
         mates.filter(|other| other.address != of.address && !other.is_bridge())
     }
 
-    /// Other functions that a reset of this one would reset too, by the reset that the kernel would use.
+    /// Other functions that a reset of this one would reset too, by the reset that would be used. Where the kernel has none for
+    /// it alone, VFIO's is left, which is that of its bus.
     pub fn reset_mates<'a>(&'a self, of: &'a PciDevice) -> impl Iterator<Item = &'a PciDevice> {
-        let bus_wide = matches!(of.reset_methods.first().map(String::as_str), Some("bus" | "cxl_bus"));
+        let bus_wide = matches!(of.reset_methods.first().map(String::as_str), None | Some("bus" | "cxl_bus"));
         let bridge = of.bridges.last();
         let below = self
             .devices

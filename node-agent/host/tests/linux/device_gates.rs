@@ -68,6 +68,10 @@ fn device_eligible_with_its_group_and_reset_domain() {
     fail(&eligible(&shared(), NVME), "0000:01:00.1 (nvme, in its IOMMU group)");
     let bus = neighbour(Machine::guest()).with(&format!("{AT}/reset_method"), "bus\n");
     fail(&eligible(&bus, NVME), "0000:01:00.1 (nvme, reset together with it)");
+    let none = neighbour(Machine::guest()).with(&format!("{AT}/reset_method"), "\n");
+    fail(&eligible(&none, NVME), "0000:01:00.1 (nvme, reset together with it)");
+    let bus_wide_and_alone = Machine::guest().without(&format!("{AT}/reset_method"));
+    pass(&eligible(&bus_wide_and_alone, NVME), "nobody else");
     let nobodys = shared().without("sys/devices/pci0000:00/0000:00:02.0/0000:01:00.1/driver");
     pass(&eligible(&nobodys, NVME), "or nobody's");
     let same = shared().with_link("proc/301/fd/12", "/dev/vfio/devices/vfio4").with(
