@@ -80,7 +80,7 @@ reasons! {
     AttemptAborted,
     /// The attempt was undone three times.
     AbortedRepeatedly,
-    /// The node came back with another kernel than the target.
+    /// The node came back without proof that it jumped to the target.
     WrongKernel,
     /// The node did not come back in time.
     DidNotReturn,

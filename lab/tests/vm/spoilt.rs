@@ -2,7 +2,7 @@
 
 use liveupdate_lab::vm::driver::Driven;
 use liveupdate_lab::vm::witness::Sight;
-use liveupdate_lab::vm::{Kit, KitBundle, Variant};
+use liveupdate_lab::vm::{Kit, KitBundle, Variant, updates};
 
 use crate::bed::{Bed, Wanted};
 use crate::devices::{uninterrupted, update};
@@ -62,4 +62,31 @@ async fn a_driver_that_does_wrong_gets_a_lower_word_and_the_witness_sees_what_it
     // The device and the root port above it, and what it could not write from then on.
     assert!(sight.cleared.len() >= 2 && !sight.errors.is_empty(), "{sight:#?}");
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
+}
+
+/// Nothing can be taken out of such a kernel until it is booted again: the memory that came stays where it is, and the device
+/// goes on writing there. That is said, and no more.
+#[tokio::test]
+async fn a_driver_that_comes_after_the_first_open_leaves_all_where_it_is_and_nobody_claims_more() {
+    let wanted = Wanted { passthrough: one(), ..Wanted::holder() };
+    let unserved =
+        |kit: &Kit| vec![kit.driven_bundle(&Driven::spoilt(Variant::Lu2, "unserved").unwrap()).unwrap()];
+    let bed = Bed::start(wanted, unserved).await;
+    bed.apply_with("real", &bed.targets[0], |spec| {
+        updates::preserve_devices(spec);
+        spec.deadlines.reclaim = "20s".parse().unwrap();
+    })
+    .await;
+    let record = bed.await_node("a failure", |status| status.state == "Failed").await;
+    assert_eq!(record.reason, "WrongKernel", "{record:#?}");
+    assert!(record.message.contains("the attempt's nonce did not come back"), "{record:#?}");
+    assert_eq!(record.kernel, bed.targets[0].release, "{record:#?}");
+    let device = record.devices.iter().find(|device| device.address == bed.passed.devices[0].address);
+    assert_eq!(device.and_then(|device| device.outcome.as_deref()), Some("Lost"), "{record:#?}");
+    assert_eq!(record.blackout, "", "{record:#?}");
+    let said = bed.guest().serial().transcript();
+    assert!(said.contains("custody: what came through a jump cannot be taken: "), "{said}");
+    assert_eq!((bed.said_times("reclaimed"), bed.said_times("resumed")), (0, 0), "{:?}", bed.said());
+    let update = bed.update("real").await.status.unwrap_or_default();
+    assert_eq!(update.counts.updated, 0, "{update:#?}");
 }

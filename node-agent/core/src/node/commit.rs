@@ -254,7 +254,7 @@ pub enum NoProof {
         /// What runs.
         found: String,
     },
-    /// The nonce did not come back: the node went down and up by another way.
+    /// The nonce did not come back: the node went down and up by another way, or nothing can be taken out of its kernel.
     Nonce,
 }
 
@@ -264,7 +264,8 @@ impl fmt::Display for NoProof {
             Self::SameBoot => f.write_str("the boot id is still the one from before"),
             Self::Release { expected, found } => write!(f, "kernel {found:?} came up instead of {expected:?}"),
             Self::Nonce => f.write_str(
-                "the attempt's nonce did not come back: the node went down and up by another way than the jump",
+                "the attempt's nonce did not come back: the node went down and up by another way than the jump, or its kernel \
+                 gives out nothing of what was handed over (the keeper's log says which)",
             ),
         }
     }

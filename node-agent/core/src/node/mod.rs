@@ -147,7 +147,7 @@ impl BlockReason {
 /// node did not return is the controller's to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailReason {
-    /// The node came back with another kernel than the target.
+    /// The node came back without proof that it jumped to the target.
     WrongKernel,
     /// The kernel refused the jump.
     KernelRefused,
