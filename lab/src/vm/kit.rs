@@ -124,6 +124,11 @@ impl Kit {
         &self.folder
     }
 
+    /// Where a bundle of that name is, for whoever wants it elsewhere.
+    pub fn bundle_place(&self, name: &str) -> PathBuf {
+        self.disk_folder().join(BUNDLES).join(name)
+    }
+
     /// Where a bundle of that name is or goes; the folder around it is there.
     pub(super) fn bundle_folder(&self, name: &str) -> Result<PathBuf> {
         let all = self.disk_folder().join(BUNDLES);

@@ -15,6 +15,7 @@ mod machine;
 mod matrix;
 mod passthrough;
 mod plane;
+mod registry;
 mod returns;
 mod shim;
 mod spoilt;

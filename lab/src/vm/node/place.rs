@@ -58,6 +58,8 @@ pub struct Product {
     pub beside: Vec<Service>,
     /// How keeper and agent treat the machine: the same words for both.
     pub machine: Vec<String>,
+    /// Further flags of the agent.
+    pub agent: Vec<String>,
     /// Who starts all that.
     pub manager: Manager,
     /// `RUST_LOG` of keeper and agent; their output goes to the console.
@@ -68,7 +70,7 @@ impl Default for Product {
     fn default() -> Product {
         // Nothing in a guest has reason to take long to end.
         let machine = ["--host=linux", "--grace=2"].map(str::to_owned).into();
-        Product { beside: Vec::new(), machine, manager: Manager::Lab, log: "warn".into() }
+        Product { beside: Vec::new(), machine, agent: Vec::new(), manager: Manager::Lab, log: "warn".into() }
     }
 }
 
@@ -88,6 +90,7 @@ impl Product {
             format!("--controller={HOST_ADDRESS}:{knock}"),
             format!("--keeper={KEEPER_SOCKET}"),
         ]);
+        let agent = agent.args(self.agent.iter().cloned());
         let mut services = vec![keeper, agent];
         for service in &mut services {
             service.env.insert("RUST_LOG".into(), self.log.clone());
