@@ -78,6 +78,10 @@ pub async fn run(nodes: u16) -> Result<()> {
         .map_err(Error::api("create the update"))?;
     let mut last = String::new();
     wait::until("the end of the rollout", ENOUGH, async || {
+        // On a machine that has other things to do it may lose its lease and end; nobody here starts it again.
+        if let Some(controller) = bed.controller(0) {
+            controller.check_running()?;
+        }
         let update = updates.get("bench").await.map_err(Error::api("get the update"))?;
         let status = update.status.unwrap_or_default();
         let line = format!(
