@@ -7,7 +7,7 @@ GIB ?= 0,1,4
 FUZZ_SECONDS ?= 60
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup build images demo demo-vm test test-node test-vm fmt generate mutants bench-blackout bench-fleet deny fuzz
+.PHONY: help setup build images demo demo-vm test test-driver test-node test-vm fmt generate mutants bench-blackout bench-fleet deny fuzz
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ demo-vm: ## Show three QEMU guests with real kernels being live-updated (the fir
 
 test: ## Run everything: format, lints, documentation, all tests, also those on real kernels in QEMU guests
 	@scripts/test.sh
+
+test-driver: ## Try the kernel driver on a kernel that watches it, with style and lints (builds that kernel: half an hour, once)
+	@scripts/test-driver.sh
 
 test-node: ## Run the tests on a real node of Kubernetes in a QEMU guest alone (makes images, builds a kubelet)
 	@scripts/test-node.sh

@@ -11,10 +11,22 @@ use crate::{Error, Result};
 /// # Errors
 /// When the script cannot be started or fails; what it says goes to stderr.
 pub(crate) fn by(script: &str, what: &str) -> Result<PathBuf> {
+    with(script, &[], what)
+}
+
+/// As [`by`], of a script that is told something.
+///
+/// # Errors
+/// As [`by`].
+pub(crate) fn with(script: &str, words: &[&str], what: &str) -> Result<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let fail = |source| Error::Spawn { name: what.to_owned(), program: script.clone(), source };
-    let output =
-        Command::new(&script).stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(fail)?;
+    let output = Command::new(&script)
+        .args(words)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(fail)?;
     if !output.status.success() {
         return Err(fail(std::io::Error::other(format!("{}; its output is above", output.status))));
     }

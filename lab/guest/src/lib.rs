@@ -8,6 +8,7 @@
 //! was asked before and not answered never will be.
 
 pub mod probe;
+pub mod trial;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -10,6 +10,7 @@ mod store;
 use std::process::ExitCode;
 
 use liveupdate_lab_guest::probe::{self, Probe};
+use liveupdate_lab_guest::trial::{self, Trial};
 use liveupdate_proto::causes::chain;
 
 fn main() -> ExitCode {
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         ["serve"] => serve::serve().map_err(|error| format!("the lab is out of reach: {error}")),
         ["enter", group, oom_score, program, args @ ..] => services::enter(group, oom_score, program, args),
         ["probe", json] => run_probe(json),
+        ["trial", json] => run_trial(json),
         ["put", path, text] => spoil::put(path, text),
         ["get", path] => spoil::get(path),
         ["kill", pid] => spoil::kill(pid),
@@ -49,4 +51,9 @@ fn run_probe(json: &str) -> Result<(), String> {
     let report = probe::run(&probe).map_err(|error| chain(&error))?;
     println!("{}", serde_json::to_string(&report).map_err(|error| error.to_string())?);
     Ok(())
+}
+
+fn run_trial(json: &str) -> Result<(), String> {
+    let trial: Trial = serde_json::from_str(json).map_err(|error| format!("no such trial: {error}"))?;
+    trial::run(&trial)
 }

@@ -13,6 +13,7 @@
 //! A guest's own clocks jump over a kexec: times are those of the lines' stamps.
 
 pub mod control;
+pub mod debug;
 pub mod disk;
 pub mod driver;
 pub mod guest;
