@@ -51,8 +51,7 @@ pub const fn advice(reason: Reason) -> &'static str {
             "mend what undid the attempts, then `kubectl liveupdate retry UPDATE NODE`"
         }
         Reason::WrongKernel => {
-            "find out why the bundle boots another kernel, or one that gives out nothing of what was handed over, and set \
-             spec.target to one that does not"
+            "find out why the bundle boots another kernel, or one that takes nothing over, and set spec.target to a better one"
         }
         Reason::DidNotReturn => {
             "look at the node's console; when it is back and sound, `kubectl liveupdate retry UPDATE NODE`"
