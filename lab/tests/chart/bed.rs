@@ -34,6 +34,16 @@ pub(crate) fn run(test: impl AsyncFnOnce(&'static Bed)) {
     });
 }
 
+/// A control plane of its own, for a test that installs and runs the whole release.
+pub(crate) async fn plane_with_nodes() -> ControlPlane {
+    let options = Options {
+        // Far above the heartbeat: a loaded machine must not lose a node that lives.
+        node_monitor_grace_period: Some(Duration::from_secs(30)),
+        ..Options::default()
+    };
+    ControlPlane::start(options).await.unwrap()
+}
+
 /// A file beside the tests.
 pub(crate) fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/chart").join(name)

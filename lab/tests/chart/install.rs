@@ -15,7 +15,9 @@ use liveupdate_lab::helm::{Helm, chart};
 use liveupdate_lab::stand_in::{StandIn, StandInNode};
 use liveupdate_lab::testbed::{machines, objects};
 use liveupdate_lab::wait::{Answer, until};
-use liveupdate_lab::{Account, ControlPlane, Options};
+use liveupdate_lab::{Account, ControlPlane};
+
+use crate::bed::plane_with_nodes;
 
 const NAMESPACE: &str = "liveupdate-system";
 const NODES: usize = 4;
@@ -38,12 +40,7 @@ fn slow() -> WorldSpec {
 
 impl Cluster {
     async fn start() -> Cluster {
-        let plane = Options {
-            // Far above the heartbeat: a loaded machine must not lose a node that lives.
-            node_monitor_grace_period: Some(Duration::from_secs(30)),
-            ..Options::default()
-        };
-        let plane = ControlPlane::start(plane).await.unwrap();
+        let plane = plane_with_nodes().await;
         let node = |number: usize| StandInNode {
             name: format!("hv-{number:02}"),
             labels: [(machines::POOL.0.to_owned(), machines::POOL.1.to_owned())].into(),

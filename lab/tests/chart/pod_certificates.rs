@@ -17,13 +17,15 @@ use liveupdate_lab::pod_certificates::{PodCertificateRequest, Signer, SignerOpti
 use liveupdate_lab::stand_in::{Machine, Settings, StandIn, StandInNode};
 use liveupdate_lab::testbed::{machines, objects};
 use liveupdate_lab::wait::{Answer, until};
-use liveupdate_lab::{Account, ControlPlane, Options};
+use liveupdate_lab::{Account, ControlPlane};
 use liveupdate_proto::tls::Identity;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+use crate::bed::plane_with_nodes;
 
 const NAMESPACE: &str = "platform-lu";
 const LONG: Duration = Duration::from_secs(120);
@@ -58,12 +60,7 @@ fn pool() -> (String, String) {
 
 impl Cluster {
     async fn start() -> Cluster {
-        let plane = Options {
-            // Far above the heartbeat: a loaded machine must not lose a node that lives.
-            node_monitor_grace_period: Some(Duration::from_secs(30)),
-            ..Options::default()
-        };
-        let plane = ControlPlane::start(plane).await.unwrap();
+        let plane = plane_with_nodes().await;
         let client = plane.client(&Account::admin()).unwrap();
         let namespaces: Api<Namespace> = Api::all(client.clone());
         let metadata = ObjectMeta { name: Some(NAMESPACE.into()), ..ObjectMeta::default() };
