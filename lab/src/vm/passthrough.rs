@@ -53,8 +53,6 @@ pub struct Nvme {
     /// Its holder is told of it.
     pub held: bool,
     number: usize,
-    /// Of the device whose slot it is in, its own in most cases.
-    port: usize,
     function: usize,
     /// More functions follow.
     shared: bool,
@@ -68,47 +66,26 @@ pub struct Nvme {
 /// # Errors
 /// When a disk cannot be written.
 pub fn controllers(folder: &Path, guest: &str, slots: &[Slot]) -> Result<Vec<Nvme>> {
-    let mut bus = 1;
-    let mut all: Vec<Nvme> = Vec::new();
+    let (mut bus, mut bridges, mut function) = (0, Vec::new(), 0);
+    let mut all = Vec::new();
     for (number, Slot { behind, commands_per_second, held }) in slots.iter().copied().enumerate() {
         let disk = pattern(&folder.join(format!("{guest}.nvme{number}")))?;
-        if let (Behind::SameSlot, Some(first)) = (behind, all.last_mut()) {
-            first.shared = true;
-            let function = first.function + 1;
-            let own = first.address.trim_end_matches(|end| end != '.');
-            let address = format!("{own}{function}");
-            let next = Nvme {
-                address,
-                number,
-                function,
-                shared: false,
-                behind,
-                disk,
-                commands_per_second,
-                held,
-                ..first.clone()
-            };
-            all.push(next);
-            continue;
+        function = if behind == Behind::SameSlot && number > 0 { function + 1 } else { 0 };
+        if function == 0 {
+            bus += 1;
+            bridges = vec![format!("0000:00:{:02x}.0", usize::from(FIRST_SLOT) + number)];
+            if behind == Behind::Switch {
+                bridges.extend([bus, bus + 1].map(|bus| format!("0000:{bus:02x}:00.0")));
+                bus += 2;
+            }
         }
-        let slot = usize::from(FIRST_SLOT) + number;
-        let mut bridges = vec![format!("0000:00:{slot:02x}.0")];
-        if behind == Behind::Switch {
-            bridges.push(format!("0000:{bus:02x}:00.0"));
-            bridges.push(format!("0000:{:02x}:00.0", bus + 1));
-            bus += 2;
-        }
-        let address = format!("0000:{bus:02x}:00.0");
-        bus += 1;
-        let (port, function, shared) = (number, 0, false);
         all.push(Nvme {
-            address,
-            bridges,
+            address: format!("0000:{bus:02x}:00.{function}"),
+            bridges: bridges.clone(),
             held,
             number,
-            port,
             function,
-            shared,
+            shared: slots.get(number + 1).is_some_and(|next| next.behind == Behind::SameSlot),
             behind,
             disk,
             commands_per_second,
@@ -125,21 +102,21 @@ impl Nvme {
 
     /// What QEMU has to be told.
     pub fn arguments(&self) -> Vec<OsString> {
-        let Nvme { number, port, function, disk, commands_per_second: rate, .. } = self;
+        let Nvme { number, function, disk, commands_per_second: rate, .. } = self;
         let (slot, drive) = (usize::from(FIRST_SLOT) + number, self.disk_name());
         let disk = disk.to_string_lossy().replace(',', ",,");
         let mut args = vec![(
             "-drive",
             format!("if=none,id={drive},format=raw,file={disk},throttling.iops-total={rate}"),
         )];
-        if self.behind != Behind::SameSlot {
+        if *function == 0 {
             let root_port = format!(
                 "pcie-root-port,id=port{number},bus=pcie.0,addr={slot:#x},chassis={number},slot={number}"
             );
             args.push(("-device", root_port));
         }
         let bus = match self.behind {
-            Behind::RootPort | Behind::SameSlot => format!("port{port}"),
+            Behind::RootPort | Behind::SameSlot => format!("port{}", number - function),
             Behind::Switch => {
                 args.push(("-device", format!("x3130-upstream,id=up{number},bus=port{number}")));
                 let chassis = 64 + number;
