@@ -14,8 +14,7 @@ use super::machine;
 use super::sessions::{self, Home, TOKEN, refused};
 use super::{Trial, saw};
 
-/// Where a device's list of capabilities begins, and capabilities: power management and PCI Express.
-const CAPABILITIES: u8 = 0x34;
+/// Capabilities: power management and PCI Express.
 const POWER: u8 = 0x01;
 const EXPRESS: u8 = 0x10;
 /// Power management's control register, and D3hot in it.
@@ -148,18 +147,6 @@ pub(super) fn of_attached(orchestrator: &Orchestrator, device: &Device) -> Resul
 
 /// Where a capability is.
 fn capability(device: &Device, id: u8) -> Result<u8, String> {
-    let read = |at: u8| device.read_config16(at).map_err(|error| chain(&error));
-    let [mut at, _] = read(CAPABILITIES)?.to_le_bytes();
-    // As many as fit, should the list bite its tail.
-    for _ in 0..64 {
-        if at == 0 {
-            break;
-        }
-        let [found, next] = read(at)?.to_le_bytes();
-        if found == id {
-            return Ok(at);
-        }
-        at = next;
-    }
-    Err(format!("{} has no capability {id:#x}", device.address()))
+    let found = device.capability(id).map_err(|error| chain(&error))?;
+    found.ok_or_else(|| format!("{} has no capability {id:#x}", device.address()))
 }

@@ -25,6 +25,10 @@ const ATTACH_IOMMUFD_PT: Opcode = code(119);
 pub const BAR0: u32 = 0;
 /// `VFIO_PCI_CONFIG_REGION_INDEX`.
 const CONFIG: u32 = 7;
+/// Where the list of capabilities begins in configuration space.
+const CAPABILITIES: u8 = 0x34;
+/// As many capabilities as fit: should the list bite its tail.
+const MOST_CAPABILITIES: u32 = 48;
 /// `VFIO_REGION_INFO_FLAG_MMAP`.
 const CAN_BE_MAPPED: u32 = 1 << 2;
 /// `VFIO_DEVICE_FLAGS_RESET`.
@@ -168,6 +172,27 @@ impl Device {
         let offset = self.region(CONFIG)?.offset + u64::from(at);
         let written = self.file.write_all_at(&value.to_le_bytes(), offset);
         written.map_err(|error| self.failed("pwrite", error))
+    }
+
+    /// Where the capability of this id (PCI Local Bus Specification 3.0, appendix H) is in configuration space, when there is one.
+    ///
+    /// # Errors
+    /// [`VfioError`].
+    pub fn capability(&self, id: u8) -> Result<Option<u8>, VfioError> {
+        let [mut at, _] = self.read_config16(CAPABILITIES)?.to_le_bytes();
+        for _ in 0..MOST_CAPABILITIES {
+            // The lowest two bits are reserved.
+            at &= !0b11;
+            if at == 0 {
+                break;
+            }
+            let [found, next] = self.read_config16(at)?.to_le_bytes();
+            if found == id {
+                return Ok(Some(at));
+            }
+            at = next;
+        }
+        Ok(None)
     }
 
     fn region(&self, index: u32) -> Result<Region, VfioError> {

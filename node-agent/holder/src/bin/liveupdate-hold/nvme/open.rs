@@ -20,9 +20,7 @@ const COMMAND: u8 = 4;
 const ANSWERS: u16 = 1 << 1;
 const MASTERS: u16 = 1 << 2;
 const NO_PIN: u16 = 1 << 10;
-/// The first of the capabilities, and what of its place is none; power management, and its state with the one for sleep.
-const CAPABILITIES: u8 = 0x34;
-const ALIGNED: u16 = 0xfc;
+/// The capability of power management, its register for control, and the state in that: all of its bits are D3hot.
 const POWER: u8 = 1;
 const POWER_CONTROL: u8 = 4;
 const POWER_STATE: u16 = 3;
@@ -86,18 +84,11 @@ impl Opened {
 
     /// Puts it to sleep (D3hot), or wakes it; nothing when it is so already.
     pub(crate) fn sleep(&self, sleeps: bool) -> Result<(), String> {
-        let read = |at: u8| self.device.read_config16(at).map_err(|error| chain(&error));
-        let mut at = (read(CAPABILITIES)? & ALIGNED) as u8;
-        let mut capability = read(at)?;
-        while capability as u8 != POWER {
-            at = (capability >> 8 & ALIGNED) as u8;
-            if at == 0 {
-                // What cannot sleep is awake.
-                return if sleeps { Err("it has no power management".into()) } else { Ok(()) };
-            }
-            capability = read(at)?;
-        }
-        let control = read(at + POWER_CONTROL)?;
+        let Some(at) = self.device.capability(POWER).map_err(|error| chain(&error))? else {
+            // What cannot sleep is awake.
+            return if sleeps { Err("it has no power management".into()) } else { Ok(()) };
+        };
+        let control = self.device.read_config16(at + POWER_CONTROL).map_err(|error| chain(&error))?;
         let wanted = control & !POWER_STATE | if sleeps { POWER_STATE } else { 0 };
         if control != wanted {
             let write = self.device.write_config16(at + POWER_CONTROL, wanted);
