@@ -109,7 +109,7 @@ build() {
   rm -rf "$partial"
   mkdir -p "$partial/root"
   make_kernel INSTALL_MOD_PATH="$partial/root" INSTALL_MOD_STRIP=1 modules_install
-  rm -f "$partial"/root/lib/modules/*/build
+  (cd "$partial/root" && rm -f lib/modules/*/build)
   mkdir "$partial/build"
   # What Kbuild reads for a module outside the tree; the object tree itself goes on to the next variant.
   (cd "$tree/obj" && tar -c --exclude='*.o' --exclude='*.cmd' .config Makefile Module.symvers include arch/x86/include scripts tools/objtool/objtool) |

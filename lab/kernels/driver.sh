@@ -7,6 +7,7 @@
 #   lab/kernels/driver.sh          build what is missing, kernels as well, print the folder on stdout
 #   lab/kernels/driver.sh --path   print the folder only; exit 1 when it is not built yet
 #   lab/kernels/driver.sh [--path] --patch FILE   the same of a driver with this patch, which is none that is shipped
+#   lab/kernels/driver.sh --kernel FOLDER         for that kernel alone, which is none of the lab's variants: FOLDER/build
 #
 # The folder's name is a hash of the driver's sources, of the patch and of the kernels' folder. Nothing is written beside the
 # sources. Progress goes to stderr. Safe to run twice at once (a lock).
@@ -16,16 +17,19 @@ driver=$(cd "$here/../../kmod" && pwd)
 cache=${LIVEUPDATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/liveupdate}/driver
 fail() { echo "lab: $1" >&2; exit 2; }
 
-path= patch=
+path= patch= kernel=
 while [ $# -gt 0 ]; do
   case $1 in
     --path) path=1 ;;
     --patch) patch=$(realpath -e "${2:?--patch needs a file}"); shift ;;
+    --kernel) kernel=$(realpath -e "${2:?--kernel needs a folder}"); shift ;;
     *) fail "unknown option $1; see the head of $0" ;;
   esac
   shift
 done
-if [ "$path" ]; then
+if [ "$kernel" ]; then
+  kernels=$kernel builds=("$kernel/build")
+elif [ "$path" ]; then
   kernels=$("$here/build.sh" --path) || exit 1
 else
   kernels=$("$here/build.sh")
@@ -49,7 +53,8 @@ fi
 [ -e "$out/complete" ] && { echo "$out"; exit 0; }
 
 begun=$SECONDS
-for kernel in "$kernels"/*/build; do
+[ "$kernel" ] || builds=("$kernels"/*/build)
+for kernel in "${builds[@]}"; do
   variant=$(basename "$(dirname "$kernel")")
   grep -qx CONFIG_LIVEUPDATE=y "$kernel/.config" || continue
   work=$out/$variant.work

@@ -3,27 +3,37 @@
 #
 #   lab/kernels/source.sh          print the folder, fetch what is missing
 #   lab/kernels/source.sh --path   print the folder only; exit 1 when there is none yet
+#   lab/kernels/source.sh --series 7.2   of another series, always from the archive
 #
 # LIVEUPDATE_KERNEL_SOURCE names a source tree of one's own (clean: `make mrproper`); nothing is fetched and
 # nothing in it is changed. Otherwise the newest package linux-source-7.3 of Debian's backports is taken from
 # the mirror that this machine's own apt uses, through apt lists of our own: the system's are left alone.
 # What was fetched once is used again without asking the mirror; remove the folder for a newer one.
 set -euo pipefail
-series=7.3
+default=7.3
 suite=trixie-backports
 sources=${LIVEUPDATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/liveupdate}/kernels/sources
 fail() { echo "lab: $1" >&2; exit 2; }
+path= series=$default
+while [ $# -gt 0 ]; do
+  case $1 in
+    --path) path=1 ;;
+    --series) series=${2:?--series needs one}; shift ;;
+    *) fail "unknown option $1; see the head of $0" ;;
+  esac
+  shift
+done
 
-if [ -n "${LIVEUPDATE_KERNEL_SOURCE:-}" ]; then
+if [ -n "${LIVEUPDATE_KERNEL_SOURCE:-}" ] && [ "$series" = $default ]; then
   [ -e "$LIVEUPDATE_KERNEL_SOURCE/Kbuild" ] || fail "LIVEUPDATE_KERNEL_SOURCE=$LIVEUPDATE_KERNEL_SOURCE is no kernel source tree"
   [ ! -e "$LIVEUPDATE_KERNEL_SOURCE/.config" ] || fail "$LIVEUPDATE_KERNEL_SOURCE was built in; run \`make mrproper\` there first"
   (cd "$LIVEUPDATE_KERNEL_SOURCE" && pwd -P)
   exit
 fi
-newest() { { find "$sources" -mindepth 2 -maxdepth 2 -name complete -printf '%h\n' 2>/dev/null || true; } | sort -V | tail -1; }
+newest() { { find "$sources" -mindepth 2 -maxdepth 2 -path "$sources/$series.*/complete" -printf '%h\n' 2>/dev/null || true; } | sort -V | tail -1; }
 found=$(newest)
 if [ -n "$found" ]; then echo "$found/tree"; exit; fi
-[ "${1:-}" != --path ] || exit 1
+[ -z "$path" ] || exit 1
 
 mkdir -p "$sources"
 exec 8>"$sources/lock"
@@ -34,7 +44,8 @@ fi
 found=$(newest)
 if [ -n "$found" ]; then echo "$found/tree"; exit; fi
 
-own="set LIVEUPDATE_KERNEL_SOURCE to a tree of Linux $series"
+own="set LIVEUPDATE_KERNEL_SOURCE to a tree of Linux $default"
+[ "$series" = $default ] || own="Linux $series is taken from there alone"
 command -v apt-get >/dev/null || fail "this machine has no apt; $own"
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 [ -e $keyring ] || fail "$keyring is missing, so nothing from Debian could be verified; $own"
