@@ -8,6 +8,7 @@ scripts/setup-kernels.sh
 lab/tools/build.sh >/dev/null
 lab/helm/build.sh >/dev/null
 lab/kernels/build.sh >/dev/null
+lab/kernels/build.sh --driver >/dev/null
 lab/kernels/driver.sh >/dev/null
 lab/driver/spoilt.sh >/dev/null
 lab/rootfs/build.sh >/dev/null

@@ -8,18 +8,22 @@
 #
 #   lab/kernels/build.sh          build what is missing, print the folder on stdout
 #   lab/kernels/build.sh --path   print the folder only; exit 1 when it is not built yet
+#   lab/kernels/build.sh --driver [--path]   the same of those of with-driver/, which have the driver (kmod/) built in
 #
 # A variant is common.config, its variants/<name>.config (with what that includes) and, if there is one, its
-# variants/<name>.patch over the driver's kernel patches (kmod/patches), which all have. All share one object
-# tree, so that only the first takes minutes. The folder's name is a hash of everything that defines the
-# kernels: the source, patches, configurations, this script and the compiler. Progress goes to stderr. Safe to
-# run twice at once (a lock).
+# variants/<name>.patch over the driver's kernel patches (kmod/patches), which all have. Those with the driver stand apart:
+# a change of the driver makes them anew, and them alone. All share one object tree, so that only the first takes minutes.
+# The folder's name is a hash of everything that defines the kernels: the source, patches, configurations, this script and
+# the compiler. Progress goes to stderr. Safe to run twice at once (a lock).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-patches=$(cd "$here/../../kmod/patches/7.3" && pwd)
+driver=$(cd "$here/../../kmod" && pwd)
+patches=$driver/patches/7.3
 cache=${LIVEUPDATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/liveupdate}/kernels
 fail() { echo "lab: $1" >&2; exit 2; }
 
+variants=variants
+[ "${1:-}" != --driver ] || { variants=with-driver; shift; }
 if [ "${1:-}" = --path ]; then
   command -v gcc >/dev/null || exit 1
   source=$("$here/source.sh" --path) || exit 1
@@ -37,7 +41,9 @@ source_id() {
   fi
 }
 identity=$({ source_id; gcc --version; ld --version; cat "$patches"/*.patch; } | sha256sum | cut -c1-16)
-key=$({ echo "$identity"; cd "$here"; cat build.sh ./*.config; tail -n +1 variants/*; } | sha256sum | cut -c1-16)
+with_driver() { [ $variants = with-driver ]; }
+driver_sources() { cd "$driver"; tail -n +1 in-tree.sh Kbuild Kconfig ./*.[ch] include/*.h; }
+key=$({ echo "$identity"; cd "$here"; cat build.sh ./*.config; tail -n +1 $variants/*; ! with_driver || driver_sources; } | sha256sum | cut -c1-16)
 out=$cache/$key
 if [ "${1:-}" = --path ]; then
   echo "$out"
@@ -57,6 +63,20 @@ fi
 [ -e "$out/complete" ] && { echo "$out"; exit 0; }
 
 apply() { (cd "$tree/src" && patch --quiet --force --no-backup-if-mismatch --reject-file=- "${@:2}" -p1 <"$1" >&2) || fail "$1 does not fit the source $source"; }
+# Also what a run that was killed in the middle left, at whatever step that was.
+unpatch() {
+  local patch=$tree/variant.patch
+  [ -e "$patch" ] || return 0
+  fits() { (cd "$tree/src" && patch --quiet --dry-run --force --reject-file=- "$@" -p1 <"$patch" >/dev/null); }
+  if fits --reverse; then
+    apply "$patch" --reverse
+  elif ! fits; then
+    rm -f "$tree/patched"
+  fi
+  rm "$patch"
+}
+unpatch
+
 if [ ! -e "$tree/patched" ]; then
   rm -rf "$tree"/{src,obj}
   # Links cost nothing, and patch writes a new file instead of changing a linked one.
@@ -65,16 +85,6 @@ if [ ! -e "$tree/patched" ]; then
   for file in "$patches"/*.patch; do apply "$file"; done
   touch "$tree/patched"
 fi
-# Also what a run that was killed in the middle left, at whatever step that was.
-unpatch() {
-  [ -e "$tree/variant.patch" ] || return 0
-  if (cd "$tree/src" && patch --quiet --dry-run --force --reverse --reject-file=- -p1 <"$tree/variant.patch" >/dev/null); then
-    apply "$tree/variant.patch" --reverse
-  fi
-  rm "$tree/variant.patch"
-}
-unpatch
-
 make_kernel() {
   nice -n 10 make -s -C "$tree/src" O="$tree/obj" -j"$(nproc)" LOCALVERSION= DEPMOD=true \
     KBUILD_BUILD_USER=lab KBUILD_BUILD_HOST=liveupdate KBUILD_BUILD_TIMESTAMP="Thu Jan 1 00:00:00 UTC 1970" "$@" >&2
@@ -94,11 +104,15 @@ check() {
 }
 
 build() {
-  local name=$1 config=variants/$1.config begun=$SECONDS partial=$out/$1.partial
+  local name=$1 config=$variants/$1.config patch=$here/$variants/$1.patch begun=$SECONDS partial=$out/$1.partial
   echo "lab: building kernel $name (once; kept in the cache) ..." >&2
-  if [ -e "$here/variants/$name.patch" ]; then
-    apply "$here/variants/$name.patch" --dry-run
-    cp "$here/variants/$name.patch" "$tree/variant.patch"
+  if with_driver; then
+    patch=$tree/driver.patch
+    "$driver/in-tree.sh" "$tree/src" >"$patch"
+  fi
+  if [ -e "$patch" ]; then
+    apply "$patch" --dry-run
+    cp "$patch" "$tree/variant.patch"
     apply "$tree/variant.patch"
   fi
   configuration "$config" >"$tree/wanted"
@@ -121,7 +135,7 @@ build() {
   unpatch
   echo "lab: built kernel $(cat "$out/$name/release") in $((SECONDS - begun)) s" >&2
 }
-for variant in "$here"/variants/*.config; do
+for variant in "$here/$variants"/*.config; do
   name=$(basename "$variant" .config)
   [ -e "$out/$name" ] || build "$name"
 done

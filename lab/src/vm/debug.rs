@@ -3,6 +3,7 @@
 //! ```text
 //!  driver/debug-kernel.sh ─► DebugKernel      pcie.0 ── 00:10.0 … 00:12.7 root ports ── 01:00.0 … 18:00.0 nvme
 //!  driver/debug-driver.sh ─► module           pcie.0 ── 00:18.0 root port ── eight switches ── nvme
+//!                                             pcie.0 ── 00:19.0 root port ── edu
 //!  driver/selftests.sh    ─► the kernel's own tests
 //! ```
 
@@ -19,6 +20,8 @@ const MEMORY: u32 = 2048;
 const FIRST_SLOT: usize = 0x10;
 const FUNCTIONS: usize = 8;
 const DEEP_SLOT: usize = 0x18;
+/// That of the one above the device of conventional PCI.
+const PLAIN_SLOT: usize = 0x19;
 /// Switches below it: seventeen bridges with it, and sixteen can be handed over.
 const SWITCHES: usize = 8;
 
@@ -85,12 +88,14 @@ pub struct Idle {
     pub devices: Vec<String>,
     /// One below more bridges than can be handed over.
     pub deep: Option<String>,
+    /// One of conventional PCI, with plain MSI.
+    pub plain: Option<String>,
     arguments: Vec<OsString>,
 }
 
 impl Idle {
-    /// So many, and one that is too deep.
-    pub fn new(count: usize, with_deep: bool) -> Idle {
+    /// So many NVMe controllers, and with others one that is too deep and one of conventional PCI.
+    pub fn new(count: usize, with_others: bool) -> Idle {
         let mut arguments: Vec<String> = Vec::new();
         let mut device = |text: String| arguments.extend(["-device".to_owned(), text]);
         for number in 0..count {
@@ -101,7 +106,7 @@ impl Idle {
             device(nvme(number, &format!("port{number}")));
         }
         let mut bus = count + 1;
-        if with_deep {
+        if with_others {
             device(format!("pcie-root-port,id=deep,bus=pcie.0,addr={DEEP_SLOT:#x},chassis=100,slot=100"));
             let mut above = "deep".to_owned();
             for number in 0..SWITCHES {
@@ -112,14 +117,17 @@ impl Idle {
             }
             device(nvme(count, &above));
             bus += 2 * SWITCHES;
+            device(format!("pcie-root-port,id=plain,bus=pcie.0,addr={PLAIN_SLOT:#x},chassis=120,slot=120"));
+            device("edu,bus=plain".to_owned());
         }
-        let all = count + usize::from(with_deep);
+        let all = count + usize::from(with_others);
         let disks = (0..all).flat_map(|number| {
             ["-blockdev".to_owned(), format!("driver=null-co,node-name=null{number},size=1048576")]
         });
         let arguments = disks.chain(arguments).map(OsString::from).collect();
         let at = |bus: usize| format!("0000:{bus:02x}:00.0");
-        Idle { devices: (1..=count).map(at).collect(), deep: with_deep.then(|| at(bus)), arguments }
+        let [deep, plain] = [bus, bus + 1].map(|bus| with_others.then(|| at(bus)));
+        Idle { devices: (1..=count).map(at).collect(), deep, plain, arguments }
     }
 
     /// Gives them to a guest.
@@ -141,7 +149,10 @@ mod tests {
         let idle = Idle::new(9, true);
         assert_eq!((idle.devices[0].as_str(), idle.devices[8].as_str()), ("0000:01:00.0", "0000:09:00.0"));
         // Bus 10 is below the root port, and each switch has one between its ports and one below.
-        assert_eq!(idle.deep.as_deref(), Some("0000:1a:00.0"));
+        assert_eq!(
+            (idle.deep.as_deref(), idle.plain.as_deref()),
+            (Some("0000:1a:00.0"), Some("0000:1b:00.0"))
+        );
         assert!(idle.arguments.iter().any(|argument| argument.to_string_lossy().contains("addr=0x11.0")));
         assert_eq!(Idle::new(1, false).deep, None);
     }

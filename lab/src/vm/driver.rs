@@ -7,7 +7,7 @@ use liveupdate_host::bundle::shim::{Driver, Shim};
 use liveupdate_host::bundle::{Inputs, MANIFEST, build};
 use liveupdate_proto::causes::chain;
 
-use super::{Kit, KitBundle, Variant, static_binaries};
+use super::{Kernel, Kernels, Kit, KitBundle, Variant, static_binaries};
 use crate::{Error, Result};
 
 /// Its name in sysfs.
@@ -23,7 +23,7 @@ pub struct Driven {
     /// Its name under the bundle root.
     pub name: String,
     /// Its kernel.
-    pub kernel: Variant,
+    pub kernel: Kernel,
     /// Modules that the shim loads, in order, with their parameters.
     pub drivers: Vec<(PathBuf, String)>,
     /// Added to the command line.
@@ -59,10 +59,20 @@ impl Driven {
     /// With the driver as it is shipped: whether it is enabled is for the node to say.
     ///
     /// # Errors
-    /// As [`modules`].
-    pub fn new(kernel: Variant) -> Result<Driven> {
-        let drivers = vec![(module(kernel)?, String::new())];
-        Ok(Driven { name: kernel.name().to_owned(), kernel, drivers, append: Vec::new() })
+    /// As [`modules`], or when there is no such kernel.
+    pub fn new(variant: Variant) -> Result<Driven> {
+        let drivers = vec![(module(variant)?, String::new())];
+        let kernel = Kernels::find()?.kernel(variant)?;
+        Ok(Driven { name: variant.name().to_owned(), kernel, drivers, append: Vec::new() })
+    }
+
+    /// A kernel that has it built in.
+    ///
+    /// # Errors
+    /// As [`Kernel::with_driver`].
+    pub fn built_in() -> Result<Driven> {
+        let kernel = Kernel::with_driver()?;
+        Ok(Driven { name: kernel.release.clone(), kernel, drivers: Vec::new(), append: Vec::new() })
     }
 
     /// With the driver that does this wrong.
@@ -81,7 +91,7 @@ impl Kit {
     /// # Errors
     /// When it cannot be made.
     pub fn driven_bundle(&self, driven: &Driven) -> Result<KitBundle> {
-        let kernel = self.kernels().kernel(driven.kernel)?;
+        let kernel = &driven.kernel;
         let unusable = |why: String| Error::Kernels { reason: format!("bundle {}: {why}", driven.name) };
         let read = |path: &Path| fs::read(path).map_err(Error::file("read", path));
         let driver = |(path, parameters): &(PathBuf, String)| {

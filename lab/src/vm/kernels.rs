@@ -1,11 +1,14 @@
 //! The lab's kernels: found, or built by `kernels/build.sh` into the cache.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
 /// Names a folder that already holds the kernels, for machines where they come from elsewhere.
 pub const KERNELS_VARIABLE: &str = "LIVEUPDATE_LAB_KERNELS";
+
+/// The kernel of `kernels/with-driver/`.
+const WITH_DRIVER: &str = "builtin";
 
 /// One of the kernels; each has its file `kernels/variants/<name>.config`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,19 +95,31 @@ impl Kernels {
     /// # Errors
     /// When the folder does not hold it.
     pub fn kernel(&self, variant: Variant) -> Result<Kernel> {
-        let folder = self.folder.join(variant.name());
-        let release = std::fs::read_to_string(folder.join("release")).map_err(|_| Error::Kernels {
-            reason: format!(
-                "{} holds no kernel {}; unset {KERNELS_VARIABLE} to have it built",
-                self.folder.display(),
-                variant.name()
-            ),
-        })?;
-        Ok(Kernel { release: release.trim().to_owned(), folder })
+        Kernel::of(&self.folder, variant.name())
     }
 }
 
 impl Kernel {
+    /// The one that has the driver (kmod/) built in, built first when it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn with_driver() -> Result<Kernel> {
+        let what = "the kernel with the driver built in";
+        Kernel::of(&crate::built::with("kernels/build.sh", &["--driver"], what)?, WITH_DRIVER)
+    }
+
+    fn of(kernels: &Path, name: &str) -> Result<Kernel> {
+        let folder = kernels.join(name);
+        let release = std::fs::read_to_string(folder.join("release")).map_err(|_| Error::Kernels {
+            reason: format!(
+                "{} holds no kernel {name}; unset {KERNELS_VARIABLE} to have it built",
+                kernels.display()
+            ),
+        })?;
+        Ok(Kernel { release: release.trim().to_owned(), folder })
+    }
+
     /// The bzImage.
     pub fn image(&self) -> PathBuf {
         self.folder.join("bzImage")
@@ -123,8 +138,6 @@ impl Kernel {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::RunDir;
 

@@ -35,6 +35,7 @@ pub(crate) struct Bed {
     pub(crate) guest: Guest,
     devices: Vec<String>,
     deep: Option<String>,
+    plain: Option<String>,
     line: String,
     _folder: RunDir,
     _turn: SemaphorePermit<'static>,
@@ -98,7 +99,8 @@ impl Bed {
         options.append.extend(wanted.append);
         let line = [vec![command_line()], options.append.clone()].concat().join(" ");
         let guest = Guest::start(options, folder.path()).await.unwrap();
-        let bed = Bed { guest, devices: idle.devices, deep: idle.deep, line, _folder: folder, _turn: turn };
+        let Idle { devices, deep, plain, .. } = idle;
+        let bed = Bed { guest, devices, deep, plain, line, _folder: folder, _turn: turn };
         bed.boot(1).await;
         bed
     }
@@ -113,8 +115,8 @@ impl Bed {
     }
 
     fn json(&self, step: Step) -> String {
-        let (devices, deep) = (self.devices.clone(), self.deep.clone());
-        serde_json::to_string(&Trial { step, module: in_guest().into(), devices, deep }).unwrap()
+        let (devices, deep, plain) = (self.devices.clone(), self.deep.clone(), self.plain.clone());
+        serde_json::to_string(&Trial { step, module: in_guest().into(), devices, deep, plain }).unwrap()
     }
 
     /// Does a step that has to go well.

@@ -92,6 +92,20 @@ async fn went_on(bed: &Bed, since: SystemTime) -> Vec<Sight> {
     all
 }
 
+/// Somebody takes the update back before all holders have said that their files can be taken.
+async fn deleted_while_a_holder_is_preserved(bed: &Bed) {
+    let (mark, since) = (bed.guest().serial().mark(), SystemTime::now());
+    put(bed, FAULT, "not-ready").await;
+    bed.apply_with("early", &bed.targets[0], updates::preserve_devices).await;
+    bed.guest().serial().wait_for_after(mark, "vm-a: is not ready", ENOUGH).await.unwrap();
+    bed.delete("early").await;
+    put(bed, FAULT, NONE).await;
+    assert_eq!((bed.said_times("preserved"), bed.said_times("quiesced")), (0, 0), "{:?}", bed.said());
+    // It learns that nothing comes of it, and says that it was ready all the same.
+    bed.await_line("preserved").await;
+    went_on(bed, since).await;
+}
+
 /// Somebody takes the update back while the machine waits for a process that does not end: the devices are preserved,
 /// and nobody has stopped yet.
 async fn deleted_while_the_machine_settles(bed: &Bed) {
@@ -102,7 +116,7 @@ async fn deleted_while_the_machine_settles(bed: &Bed) {
     bed.apply_with("deleted", &bed.targets[0], updates::preserve_devices).await;
     says("settle: processes").await;
     bed.delete("deleted").await;
-    assert_eq!((bed.said_times("preserved"), bed.said_times("quiesced")), (1, 0), "{:?}", bed.said());
+    assert_eq!((bed.said_times("preserved"), bed.said_times("quiesced")), (2, 0), "{:?}", bed.said());
     for sight in went_on(bed, since).await {
         assert_eq!(sight.signals, None, "nobody was told to stop: {sight:#?}");
     }
@@ -164,6 +178,7 @@ async fn devices_go_on_when_attempts_are_undone_and_successors_die_and_are_said_
  {
     let from = format!("--misbehave-from={FAULT}");
     let bed = bed(three(), &[&from, "--depth=16"]).await;
+    deleted_while_a_holder_is_preserved(&bed).await;
     deleted_while_the_machine_settles(&bed).await;
     undone_with_commands_on_their_way(&bed).await;
     taken_over_by_the_next_successor(&bed).await;

@@ -139,6 +139,28 @@ async fn nvmes_without_iommu_go_on_through_the_jump_and_their_witness_agrees() {
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
 }
 
+/// There before any module, with no module in the bundle; and from there on into a kernel that has it as a module.
+#[tokio::test]
+async fn a_driver_that_is_built_in_takes_devices_over_and_hands_them_on() {
+    let wanted = Wanted { passthrough: two(Behind::RootPort), ..Wanted::holder() };
+    let bed = Bed::start(wanted, |kit| {
+        let both = [Driven::built_in(), Driven::new(Variant::Lu2)];
+        both.map(|driven| kit.driven_bundle(&driven.unwrap()).unwrap()).to_vec()
+    });
+    let bed = bed.await;
+    let first = bed.release();
+    for (name, target) in ["into", "out-of"].iter().zip(&bed.targets) {
+        uninterrupted(&update(&bed, name, target).await);
+        assert_eq!(bed.release(), target.release);
+        assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
+        bed.delete(name).await;
+    }
+    let [built_in, module] = [0, 1].map(|at| bed.targets[at].release.as_str());
+    let row =
+        |kernels| Row { kernels, iommu: "none", held: "2 NVMe behind root ports", best: "`Uninterrupted`" };
+    matrix::shows(&[row([first.as_str(), built_in]), row([built_in, module])]);
+}
+
 /// What was under way is lost, and so the device may not be trusted to be as it was.
 #[tokio::test]
 async fn devices_behind_an_iommu_stop_before_translation_does_and_are_reinitialised() {

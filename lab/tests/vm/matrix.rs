@@ -43,7 +43,15 @@ pub(crate) fn shows(rows: &[Row<'_>]) {
     }
 }
 
+/// Without the number of the point release: the lab builds the newest that there is, and the row is about more than that one.
+fn series(release: &str) -> String {
+    let (version, local) = release.split_once('-').unwrap_or((release, ""));
+    let series: Vec<&str> = version.splitn(3, '.').take(2).collect();
+    format!("{}-{local}", series.join(".")).trim_end_matches('-').to_owned()
+}
+
 fn line(row: &Row<'_>, test: &str) -> String {
-    let Row { kernels: [from, to], iommu, held, best } = row;
+    let Row { kernels, iommu, held, best } = row;
+    let [from, to] = kernels.map(series);
     format!("| {from} → {to} | {iommu} | {held} | {best} | `{test}` |")
 }

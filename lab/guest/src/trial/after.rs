@@ -52,6 +52,7 @@ pub(super) fn run(trial: &Trial) -> Result<(), String> {
     }
 
     goes_on(&orchestrator, &home, &arrived)?;
+    trial.plain.iter().try_for_each(|address| plain_goes_on(&orchestrator, &home, address))?;
     gives_up(&arrived)?;
     are_not_there(&orchestrator, &home, [gone, taken, used, orphan])?;
     drop(arrived);
@@ -113,6 +114,22 @@ fn goes_on(orchestrator: &Orchestrator, home: &Home, arrived: &[Arrived<'_>]) ->
     attach.end();
     finish.end();
     saw(count, "devices retrieved, bound, attached and finished");
+    Ok(())
+}
+
+/// The right way, for what has nothing that a modern device has.
+fn plain_goes_on(orchestrator: &Orchestrator, home: &Home, address: &str) -> Result<(), String> {
+    let session = sessions::retrieve(orchestrator, address)?;
+    // Whoever has the session: no right is asked that a plain open would ask, since a refusal would be for good.
+    let file = machine::without_raw_access(|| session.retrieve(TOKEN).map_err(|error| chain(&error)))?;
+    let device = Device::from_file(file, address).map_err(|error| chain(&error))?;
+    device.bind(&home.iommufd).map_err(|error| chain(&error))?;
+    device.attach(&home.space).map_err(|error| chain(&error))?;
+    machine::is(address, "attached")?;
+    refused("a reset before FINISH", device.reset(), Errno::BUSY)?;
+    session.finish().map_err(|error| chain(&error))?;
+    machine::is(address, "idle")?;
+    saw(1, "devices of conventional PCI retrieved, bound, attached and finished");
     Ok(())
 }
 

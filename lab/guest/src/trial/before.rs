@@ -25,7 +25,7 @@ pub(super) fn run(trial: &Trial, next: &Next) -> Result<(), String> {
     machine::loaded(&trial.module, "enable=1")?;
     machine::unbind(first)?;
     binds(first)?;
-    trial.devices.iter().chain(&trial.deep).try_for_each(|address| machine::take(address))?;
+    trial.all().try_for_each(|address| machine::take(address))?;
     comes_and_goes_with_devices(trial)?;
 
     let home = Home::new()?;
@@ -34,9 +34,11 @@ pub(super) fn run(trial: &Trial, next: &Next) -> Result<(), String> {
     refusals::of_preserve(trial, &home, &orchestrator, &device)?;
     preserves(&orchestrator, &device)?;
     drop(device);
+    trial.plain.iter().try_for_each(|address| preserves(&orchestrator, &home.open(address)?))?;
 
     let mut devices = Vec::new();
-    for address in &trial.devices {
+    // What is to refuse the jump is the last one.
+    for address in trial.plain.iter().chain(&trial.devices) {
         let device = home.open(address)?;
         sessions::let_master(&device)?;
         devices.push(device);
@@ -112,7 +114,7 @@ fn comes_and_goes_with_devices(trial: &Trial) -> Result<(), String> {
     for _ in 0..3 {
         machine::unloaded()?;
         machine::loaded(&trial.module, "enable=1")?;
-        for address in trial.devices.iter().chain(&trial.deep) {
+        for address in trial.all() {
             machine::is(address, "idle")?;
         }
     }

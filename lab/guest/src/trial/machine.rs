@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 
 /// The driver's name in sysfs.
 pub(super) const DRIVER: &str = "vfio-pci-liveupdate";
@@ -101,6 +102,18 @@ pub(super) fn stop(address: &str) -> Result<(), String> {
     let file = OpenOptions::new().write(true).open(&path);
     let written = file.and_then(|file| file.write_all_at(&value.to_le_bytes(), COMMAND));
     written.map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+/// Does something without the right to reach all of memory.
+pub(super) fn without_raw_access<T>(during: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    let failed = |errno: Errno| format!("capabilities cannot be changed: {errno}");
+    let before = rustix::thread::capabilities(None).map_err(failed)?;
+    let mut fewer = before;
+    fewer.effective.remove(CapabilitySet::SYS_RAWIO);
+    rustix::thread::set_capabilities(None, fewer).map_err(failed)?;
+    let outcome = during();
+    rustix::thread::set_capabilities(None, before).map_err(failed)?;
+    outcome
 }
 
 /// How far a device is on its way, having read all else that the driver says of it.

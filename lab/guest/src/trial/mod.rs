@@ -41,6 +41,15 @@ pub struct Trial {
     pub devices: Vec<String>,
     /// One with more bridges above it than can be handed over.
     pub deep: Option<String>,
+    /// One of conventional PCI: no MSI-X, no power management, none of what PCI Express adds.
+    pub plain: Option<String>,
+}
+
+impl Trial {
+    /// All devices of the driver.
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.devices.iter().chain(&self.deep).chain(&self.plain)
+    }
 }
 
 /// Devices that a trial needs: one for each wrong way in the next kernel, and some for the right one.
@@ -92,6 +101,16 @@ pub fn run(trial: &Trial) -> Result<(), String> {
         Step::Leaks => leaks::run(),
         Step::Defect(name) => defect::run(trial, name),
     }
+}
+
+/// Gives one device to a session, past all gates, and lets both go.
+///
+/// # Errors
+/// Says what was refused, and with which error.
+pub fn preserve(address: &str) -> Result<(), String> {
+    let home = sessions::Home::new()?;
+    let device = home.open(address)?;
+    sessions::preserve(&sessions::orchestrator()?, &device).map(drop)
 }
 
 /// Says a line in the kernel's log. Where that cannot be written, nobody hears why either.

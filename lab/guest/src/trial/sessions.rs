@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use liveupdate_host::linux::kexec::KexecError;
 use liveupdate_host::linux::luo::{
     DEVICE, IncomingSession, LuoError, Orchestrator, OutgoingSession, SessionName, Token,
 };
@@ -85,12 +86,9 @@ impl Refusal for VfioError {
     }
 }
 
-impl Refusal for liveupdate_host::linux::kexec::KexecError {
+impl Refusal for KexecError {
     fn refusal(&self) -> Option<Errno> {
-        match self {
-            liveupdate_host::linux::kexec::KexecError::Call { source, .. } => Errno::from_io_error(source),
-            _ => None,
-        }
+        self.errno()
     }
 }
 

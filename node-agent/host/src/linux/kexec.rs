@@ -61,6 +61,16 @@ pub enum KexecError {
     },
 }
 
+impl KexecError {
+    /// The kernel's word, if that is what it is about.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            KexecError::Call { source, .. } | KexecError::Read { source, .. } => Errno::from_io_error(source),
+            KexecError::CommandLine { .. } | KexecError::Account { .. } => None,
+        }
+    }
+}
+
 /// A kernel's command line that fits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandLine(CString);

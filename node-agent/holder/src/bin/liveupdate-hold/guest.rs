@@ -219,6 +219,12 @@ impl Guest for Hold {
         if self.does(Misbehaviour::RefusePreserve) {
             return Err("asked to misbehave".into());
         }
+        if self.does(Misbehaviour::NotReady) {
+            self.tell("is not ready");
+        }
+        while self.does(Misbehaviour::NotReady) {
+            thread::sleep(Duration::from_millis(50));
+        }
         self.tell(&format!("preserved counter={}", self.lock().counter));
         if self.does(Misbehaviour::DieBeforeQuiesce) {
             die_soon();

@@ -24,6 +24,8 @@ pub(crate) enum Misbehaviour {
     VoteNo,
     /// Refuses to be preserved.
     RefusePreserve,
+    /// Is not ready to be preserved for as long as it is to do that wrong.
+    NotReady,
     /// Declares a file that it does not hold, tells what the keeper says, and ends.
     DeclareUnheld,
     /// Ends when it has its session, without taking anything out.
