@@ -69,22 +69,26 @@ impl Bed {
         let options = kit.kube(&plane, NODE, "pool=node-1", Variant::Lu1).unwrap();
         let node = KubeNode::start(&plane, options, ADDRESS, folder.path()).await.unwrap();
         let bed = Bed { node, plane, target, unit: Hold::new("vm-a"), pod: Hold::new("vm-b"), folder };
-        bed.install().await;
+        bed.install(&kit.signer()).await;
         bed.hold().await;
         bed
     }
 
-    /// The chart's DaemonSet and its account, until its pod runs. Controllers are this machine's, and the port at which
-    /// they are knocked at.
-    async fn install(&self) {
+    /// The chart's DaemonSet, its account and the key of who signs bundles, until its pod runs. Controllers are this
+    /// machine's, and the port at which they are knocked at.
+    async fn install(&self, signer: &str) {
         let (repository, tag) = AGENT_IMAGE.rsplit_once(':').unwrap();
         let (agent, knock) = (self.plane.agent_port(), self.plane.knock_port());
         let images =
             format!("images.agent.repository={repository},images.agent.tag={tag},images.pullPolicy=Never");
         let ports = format!("agent.port={agent},controller.port={knock}");
         let chart = chart().to_string_lossy().into_owned();
-        let mut args = vec!["template", "liveupdate", &chart, "--set", &images, "--set", &ports];
+        let key = self.folder.path().join("lab.pub");
+        std::fs::write(&key, signer).unwrap();
+        let key = format!("--set-file=bundles.signers.lab={}", key.display());
+        let mut args = vec!["template", "liveupdate", &chart, "--set", &images, "--set", &ports, &key];
         args.extend(["--show-only=templates/accounts.yaml", "--show-only=templates/agent.yaml"]);
+        args.push("--show-only=templates/bundles.yaml");
         let helm = Helm::find().await.unwrap();
         let rendered = helm.run(&self.plane.plane, NAMESPACE, args).await.unwrap();
         assert_eq!(rendered.code, Some(0), "{}", rendered.stderr);

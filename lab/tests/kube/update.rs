@@ -30,6 +30,10 @@ async fn a_unit_and_a_pod_get_their_memory_back_and_bystanders_end_with_grace_an
     let record = bed.await_node("a pod that does not return", |status| status.state == "Blocked").await;
     assert!(record.message.contains("HolderReturns(vm-c)"), "{record:#?}");
     assert!(!record.message.contains("vm-b") && !record.message.contains("vm-a"), "{record:#?}");
+    // Its key is in the chart's values: the pod's first container has put it on the node.
+    let trusted = record.gates.iter().find(|gate| gate.id == "TargetTrusted").unwrap();
+    let evidence = trusted.evidence.as_deref().unwrap_or_default();
+    assert!(trusted.result == "Pass" && evidence.contains("signed by lab (key "), "{trusted:?}");
     pods.delete("vm-c", &DeleteParams::default()).await.unwrap();
 
     let arrived = bed.node.guest().control().boot(2, PATIENCE).await;

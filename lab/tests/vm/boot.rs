@@ -2,6 +2,7 @@
 //! is process 1.
 
 use liveupdate_lab::vm::{Kit, Manager, PATIENCE, Variant};
+use liveupdate_lab::wait::{self, Answer};
 
 use crate::bed::{Bed, ENOUGH, INIT, Wanted};
 use crate::matrix::{self, Row};
@@ -22,14 +23,20 @@ async fn bed() -> Bed {
         .await
 }
 
-/// Starts a service that does something when it is ended, and syncs nothing.
-async fn start_service(bed: &Bed, name: &str, unit: &str, at_its_end: &str) {
+/// Writes a script that does something when it is ended, says so, and syncs nothing.
+async fn script(bed: &Bed, name: &str, at_its_end: &str) -> String {
     let script = format!("/var/lib/lab/{name}.sh");
     let text =
         format!("trap '{at_its_end}; echo {name} >>{ENDED}; exit 0' TERM\nwhile :; do sleep 1; done\n");
+    bed.guest().control().write(&script, 0o755, &text, PATIENCE).await.unwrap();
+    script
+}
+
+/// Starts it as a service.
+async fn start_service(bed: &Bed, name: &str, unit: &str, at_its_end: &str) {
+    let script = script(bed, name, at_its_end).await;
     let unit = format!("[Unit]\n{unit}\n[Service]\nExecStart=/bin/sh {script}\n");
     let control = bed.guest().control();
-    control.write(&script, 0o755, &text, PATIENCE).await.unwrap();
     control.write(&format!("/run/systemd/system/{name}.service"), 0o644, &unit, PATIENCE).await.unwrap();
     bed.node.output("systemctl", &["daemon-reload"]).await.unwrap();
     bed.node.output("systemctl", &["start", name]).await.unwrap();
@@ -50,6 +57,26 @@ async fn invariant_11_services_end_in_order_under_systemd_and_the_verified_kerne
         "head -c 8000000 /dev/urandom >/var/lib/lab/pages; sha256sum /var/lib/lab/pages >/var/lib/lab/digest";
     start_service(&bed, "database", "", pages).await;
     start_service(&bed, "front", "Requires=database.service\nAfter=database.service", "sleep 2").await;
+    // With the one systemd would stop the holder, the other it would not stop at all; nobody can start them again on the
+    // next kernel, where there is nothing of them.
+    let needs = "/run/systemd/system/vm-a.service.d/needs.conf";
+    let control = bed.guest().control();
+    control.write(needs, 0o644, "[Unit]\nRequires=switch.service\n", PATIENCE).await.unwrap();
+    start_service(&bed, "switch", "", "true").await;
+    start_service(&bed, "audit", "RefuseManualStop=yes", "true").await;
+    // As a virtual machine that nobody hands over.
+    let machine = script(&bed, "machine", "sleep 1").await;
+    let scope = ["--scope", "--unit=machine-qemu-1", "/bin/sh", &machine];
+    control.start("systemd-run", &scope, PATIENCE).await.unwrap();
+    let scope = ["is-active", "machine-qemu-1.scope"];
+    wait::until("the machine's scope", ENOUGH, async || {
+        Ok(match bed.node.output("systemctl", &scope).await {
+            Ok(_) => Answer::Yes(()),
+            Err(error) => Answer::not_yet(error),
+        })
+    })
+    .await
+    .unwrap();
 
     bed.apply("real", &target).await;
     bed.await_success("real").await;
@@ -58,7 +85,7 @@ async fn invariant_11_services_end_in_order_under_systemd_and_the_verified_kerne
     assert_eq!((after.number, &after.release), (2, &target.release));
     let report = bed.report();
     assert!(report.unbroken(bed.hold.seed), "{report:?}\n{}", bed.guest().serial().transcript());
-    assert_eq!(get(&bed, ENDED).await, "front\ndatabase\n");
+    assert_eq!(get(&bed, ENDED).await, "machine\nfront\ndatabase\n");
     bed.node.output("sha256sum", &["--check", "/var/lib/lab/digest"]).await.unwrap();
 
     bed.guest().serial().wait_for("] persisted", ENOUGH).await.unwrap();

@@ -1,4 +1,4 @@
-//! Gates: one question about support each, what they permit, and which are required (DESIGN section 5).
+//! Gates: one question about support each, what they permit, and which are required.
 
 use alloc::format;
 use alloc::string::String;

@@ -1,4 +1,4 @@
-//! The handover with one holder (DESIGN section 8), as the keeper sees it.
+//! The handover with one holder, as the keeper sees it.
 //!
 //! ```text
 //! Connected → Declared → Preserving → Preserved → Quiescing → Quiesced → Committed ══ jump ══╗
@@ -7,7 +7,7 @@
 //!                 └──── Resumed ◄─── Resuming                                  └──────────────┘
 //!                                                                        gone: Pending again
 //! ```
-//! A late answer or an end of file before the commit aborts the attempt for everybody. After the jump
+//! A late answer before the commit, or an end of file before the jump, aborts the attempt for everybody. After the jump
 //! nothing is given up: a holder that dies comes again.
 
 use alloc::string::String;
@@ -213,11 +213,12 @@ impl State {
             (Self::Connected | Self::Declared, Event::Resumed) => stay(),
 
             (Self::Preserving | Self::Quiescing, Event::Late) => abort(self, Cause::Late(self)),
-            // After the commit it is expected: the process ends with the kernel.
-            (Self::Committed, Event::Gone) => stay(),
-            (Self::Preserving | Self::Preserved | Self::Quiescing | Self::Quiesced, Event::Gone) => {
-                abort(Self::Gone, Cause::Gone(self))
-            }
+            // Also after the commit: a guest whose connection ended runs again, and what was written of it is old. That
+            // the process ends with the kernel is nobody's to see any more.
+            (
+                Self::Preserving | Self::Preserved | Self::Quiescing | Self::Quiesced | Self::Committed,
+                Event::Gone,
+            ) => abort(Self::Gone, Cause::Gone(self)),
             (Self::Connected | Self::Declared | Self::Resuming | Self::Gone, Event::Gone) => {
                 to(Self::Gone, vec![])
             }

@@ -1,4 +1,4 @@
-//! Facts per device, then one word (DESIGN section 2).
+//! Facts per device, then one word (docs/concepts.md: what a device got).
 //!
 //! Unknown never helps: whatever fact gets worse or unknown, the word never gets better.
 

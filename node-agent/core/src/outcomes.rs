@@ -72,6 +72,16 @@ impl Outcomes {
         self.entries.entry(address.into()).or_insert(Entry::Has(settled));
     }
 
+    /// A device whose holder was to be stopped, and was not: it is held still.
+    pub(crate) fn still_held(&mut self, address: &str) {
+        let untouched = Settled { outcome: Outcome::Untouched, facts: None };
+        if let Some(Entry::Has(settled)) = self.entries.get_mut(address)
+            && settled.outcome == Outcome::Stopped
+        {
+            *settled = untouched;
+        }
+    }
+
     /// The facts of a preserved device. Facts that say "not returned" settle nothing: it may still come.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! What would happen if the node were updated now, and which voice decided (DESIGN section 1).
+//! What would happen if the node were updated now, and which voice decided (docs/concepts.md: three voices).
 //!
 //! The platform, the team and the workload's owner each ask for something; the strictest wins. What the
 //! node can do comes from its gates; unknown is not a pass.

@@ -1,4 +1,4 @@
-//! Words that the whole product shares (DESIGN section 2).
+//! Words that the whole product shares (docs/concepts.md: words).
 
 use alloc::string::String;
 use core::time::Duration;

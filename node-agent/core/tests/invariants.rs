@@ -39,6 +39,8 @@ fn event(now: u64) -> impl Strategy<Value = Event> {
         1 => Just(Event::Abort("a test".into())),
         1 => Just(Event::KernelRefused("EBUSY".into())),
         1 => Just(Event::Undone),
+        1 => prop_oneof![Just(vec![]), Just(vec!["0000:03:00.0".to_owned()]), Just(vec![GPU.to_owned()])]
+            .prop_map(|held| Event::StillHeld(held.into_iter().collect())),
         4 => holder.prop_map(|h| Event::HolderResumed(h.into())),
         4 => (address, facts).prop_map(|(a, facts)| Event::Device { address: a.into(), facts }),
         4 => evidence.prop_map(Event::Started),
@@ -54,6 +56,7 @@ fn event(now: u64) -> impl Strategy<Value = Event> {
 fn natural(node: &Node, now: u64) -> Event {
     match node {
         Node::Idle | Node::Ended(_) => Event::Take(Box::new(attempt())),
+        Node::Thawing(thawing) if thawing.looks() => Event::StillHeld(BTreeSet::new()),
         Node::Thawing(thawing) => match thawing.waiting().first() {
             Some(holder) => Event::HolderResumed(holder.clone()),
             None => Event::Undone,
@@ -92,7 +95,8 @@ fn check(before: &Node, event: &Event, t: &liveupdate_node_core::node::Transitio
     if t.refused.is_some() {
         assert_eq!((after, t.effects.as_slice()), (before, [].as_slice()), "a refusal changes nothing");
     }
-    if t.effects.contains(&Effect::Jump) {
+    let jumps = t.effects.iter().any(|effect| matches!(effect, Effect::Jump { .. }));
+    if jumps {
         let Node::Before(from) = before else { panic!("invariant 2: jump from {}", before.name()) };
         assert!(
             matches!(from.phase(), Phase::Committing { go: Some(_), intent: true }),
@@ -100,7 +104,7 @@ fn check(before: &Node, event: &Event, t: &liveupdate_node_core::node::Transitio
         );
     }
     if after.name() == StateName::Jumping && before.name() != StateName::Jumping {
-        assert!(t.effects.contains(&Effect::Jump));
+        assert!(jumps);
     }
     if t.effects.contains(&Effect::FinishSessions) {
         let all_resumed = match before {
@@ -161,7 +165,7 @@ proptest! {
             let before = node.clone();
             let t = node.step(event.clone(), at(now));
             check(&before, &event, &t);
-            jumps += t.effects.iter().filter(|e| **e == Effect::Jump).count();
+            jumps += t.effects.iter().filter(|e| matches!(e, Effect::Jump { .. })).count();
             prop_assert!(jumps <= 1, "invariant 5: an attempt jumps at most once");
             node = t.state;
             let read = without_leave(&node);
@@ -197,7 +201,7 @@ impl World {
             Effect::QuiesceHolders => vec![Event::Quiesced],
             Effect::ReadShortList => vec![Event::ShortListPassed],
             Effect::WriteIntent => vec![Event::IntentWritten],
-            Effect::Jump => {
+            Effect::Jump { .. } => {
                 self.jumped = true;
                 vec![Event::Started(arrived())]
             }
@@ -211,6 +215,7 @@ impl World {
                     ]
                 })
                 .collect(),
+            Effect::SeeStopped => vec![Event::StillHeld(BTreeSet::new())],
             Effect::ReportUndone => vec![Event::Undone],
             Effect::RetrieveSessions => vec![Event::Retrieved],
             Effect::FinishSessions => vec![Event::Confirm],
@@ -221,9 +226,9 @@ impl World {
 }
 
 /// Runs to the end; the `kill`-th chance to be killed is taken: after a state is on disk and before its
-/// effects, or after an effect and before its answer is heard. Returns the end, whether the kernel was
-/// replaced, and the chances there were.
-fn life(kill: usize) -> (Node, bool, usize) {
+/// effects, or after an effect and before its answer is heard. `sick`: what needs no record comes onto no disk. Returns the
+/// end, whether the kernel was replaced, and the chances there were.
+fn life(kill: usize, sick: bool) -> (Node, bool, usize) {
     let mut world = World::default();
     let mut chances = 0;
     let mut queue: std::collections::VecDeque<Event> = [Event::Begin(Box::new(attempt()))].into();
@@ -235,7 +240,7 @@ fn life(kill: usize) -> (Node, bool, usize) {
         check(&before, &event, &t);
         node = t.state;
         // The last state that is on disk when the kernel is replaced is the intent: filesystems are frozen.
-        if node.name() != StateName::Jumping {
+        if node.name() != StateName::Jumping && (node.needs_record() || event.is_order() || !sick) {
             world.disk = node.encode();
         }
         let mut killed = false;
@@ -263,12 +268,18 @@ fn life(kill: usize) -> (Node, bool, usize) {
 
 #[test]
 fn invariant_6_killed_anywhere_the_end_is_the_same_or_explicit() {
-    let (undisturbed, _, chances) = life(usize::MAX);
+    for sick in [false, true] {
+        killed_anywhere(sick);
+    }
+}
+
+fn killed_anywhere(sick: bool) {
+    let (undisturbed, _, chances) = life(usize::MAX, sick);
     assert_eq!(undisturbed.name(), StateName::Updated);
     assert_eq!(undisturbed.proof().unwrap().boot_id(), NEXT_BOOT);
     let (mut same, mut explicit) = (0, 0);
     for kill in 1..=chances {
-        let (node, jumped, _) = life(kill);
+        let (node, jumped, _) = life(kill, sick);
         match &node {
             Node::Ended(ended) if ended.end == End::Updated => same += 1,
             Node::Ended(ended) => {

@@ -13,6 +13,9 @@ use liveupdate_node_core::node::{
 use liveupdate_node_core::outcome::Outcome;
 use liveupdate_node_core::{GateResult, Monotonic};
 
+/// Its holder is to be stopped.
+const STOPPED: &str = "0000:03:00.0";
+
 fn run(node: Node, events: Vec<Event>, now: Monotonic) -> Node {
     events.into_iter().fold(node, |node, event| {
         let name = event.name();
@@ -132,6 +135,51 @@ fn an_abort_undoes_exactly_what_was_done_in_reverse() {
 }
 
 #[test]
+fn invariant_3_who_was_not_stopped_is_not_said_to_be() {
+    let settling = || run(Node::Idle, vec![Event::Take(Box::new(attempt())), Event::Preserved], at(0));
+    for (held, word) in [(vec![], Outcome::Stopped), (vec![STOPPED.to_owned()], Outcome::Untouched)] {
+        let t = settling().step(Event::Abort("asked to".into()), at(0));
+        // Who is started again would look like one who was never stopped.
+        assert_eq!(t.effects, [Effect::SeeStopped]);
+        assert!(t.state.clone().step(Event::Undone, at(0)).refused.is_some(), "nothing is undone yet");
+        let t = Node::decode(&t.state.encode()).unwrap().step(Event::Started(still_here()), at(0));
+        assert_eq!(t.effects, [Effect::SeeStopped], "also after a restart");
+        // A device that nobody was to lose stays what it is.
+        let held = held.into_iter().chain([GPU.to_owned()]).collect();
+        let t = t.state.step(Event::StillHeld(held), at(0));
+        assert_eq!(t.effects[0], Effect::RestartBystanders);
+        let t = Node::decode(&t.state.encode()).unwrap().step(Event::Started(still_here()), at(0));
+        assert_eq!(t.effects[0], Effect::RestartBystanders, "it is not looked at twice");
+        let node = run(t.state, vec![Event::Undone], at(0));
+        assert_eq!(words(&node), [Outcome::Untouched, Outcome::Untouched, word, Outcome::Untouched]);
+    }
+    // Settled means that it was seen; and where nobody was to be stopped there is nothing to see.
+    let settled = run(settling(), vec![Event::Settled], at(0));
+    let t = settled.step(Event::Abort("asked to".into()), at(0));
+    assert_eq!(t.effects[0], Effect::RestartBystanders);
+    assert_eq!(words(&run(t.state, vec![Event::Undone], at(0)))[2], Outcome::Stopped);
+    let mut none = attempt();
+    none.devices.remove(2);
+    let node = run(Node::Idle, vec![Event::Take(Box::new(none)), Event::Preserved], at(0));
+    assert_eq!(node.step(Event::Abort(String::new()), at(0)).effects[0], Effect::RestartBystanders);
+}
+
+#[test]
+fn what_was_stopped_is_started_again_also_in_quarantine_by_a_keeper_that_starts_later() {
+    let node = up_to(StateName::Settling, at(0)).step(Event::Abort("asked to".into()), at(0)).state;
+    let t = node.step(Event::Tick, at(60_000));
+    assert_eq!(t.state.name(), StateName::Quarantined);
+    assert_eq!(t.effects[0], Effect::RestartBystanders);
+    let t = Node::decode(&t.state.encode()).unwrap().step(Event::Started(still_here()), at(0));
+    assert_eq!(t.effects[0], Effect::RestartBystanders);
+    // After a jump there is another boot, which started all of its own.
+    let node = up_to(StateName::Returned, at(0)).step(Event::Tick, at(60_000)).state;
+    let t = node.step(Event::Started(arrived()), at(0));
+    assert_eq!(t.state.name(), StateName::Quarantined);
+    assert!(!t.effects.contains(&Effect::RestartBystanders));
+}
+
+#[test]
 fn after_the_commit_nothing_aborts() {
     for state in [StateName::Jumping, StateName::Returned, StateName::Reclaiming, StateName::Verifying] {
         let node = up_to(state, at(0));
@@ -168,7 +216,7 @@ fn custody_that_cannot_be_given_up_is_quarantined_and_kept() {
 fn a_refused_jump_is_undone_and_fails() {
     let t = up_to(StateName::Jumping, at(0)).step(Event::KernelRefused("EBUSY".into()), at(0));
     assert_eq!(t.state.name(), StateName::Thawing);
-    assert!(t.effects.contains(&Effect::ResumeHolders) && !t.effects.contains(&Effect::Jump));
+    assert!(t.effects.contains(&Effect::ResumeHolders) && !jumps(&t.effects));
     let events =
         vec![Event::Undone, Event::HolderResumed("vm-a".into()), Event::HolderResumed("vm-b".into())];
     let node = run(t.state, events, at(0));
@@ -210,12 +258,23 @@ fn a_node_that_holds_nothing_jumps_without_luo_gates_and_without_nonce() {
         Event::Quiesced,
         Event::ShortListPassed,
         Event::IntentWritten,
-        Event::Started(Evidence { nonce: None, ..arrived() }),
-        Event::Retrieved,
     ];
-    let node = run(Node::Idle, events, at(0));
+    let jumping = run(Node::Idle, events, at(0));
+    let came_up = |from: Option<&str>| {
+        let evidence = Evidence { nonce: None, from: from.map(Into::into), ..arrived() };
+        jumping.clone().step(Event::Started(evidence), at(0)).state
+    };
+    let node = run(came_up(Some(BOOT)), vec![Event::Retrieved], at(0));
     assert_eq!(node.name(), StateName::Verifying);
     assert!(!node.proof().unwrap().nonce_returned());
+    // The kernel that was jumped to died, and firmware started an older one of the same release; or somebody else jumped.
+    for (from, word) in [(None, "nothing jumped into it"), (Some("boot-x"), "jumped into by boot \"boot-x\"")]
+    {
+        let node = came_up(from);
+        assert_eq!(ended(&node).end, End::Failed(FailReason::WrongKernel), "{from:?}");
+        assert!(ended(&node).message.contains(word), "{}", ended(&node).message);
+        assert_eq!(node.proof(), None);
+    }
 }
 
 #[test]
@@ -294,11 +353,37 @@ fn invariant_2_a_permission_is_for_one_attempt_one_receipt_one_boot_and_ends() {
     assert!(matches!(permission.check(at(100), "x"), Err(NoPermission::OtherBoot(_))));
 }
 
+fn jumps(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Jump { .. }))
+}
+
+#[test]
+fn invariant_2_a_jump_is_permitted_no_longer_than_its_permission_and_its_state() {
+    // Permitted at 0 for 30 s; the state Jumping lasts as long as the attempt says.
+    for (jump, committed, until) in [(30, 4, 30), (10, 4, 14), (10, 29, 30)] {
+        let mut attempt = attempt();
+        attempt.deadlines.jump = Duration::from_secs(jump);
+        attempt.deadlines.commit = Duration::from_secs(60);
+        let go = go(&attempt, at(0));
+        let events = vec![
+            Event::Take(Box::new(attempt)),
+            Event::Preserved,
+            Event::Settled,
+            Event::Go(go),
+            Event::Quiesced,
+            Event::ShortListPassed,
+        ];
+        let t = run(Node::Idle, events, at(0)).step(Event::IntentWritten, at(committed * 1000));
+        assert_eq!(t.state.name(), StateName::Jumping);
+        assert_eq!(t.effects, [Effect::Jump { until: at(until * 1000) }]);
+    }
+}
+
 #[test]
 fn invariant_2_a_permission_that_runs_out_before_the_commit_aborts() {
     let node = up_to(StateName::Committing, at(0));
     let t = node.step(Event::IntentWritten, at(30_000));
-    assert!(!t.effects.contains(&Effect::Jump) && t.effects.contains(&Effect::ResumeHolders));
+    assert!(!jumps(&t.effects) && t.effects.contains(&Effect::ResumeHolders));
     assert_eq!(t.state.name(), StateName::Thawing);
 }
 

@@ -1,4 +1,4 @@
-//! DESIGN section 2: facts, then one word. Invariant 3.
+//! Facts, then one word (docs/concepts.md). Invariant 3.
 #![allow(missing_docs, clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test")]
 mod common;
 

@@ -12,6 +12,7 @@
 //!
 //! Hello → Welcome{pending: true} → Reclaim → Grant → attach → Attached → resume → Resumed → Done → Ready
 //! ```
+//! Whether the guest stands still is kept apart from that: `standing.rs`.
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use liveupdate_proto::handover::v1::{
 
 use crate::frame::{FrameError, Sequence, VERSION};
 use crate::packet::Packet;
+use crate::standing::Standing;
 
 /// What a VMM does when it is asked.
 pub trait Guest {
@@ -119,7 +121,7 @@ pub enum HandoverError {
 /// One holder's side of the handover; does no I/O.
 pub struct Handover<G: Guest> {
     name: String,
-    guest: G,
+    guest: Standing<G>,
     sequence: Sequence,
     attempt: String,
     progress: Progress,
@@ -132,6 +134,7 @@ impl<G: Guest> Handover<G> {
     /// A holder that has just connected.
     pub fn new(name: impl Into<String>, guest: G) -> Self {
         let (attempt, progress) = (String::new(), Progress::Greeting);
+        let guest = Standing::new(guest);
         Self { name: name.into(), guest, sequence: Sequence::default(), attempt, progress }
     }
 
@@ -142,14 +145,16 @@ impl<G: Guest> Handover<G> {
 
     /// The VMM.
     pub fn guest(&self) -> &G {
-        &self.guest
+        self.guest.guest()
     }
 
-    /// The first packet of the connection.
+    /// The first packet of the connection. A guest that could not go on when the last one ended goes on first: who
+    /// declares itself runs.
     ///
     /// # Errors
-    /// The name is too long for a packet.
+    /// It still cannot, or the name is too long for a packet.
     pub fn hello(&mut self) -> Answers<G::File> {
+        self.guest.go_on("the keeper is gone")?;
         let hello = Hello { name: self.name.clone(), versions: vec![VERSION] };
         self.say(Message::Hello(hello))
     }
@@ -171,13 +176,13 @@ impl<G: Guest> Handover<G> {
             (Progress::Greeting, Message::Welcome(_)) => self.declare(),
             (Progress::Declaring | Progress::Ready, Message::Verdict(verdict)) => {
                 self.progress = Progress::Ready;
-                self.guest.verdict(&verdict);
+                self.guest.guest_mut().verdict(&verdict);
                 Ok(Vec::new())
             }
             // Undone before it had to stop, an attempt leaves no other trace than the next one.
             (Progress::Ready | Progress::Preserved, Message::Preserve(_)) => {
                 self.attempt = attempt;
-                match self.guest.preserve() {
+                match self.guest.guest_mut().preserve() {
                     Ok(()) => {
                         self.progress = Progress::Preserved;
                         self.say(Message::Preserved(Preserved {}))
@@ -201,7 +206,10 @@ impl<G: Guest> Handover<G> {
                 self.attempt = attempt;
                 self.attach(&grant, packet.files)
             }
-            (Progress::Returning, Message::Done(_)) => self.declare(),
+            (Progress::Returning, Message::Done(_)) => {
+                self.progress = Progress::Ready;
+                self.declare()
+            }
             (_, Message::Refused(refused)) => Err(HandoverError::Refused(refused.reason)),
             (progress, message) => Err(HandoverError::Unexpected { message: kind(&message), progress }),
         }
@@ -212,29 +220,28 @@ impl<G: Guest> Handover<G> {
     /// # Errors
     /// It did not.
     pub fn ended(&mut self) -> Result<(), HandoverError> {
-        let still = matches!(self.progress, Progress::Stopped | Progress::Committed);
         // A new connection begins anew.
         self.progress = Progress::Greeting;
         self.sequence = Sequence::default();
-        if still {
-            self.guest.resume("the keeper is gone").map_err(HandoverError::Guest)?;
-        }
-        Ok(())
+        self.guest.go_on("the keeper is gone").map(drop)
     }
 
-    /// Says what it has, at first and again after hotplug.
+    /// Says what it has, at first and again after hotplug. In the middle of an attempt the keeper answers by undoing that;
+    /// until then it is as far as it was.
     ///
     /// # Errors
     /// It has more than a packet can carry.
     pub fn declare(&mut self) -> Answers<G::File> {
-        let (declare, files) = self.guest.declare();
+        let (declare, files) = self.guest.guest_mut().declare();
         let bytes = self.sequence.encode("", Message::Declare(declare), files.len())?;
-        self.progress = Progress::Declaring;
+        if matches!(self.progress, Progress::Greeting | Progress::Ready) {
+            self.progress = Progress::Declaring;
+        }
         Ok(vec![Packet { bytes, files }])
     }
 
     fn quiesce(&mut self, deadline: Duration) -> Answers<G::File> {
-        match self.guest.quiesce(deadline) {
+        match self.guest.stop(deadline) {
             Ok(stopped) => {
                 self.progress = Progress::Stopped;
                 self.say(Message::Quiesced(Quiesced {
@@ -250,14 +257,14 @@ impl<G: Guest> Handover<G> {
 
     /// Idempotent: a guest that runs says so again.
     fn resume(&mut self, cause: &str) -> Answers<G::File> {
-        let resumed = match self.progress {
-            Progress::Stopped | Progress::Committed => {
-                self.guest.resume(cause).map_err(HandoverError::Guest)?
-            }
-            Progress::Ready | Progress::Preserved => Resumed::default(),
-            progress => return Err(HandoverError::Unexpected { message: "Resume", progress }),
+        let resumed = match (self.guest.go_on(cause)?, self.progress) {
+            (Some(resumed), _) => resumed,
+            (None, Progress::Declaring | Progress::Ready | Progress::Preserved) => Resumed::default(),
+            (None, progress) => return Err(HandoverError::Unexpected { message: "Resume", progress }),
         };
-        self.progress = Progress::Ready;
+        if self.progress != Progress::Declaring {
+            self.progress = Progress::Ready;
+        }
         self.say(Message::Resumed(resumed))
     }
 
@@ -265,9 +272,11 @@ impl<G: Guest> Handover<G> {
         let (Some(session), true) = (files.pop(), files.is_empty()) else {
             return Err(HandoverError::Guest("Grant comes with exactly one session file".into()));
         };
-        let checks = self.guest.attach(grant, session).map_err(HandoverError::Guest)?;
+        let guest = self.guest.guest_mut();
+        let checks = guest.attach(grant, session).map_err(HandoverError::Guest)?;
         let mut packets = self.say(Message::Attached(Attached { checks }))?;
-        let resumed = self.guest.resume("the jump is over").map_err(HandoverError::Guest)?;
+        let guest = self.guest.guest_mut();
+        let resumed = guest.resume("the jump is over").map_err(HandoverError::Guest)?;
         packets.extend(self.say(Message::Resumed(resumed))?);
         self.progress = Progress::Returning;
         Ok(packets)

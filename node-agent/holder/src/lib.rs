@@ -9,6 +9,7 @@
 mod handover;
 mod packet;
 mod socket;
+mod standing;
 mod transport;
 
 pub use handover::{Guest, Handover, HandoverError, Progress, Stopped};

@@ -12,8 +12,8 @@ use crate::handover::{Guest, Handover};
 use crate::packet::Packet;
 use crate::transport::{RunError, Transport, run};
 
-/// Where the keeper listens.
-pub const SOCKET: &str = "/run/liveupdate/holders.sock";
+/// Where the keeper listens. A pod mounts its folder, which has nothing else in it.
+pub const SOCKET: &str = "/run/liveupdate/holders/holders.sock";
 
 /// Between two tries, at first: a successor waits for its keeper, and every millisecond is blackout.
 const SHORT: Duration = Duration::from_millis(2);

@@ -23,6 +23,8 @@ const ATTEMPT: &str = "7f3c-0a1b2c3d-1";
 struct Vm {
     did: Vec<&'static str>,
     refuses_to_stop: bool,
+    /// How often it cannot go on.
+    stuck: usize,
 }
 
 impl Guest for Vm {
@@ -45,6 +47,10 @@ impl Guest for Vm {
         Ok(Stopped { counter: 7, interrupts_off: true, dma_quiescent: false, state_length: 9 })
     }
     fn resume(&mut self, _: &str) -> Result<Resumed, String> {
+        if let Some(left) = self.stuck.checked_sub(1) {
+            self.stuck = left;
+            return Err("a vCPU does not start".into());
+        }
         self.did.push("go on");
         Ok(Resumed { counter: 8, checks: vec![] })
     }
@@ -195,6 +201,75 @@ impl Transport for Rogue {
     fn receive(&mut self) -> io::Result<Option<Packet<&'static str>>> {
         Ok(self.0.pop_front())
     }
+}
+
+/// A holder that was told all this, and the keeper's end of that.
+fn told(guest: Vm, messages: Vec<(&str, Message)>) -> (Handover<Vm>, Sequence) {
+    let (mut handover, mut keeper) = (Handover::new("vm-a", guest), Sequence::default());
+    heard(&mut keeper, &handover.hello().unwrap());
+    for (attempt, message) in messages {
+        tell(&mut handover, &mut keeper, attempt, message);
+    }
+    (handover, keeper)
+}
+
+fn tell(handover: &mut Handover<Vm>, keeper: &mut Sequence, attempt: &str, message: Message) -> Vec<Message> {
+    let bytes = keeper.encode(attempt, message, 0).unwrap();
+    heard(keeper, &handover.receive(Packet { bytes, files: vec![] }).unwrap())
+}
+
+fn heard(keeper: &mut Sequence, packets: &[Packet<&str>]) -> Vec<Message> {
+    packets.iter().map(|packet| keeper.decode(&packet.bytes, packet.files.len()).unwrap().1).collect()
+}
+
+fn stopped(commit: bool) -> Vec<(&'static str, Message)> {
+    let welcome = Message::Welcome(Welcome { version: VERSION, ..Welcome::default() });
+    let mut messages = vec![
+        ("", welcome),
+        ("", Message::Verdict(Verdict::default())),
+        (ATTEMPT, Message::Preserve(Preserve {})),
+        (ATTEMPT, Message::Quiesce(Quiesce { deadline_ms: 2_000 })),
+    ];
+    if commit {
+        messages.push((ATTEMPT, Message::Commit(Commit {})));
+    }
+    messages
+}
+
+/// Hotplug comes when it comes.
+#[test]
+fn a_guest_that_stands_goes_on_also_when_it_has_declared_itself_meanwhile() {
+    for commit in [false, true] {
+        let (mut handover, mut keeper) = told(Vm::default(), stopped(commit));
+        let said = heard(&mut keeper, &handover.declare().unwrap());
+        assert!(matches!(said[..], [Message::Declare(_)]), "{said:?}");
+        // The keeper's answer to that is to undo the attempt.
+        let undo = Message::Resume(Resume { cause: "it declared other files".into() });
+        let said = tell(&mut handover, &mut keeper, ATTEMPT, undo);
+        assert!(matches!(said[..], [Message::Resumed(Resumed { counter: 8, .. })]), "{said:?}");
+        assert_eq!(handover.guest().did[2..], ["preserve", "stop", "declare", "go on"], "{commit}");
+        assert_eq!(handover.progress(), Progress::Ready);
+
+        let (mut handover, _) = told(Vm::default(), stopped(commit));
+        handover.declare().unwrap();
+        handover.ended().unwrap();
+        assert_eq!(handover.guest().did.last(), Some(&"go on"), "{commit}: the keeper is gone");
+    }
+}
+
+#[test]
+fn a_guest_that_could_not_go_on_goes_on_before_it_says_anything_on_another_connection() {
+    let (mut handover, _) = told(Vm { stuck: 1, ..Vm::default() }, stopped(true));
+    let error = handover.ended().unwrap_err();
+    assert!(matches!(error, HandoverError::Guest(_)), "{error}");
+    assert_eq!(handover.guest().did.last(), Some(&"stop"));
+    handover.hello().unwrap();
+    assert_eq!(handover.guest().did.last(), Some(&"go on"));
+
+    // For as long as it cannot, nobody hears that it runs.
+    let (mut handover, _) = told(Vm { stuck: 2, ..Vm::default() }, stopped(true));
+    assert!(handover.ended().is_err() && handover.hello().is_err());
+    assert_eq!(handover.guest().did.last(), Some(&"stop"));
 }
 
 fn rogue(messages: Vec<(&str, Message)>) -> (Result<(), RunError>, Vec<&'static str>) {

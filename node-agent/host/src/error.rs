@@ -5,7 +5,7 @@
 #[non_exhaustive]
 pub enum HostError {
     /// The kernel of this process is gone: it jumped, or was cut off.
-    #[error("the machine is off or has booted again; this process is no more")]
+    #[error("the machine is off or has booted again: what this process knows is of the past")]
     PoweredOff,
     /// No such bundle.
     #[error("bundle {name} is not under the bundle root; copy it there or correct target.bundle")]
@@ -88,9 +88,9 @@ pub enum HostError {
     },
 }
 
-/// The kernel refused to jump; nothing has happened and guests can be resumed.
+/// The jump was refused, by the kernel or before it was asked; nothing has happened and guests can be resumed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the kernel refused the jump: {why}")]
+#[error("the jump was refused: {why}")]
 pub struct JumpRefused {
     /// What the system said.
     pub why: String,

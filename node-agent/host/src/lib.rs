@@ -15,8 +15,8 @@ pub mod types;
 pub use error::{HostError, JumpRefused};
 pub use judge::judge;
 pub use types::{
-    Custody, Device, Facts, Gate, Holder, JumpIntent, Jumped, Quiesced, ReclaimedDevice, ReclaimedHolder,
-    Resumed, Target,
+    Custody, Device, Facts, Gate, Held, Holder, JumpIntent, Jumped, Quiesced, ReclaimedDevice,
+    ReclaimedHolder, Resumed, Target,
 };
 
 use std::time::Duration;
@@ -29,7 +29,8 @@ use liveupdate_node_core::verdict::Signer;
 pub trait Host: Send + Sync {
     /// Boot id of the running kernel, as `/proc/sys/kernel/random/boot_id` has it.
     fn boot_id(&self) -> Result<String, HostError>;
-    /// Boot id of the kernel that jumped into this one; none when this one was not jumped into.
+    /// Boot id of the kernel that jumped into this one; none when this one was not jumped into. Where the machine does not
+    /// show by whom it was started, the first boot after a jump counts as its.
     fn boot_id_before(&self) -> Result<Option<String>, HostError>;
     /// What `uname -r` says.
     fn release(&self) -> Result<String, HostError>;
@@ -53,6 +54,9 @@ pub trait Host: Send + Sync {
     fn devices(&self) -> Result<Vec<Device>, HostError>;
     /// Processes that hold devices or memory to preserve.
     fn holders(&self) -> Result<Vec<Holder>, HostError>;
+    /// Who holds what now, by the same names as [`Host::devices`] and [`Host::holders`] have. Costs little, since it is asked
+    /// while guests stand still. What cannot be looked at is an error, and not held by nobody. The keeper's alone.
+    fn held(&self) -> Result<Held, HostError>;
     /// Reads every gate now: node, device and holder scope, and the target's with a target.
     fn gates(&self, target: Option<&Target>) -> Result<Vec<Gate>, HostError>;
 
@@ -89,10 +93,12 @@ pub trait Host: Send + Sync {
     fn preserved(&self) -> Result<Option<Custody>, HostError>;
     /// Gives up custody before a jump; holders keep all that they had.
     fn unpreserve(&self) -> Result<(), HostError>;
-    /// Ends bystanders in order and syncs. Holders of `stop` (device addresses) are ended too. `go_on` as in
-    /// [`Host::preserve`]; after an error, [`Host::thaw`] is still needed.
+    /// Ends bystanders in order and syncs. Holders of `stop` (device addresses) are ended too, where nobody who is handed over
+    /// would end with them; whether they have is for [`Host::held`] to say. `go_on` as in [`Host::preserve`]; after an error,
+    /// [`Host::thaw`] is still needed.
     fn settle(&self, stop: &[String], go_on: &mut dyn FnMut() -> bool) -> Result<(), HostError>;
-    /// Undoes [`Host::settle`]; does nothing when there is nothing to undo.
+    /// Undoes [`Host::settle`]; does nothing when there is nothing to undo. After an error all that can be undone is, and
+    /// the rest is tried when it is called again.
     fn thaw(&self) -> Result<(), HostError>;
     /// Stops every holder in custody. `deadline` is for all together. The answer has one entry for each
     /// holder, also for those that were late or voted no; the caller decides.
@@ -119,6 +125,8 @@ pub trait Host: Send + Sync {
     /// `go_on` as in [`Host::preserve`]. After an error the machine starts what it would have before.
     fn persist(&self, target: &Target, go_on: &mut dyn FnMut() -> bool) -> Result<String, HostError>;
 
+    /// Whether what is on this machine is `install-keeper`'s, so that [`Host::uninstall`] may take it away.
+    fn may_uninstall(&self) -> Result<(), HostError>;
     /// Takes away what `install-keeper` has put on this machine, but for its records and bundles: unit and program.
     /// Whoever calls ends afterwards, and nothing starts it again.
     fn uninstall(&self) -> Result<(), HostError>;

@@ -1,5 +1,6 @@
 //! What a machine tells about itself.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub use liveupdate_node_core::Target;
@@ -66,6 +67,15 @@ impl From<&Holder> for verdict::Holder {
     }
 }
 
+/// Who holds what at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Addresses of all devices that somebody holds, each with its holder's name.
+    pub devices: BTreeMap<String, String>,
+    /// Names of all holders that have declared themselves and live.
+    pub holders: BTreeSet<String>,
+}
+
 /// What is in custody before a jump.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Custody {
@@ -108,6 +118,9 @@ pub struct JumpIntent {
     pub nonce: String,
     /// What must be loaded: the jump is refused when it is not.
     pub target: Target,
+    /// From then on, by [`crate::Host::monotonic`], the jump is refused: its permission has run out, or its state has
+    /// lasted too long.
+    pub until: Duration,
 }
 
 /// A jump that happened in a simulation.

@@ -52,7 +52,7 @@ fn spec() -> WorldSpec {
 }
 
 fn intent() -> JumpIntent {
-    JumpIntent { attempt: "a-1".into(), nonce: "abc".into(), target: target() }
+    JumpIntent { attempt: "a-1".into(), nonce: "abc".into(), target: target(), until: Duration::MAX }
 }
 
 /// Removed at the end.

@@ -1,7 +1,8 @@
 //! Carries out what the core wants done, and says what became of it.
 
 use liveupdate_host::{HostError, JumpIntent, ReclaimedDevice};
-use liveupdate_node_core::node::{Attempt, Effect, Event};
+use liveupdate_node_core::Monotonic;
+use liveupdate_node_core::node::{Attempt, Effect, Event, Plan};
 
 use crate::keeper::Keeper;
 use crate::refusal::Refused;
@@ -29,7 +30,7 @@ impl Keeper {
         Ok(events)
     }
 
-    fn attempt(&self) -> Result<Attempt, HostError> {
+    pub(crate) fn attempt(&self) -> Result<Attempt, HostError> {
         let attempt = self.lock().journal.node.attempt().cloned();
         attempt.ok_or(HostError::WrongMoment { operation: "this", why: "there is no attempt".into() })
     }
@@ -43,16 +44,17 @@ impl Keeper {
             // The journal that was just written holds the intent with its nonce; the host writes the index
             // and freezes as a part of the jump, so that nothing comes between.
             Effect::WriteIntent => Ok(vec![Event::IntentWritten]),
-            Effect::Jump => self.jump(),
+            Effect::Jump { until } => self.jump(until),
             Effect::ResumeHolders => self.resume(),
-            Effect::RestartBystanders => self.host.thaw().map(|()| Vec::new()),
+            Effect::SeeStopped => self.see_stopped(),
+            Effect::RestartBystanders => self.restart().map(|()| Vec::new()),
             Effect::Unpreserve => self.host.unpreserve().map(|()| Vec::new()),
             Effect::UnloadImage => self.host.unstage().map(|()| Vec::new()),
             Effect::ReportUndone => Ok(vec![Event::Undone]),
             Effect::RetrieveSessions => Ok(vec![Event::Retrieved]),
             Effect::GrantHolders => self.grant(),
             Effect::FinishSessions => self.host.finish().and_then(|()| self.closed()),
-            Effect::ReleaseCustody => self.host.release_custody().and_then(|()| self.closed()),
+            Effect::ReleaseCustody => self.give_up().and_then(|()| self.closed()),
             // Asked for by the agent, each with a request of its own.
             Effect::Settle | Effect::MakeReceipt => nothing,
             // The agent's part, before the keeper takes the attempt.
@@ -97,10 +99,34 @@ impl Keeper {
 
     pub(crate) fn settle(&self) -> Result<Vec<Event>, HostError> {
         let attempt = self.attempt()?;
-        let stopped = attempt.devices.iter().filter(|d| d.plan == liveupdate_node_core::node::Plan::Stop);
+        if let Some(why) = self.against(&attempt, false)? {
+            return Ok(vec![Event::Abort(why)]);
+        }
+        let stopped = attempt.devices.iter().filter(|device| device.plan == Plan::Stop);
         let stop = stopped.map(|device| device.address.clone()).collect::<Vec<_>>();
-        let result = self.host.settle(&stop, &mut || self.go_on());
-        self.led(result, Event::Settled)
+        // Nobody is ended any more for an attempt that has lost a holder.
+        let adopts = attempt.handed_over().is_empty();
+        let whole = || adopts || matches!(self.host.preserved(), Ok(Some(_)));
+        match self.host.settle(&stop, &mut || self.go_on() && whole()) {
+            Ok(()) => Ok(vec![self.against(&attempt, true)?.map_or(Event::Settled, Event::Abort)]),
+            Err(HostError::Cancelled) if self.go_on() => {
+                Ok(vec![self.against(&attempt, false)?.map_or(Event::Tick, Event::Abort)])
+            }
+            result => self.led(result, Event::Settled),
+        }
+    }
+
+    /// Starts again what Settling stopped. What cannot be is owed, whatever becomes of the attempt.
+    pub(crate) fn restart(&self) -> Result<(), HostError> {
+        let started = self.host.thaw();
+        let mut state = self.lock();
+        match &started {
+            Ok(()) => state.owed = None,
+            Err(_) => {
+                state.owed.get_or_insert_default();
+            }
+        }
+        started
     }
 
     fn quiesce(&self) -> Result<Vec<Event>, HostError> {
@@ -137,28 +163,20 @@ impl Keeper {
             Some(other) => wrong.push(format!("the image of {} is loaded instead", other.release)),
             None => wrong.push("the image is not loaded any more".to_owned()),
         }
-        let wanted = attempt.preserved().map(|(device, _)| device.address.clone()).collect::<Vec<_>>();
-        let custody = self.host.preserved()?;
-        let complete = custody.is_some_and(|c| {
-            c.attempt == attempt.id
-                && c.devices.len() == wanted.len()
-                && wanted.iter().all(|w| c.devices.contains(w))
-        });
-        if !complete && !attempt.handed_over().is_empty() {
-            wrong.push("what is in custody is not what the attempt preserved".to_owned());
-        }
+        wrong.extend(self.against(&attempt, true)?);
         if wrong.is_empty() {
             return Ok(vec![Event::ShortListPassed]);
         }
         Ok(vec![Event::Abort(wrong.join("; "))])
     }
 
-    fn jump(&self) -> Result<Vec<Event>, HostError> {
+    fn jump(&self, until: Monotonic) -> Result<Vec<Event>, HostError> {
         let attempt = self.attempt()?;
         let intent = JumpIntent {
             attempt: attempt.id.clone(),
             nonce: attempt.nonce.to_string(),
             target: attempt.target.clone(),
+            until: until.0,
         };
         match self.host.jump(&intent) {
             Ok(_) => {
@@ -172,9 +190,11 @@ impl Keeper {
     fn resume(&self) -> Result<Vec<Event>, HostError> {
         let why = self.lock().journal.node.name().to_string();
         let answers = self.host.resume(&why)?;
+        let ours = self.attempt()?.handed_over();
         let mut events = Vec::new();
         for answer in answers {
-            if answer.result.is_err() {
+            // A host that has no custody any more tells of everybody whom it knows.
+            if answer.result.is_err() || !ours.contains(&answer.holder) {
                 continue;
             }
             self.note(|notes| {
@@ -227,11 +247,18 @@ impl Keeper {
         Ok(vec![Event::Persisted(said)])
     }
 
+    /// What never jumped is still its holders': they keep all that they have, and our hold on it goes.
+    fn give_up(&self) -> Result<(), HostError> {
+        self.host.unpreserve()?;
+        self.host.release_custody()
+    }
+
     /// Nothing that came through the jump is in custody any more.
     fn closed(&self) -> Result<Vec<Event>, HostError> {
+        let now = self.now()?;
         let mut state = self.lock();
         state.journal.notes.open = false;
-        state.journal.save(&*self.host)?;
+        state.write(&*self.host, now)?;
         Ok(Vec::new())
     }
 }

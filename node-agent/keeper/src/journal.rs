@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use liveupdate_host::{Host, HostError};
+use liveupdate_node_core::Monotonic;
 use liveupdate_node_core::fence::Fence;
-use liveupdate_node_core::node::Node;
+use liveupdate_node_core::node::{Effect, Event, Node};
 use liveupdate_proto::common::v1::NodeState;
+use liveupdate_proto::keeper::v1::refusal::Cause;
 use serde::{Deserialize, Serialize};
 
 use crate::blackout::Stamps;
+use crate::refusal::Refused;
 
 const KEY: &str = "journal";
 /// An attempt with 64 devices takes some tens of kB, all remembered attempts with the longest ids a little
@@ -86,8 +89,27 @@ impl Journal {
         host.store(KEY, &bytes)
     }
 
+    /// What an event makes of it, and what is to be done then.
+    pub(crate) fn after(
+        mut self,
+        event: Event,
+        now: Monotonic,
+        wall: i64,
+    ) -> Result<(Self, Vec<Effect>), Refused> {
+        let transition = std::mem::take(&mut self.node).step(event, now);
+        if let Some(refused) = transition.refused {
+            return Err(Refused::new(Cause::WrongState, refused.to_string()));
+        }
+        self.node = transition.state;
+        if matches!(self.node, Node::Ended(_)) {
+            self.fence.ended();
+        }
+        self.note_state(wall);
+        Ok((self, transition.effects))
+    }
+
     /// Notes the state with the time at which it began, if it is another one.
-    pub(crate) fn note_state(&mut self, unix_ms: i64) {
+    fn note_state(&mut self, unix_ms: i64) {
         let state = i32::from(NodeState::from(self.node.name()));
         let idle = state == i32::from(NodeState::Idle);
         if !idle && self.notes.states.last().is_none_or(|(last, _)| *last != state) {

@@ -1,4 +1,6 @@
-//! The keeper itself: one state, one operation at a time, every state on disk before its effects.
+//! The keeper itself: one state, one operation at a time, every state on disk before its effects. But nobody stands still for
+//! a disk: holders are let go on first, and that is written down afterwards; undoing and giving back go on though it fails.
+//! What could not be written is tried again.
 //!
 //! Who carries something out holds the [`Claim`]; the state's lock is held only while an event is applied,
 //! so that Status and Abort are answered while custody is being taken or bystanders are being ended:
@@ -15,11 +17,13 @@ use std::time::Duration;
 use liveupdate_host::{Host, HostError};
 use liveupdate_node_core::Monotonic;
 use liveupdate_node_core::node::{Effect, Event, Evidence, Node, Stage};
+use liveupdate_proto::common::v1::AttemptReport;
 use liveupdate_proto::keeper::v1::refusal::Cause;
 
 use crate::intake;
 use crate::journal::{Journal, Notes};
 use crate::refusal::Refused;
+use crate::report::report;
 
 /// Custody, journal and jump of one machine.
 pub struct Keeper {
@@ -30,13 +34,54 @@ pub struct Keeper {
 
 pub(crate) struct State {
     pub(crate) journal: Journal,
+    /// The journal on disk is an older one.
+    pub(crate) unwritten: Option<Unwritten>,
     claimed: bool,
+    /// When it is to be tried again to start what Settling stopped, where no state is left that has it undone. At first it is
+    /// not known whether there is something.
+    pub(crate) owed: Option<Monotonic>,
     /// Somebody wants the attempt undone: taken up before the next event.
     pub(crate) abort: Option<String>,
     /// The machine is gone; what is left of this process knows nothing.
     pub(crate) jumped: bool,
     /// Unit and program are gone; this process ends when its last reply is out.
     pub(crate) removed: bool,
+}
+
+/// The journal is not on disk yet.
+#[derive(Default)]
+pub(crate) struct Unwritten {
+    /// When it was tried last, and what came of it.
+    failed: Option<(Monotonic, String)>,
+}
+
+/// Between two tries to start again what was stopped.
+const RESTART: Duration = Duration::from_secs(5);
+/// Between two tries to write the journal: a disk that fails may take its time for that.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl Unwritten {
+    fn failed(at: Monotonic, error: &HostError) -> Self {
+        Self { failed: Some((at, error.to_string())) }
+    }
+}
+
+impl State {
+    /// Writes the journal down. What fails is told in the report and tried again; the machine being gone is an error.
+    pub(crate) fn write(&mut self, host: &dyn Host, now: Monotonic) -> Result<(), HostError> {
+        self.unwritten = match self.journal.save(host) {
+            Ok(()) => None,
+            Err(HostError::PoweredOff) => return Err(HostError::PoweredOff),
+            Err(error) => Some(Unwritten::failed(now, &error)),
+        };
+        Ok(())
+    }
+
+    /// What is known of the attempt, for whoever asks.
+    pub(crate) fn report(&self, simulated: bool) -> Option<AttemptReport> {
+        let failed = self.unwritten.as_ref().and_then(|unwritten| unwritten.failed.as_ref());
+        report(&self.journal, failed.map(|(_, why)| why.as_str()), simulated)
+    }
 }
 
 /// Why a keeper cannot start. Nothing was changed; the machine's journal stays as it is.
@@ -68,7 +113,9 @@ impl Keeper {
     /// The journal cannot be read or written, or the machine cannot be asked.
     pub fn open(host: Arc<dyn Host>) -> Result<Self, OpenError> {
         let journal = Journal::load(&*host).map_err(OpenError::Host)?;
-        let state = State { journal, claimed: false, abort: None, jumped: false, removed: false };
+        let (claimed, jumped, removed) = (false, false, false);
+        let owed = Some(Monotonic::default());
+        let state = State { journal, unwritten: None, claimed, owed, abort: None, jumped, removed };
         let keeper = Self { host, state: Mutex::new(state), unclaimed: Condvar::new() };
         keeper.recover().map_err(|refused| OpenError::Refused(refused.message))?;
         Ok(keeper)
@@ -139,6 +186,7 @@ impl Keeper {
             boot_id: self.host.boot_id()?,
             release: self.host.release()?,
             nonce: nonce.as_deref().and_then(intake::nonce),
+            from: self.host.boot_id_before()?,
         })
     }
 
@@ -153,6 +201,9 @@ impl Keeper {
     }
 
     /// As [`Keeper::apply`], with a change to the journal that is written down together with the event's.
+    ///
+    /// What cannot be written down is refused and changes nothing, but for undoing and giving back. Where holders stand
+    /// still it is undone at once: they can wait for no disk.
     pub(crate) fn apply_with(
         &self,
         _claim: &Claim<'_>,
@@ -167,20 +218,34 @@ impl Keeper {
         };
         let mut next = state.journal.clone();
         change(&mut next)?;
-        let transition = std::mem::take(&mut next.node).step(event, now);
-        if let Some(refused) = transition.refused {
-            return Err(Refused::new(Cause::WrongState, refused.to_string()));
+        let order = event.is_order();
+        let (next, effects) = next.after(event, now, wall)?;
+        if next == state.journal {
+            return Ok(effects);
         }
-        next.node = transition.state;
-        if matches!(next.node, Node::Ended(_)) {
-            next.fence.ended();
-        }
-        next.note_state(wall);
-        if next != state.journal {
-            next.save(&*self.host)?;
+        if order || next.node.needs_record() {
+            match next.save(&*self.host) {
+                Ok(()) => (state.journal, state.unwritten) = (next, None),
+                Err(error) if error != HostError::PoweredOff && state.journal.node.may_stand_still() => {
+                    let why = format!("it cannot be written down that holders stand still: {error}");
+                    let (undoing, effects) = state.journal.clone().after(Event::Abort(why), now, wall)?;
+                    state.journal = undoing;
+                    state.unwritten = Some(Unwritten::failed(now, &error));
+                    return Ok(effects);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        } else {
+            let waited_for = next.node.may_stand_still();
             state.journal = next;
+            // Afterwards: no disk comes before those who are to go on. What failed already is not tried at each step.
+            if waited_for {
+                state.unwritten.get_or_insert_default();
+            } else if state.unwritten.is_none() {
+                state.write(&*self.host, now)?;
+            }
         }
-        Ok(transition.effects)
+        Ok(effects)
     }
 
     /// Applies an event, carries out what follows, and so on until nothing follows.
@@ -199,21 +264,23 @@ impl Keeper {
             };
             events.extend(self.carry_all(effects)?);
         }
-        Ok(())
+        self.write_again()
     }
 
-    /// Whether time has no effect: nothing is under way, and nobody may still come for what came through.
+    /// Whether time has no effect: nothing is under way, to be written or to be started again, and nobody may still come for
+    /// what came through.
     pub fn at_rest(&self) -> bool {
         let state = self.lock();
         match &state.journal.node {
+            _ if state.unwritten.is_some() || state.owed.is_some() => false,
             Node::Idle => true,
             Node::Ended(_) => !state.journal.notes.open,
             Node::Before(_) | Node::Thawing(_) | Node::After(_) => false,
         }
     }
 
-    /// It answers nobody any more.
-    pub(crate) fn is_over(&self) -> bool {
+    /// It answers nobody any more: the machine has jumped, or it was uninstalled.
+    pub fn is_over(&self) -> bool {
         let state = self.lock();
         state.jumped || state.removed
     }
@@ -250,7 +317,52 @@ impl Keeper {
             let events = self.carry_all(effects)?;
             self.drive_all(&claim, events)?;
         }
+        self.restart_late()?;
         if late { self.give_back_late(&claim) } else { Ok(()) }
+    }
+
+    /// Starts again what Settling stopped when nothing else has that done any more: for as long as it takes, since without
+    /// its kubelet a node is nobody's.
+    fn restart_late(&self) -> Result<(), Refused> {
+        let now = self.now()?;
+        {
+            let mut state = self.lock();
+            let over = match &state.journal.node {
+                Node::Idle | Node::Ended(_) => true,
+                Node::After(after) => matches!(after.stage(), Stage::Quarantined { proof: None, .. }),
+                Node::Before(_) | Node::Thawing(_) => false,
+            };
+            if !over || state.owed.is_none_or(|at| now < at) {
+                return Ok(());
+            }
+            state.owed = Some(now.after(RESTART));
+        }
+        match self.restart() {
+            Err(HostError::PoweredOff) => return Err(HostError::PoweredOff.into()),
+            Err(error) => self.note(|notes| notes.trouble = error.to_string()),
+            Ok(()) => self.note(|notes| {
+                if !notes.open {
+                    notes.trouble.clear();
+                }
+            }),
+        }
+        Ok(())
+    }
+
+    /// Writes down what has gone before its record, or could not be written.
+    fn write_again(&self) -> Result<(), Refused> {
+        if self.lock().unwritten.is_none() {
+            return Ok(());
+        }
+        let now = self.now()?;
+        let mut state = self.lock();
+        let due = |unwritten: &Unwritten| {
+            unwritten.failed.as_ref().is_none_or(|(tried, _)| now.since(*tried) >= AGAIN)
+        };
+        if state.unwritten.as_ref().is_some_and(due) {
+            state.write(&*self.host, now)?;
+        }
+        Ok(())
     }
 
     /// The attempt is over, but somebody may still come for what came through the jump.

@@ -24,6 +24,7 @@ mod refusal;
 mod report;
 mod requests;
 mod server;
+mod still;
 
 /// The unit that the keeper is shipped with, for a program in `/usr/local/bin`.
 pub const UNIT: &str = include_str!("../liveupdate-keeper.service");

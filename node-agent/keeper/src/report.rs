@@ -8,20 +8,24 @@ use liveupdate_proto::convert;
 use crate::blackout::node_blackout;
 use crate::journal::Journal;
 
-/// The report; none when there was never an attempt.
-pub(crate) fn report(journal: &Journal, simulated: bool) -> Option<proto::AttemptReport> {
+/// The report; none when there was never an attempt. `unwritten`: why all this could not be written down.
+pub(crate) fn report(
+    journal: &Journal,
+    unwritten: Option<&str>,
+    simulated: bool,
+) -> Option<proto::AttemptReport> {
     let attempt = journal.node.attempt()?;
     let measured = node_blackout(&journal.notes.stamps);
     let stood_still = !journal.notes.stamps.is_empty();
-    let trouble = &journal.notes.trouble;
-    let message = match (message(&journal.node), journal.notes.lost.as_str()) {
-        (message, "") => message,
-        (message, lost) => format!("{message}; lost: {lost}"),
-    };
-    let message = match (message, trouble.as_str()) {
-        (message, "") => message,
-        (message, trouble) => format!("{message}; tried again: {trouble}"),
-    };
+    let more = [
+        ("lost", journal.notes.lost.as_str()),
+        ("tried again", &journal.notes.trouble),
+        ("not written down yet, and tried again", unwritten.unwrap_or_default()),
+    ];
+    let more = more.into_iter().filter(|(_, what)| !what.is_empty());
+    let more = more.map(|(label, what)| format!("{label}: {what}"));
+    let message = [message(&journal.node)].into_iter().filter(|message| !message.is_empty()).chain(more);
+    let message = message.collect::<Vec<_>>().join("; ");
     let state = |&(state, unix_ms): &(i32, i64)| proto::StateTime { state, unix_ms };
     Some(proto::AttemptReport {
         attempt: attempt.id.clone(),
@@ -38,7 +42,17 @@ pub(crate) fn report(journal: &Journal, simulated: bool) -> Option<proto::Attemp
         devices: devices(journal, attempt),
         states: journal.notes.states.iter().map(state).collect(),
         confirmed: confirmed(&journal.node),
+        kept: kept(journal),
     })
+}
+
+/// Its holders may still come for files of the attempt, though no one waits for them any more.
+pub(crate) fn kept(journal: &Journal) -> bool {
+    match &journal.node {
+        Node::After(after) => matches!(after.stage(), Stage::Quarantined { .. }),
+        Node::Ended(_) => journal.notes.open,
+        Node::Idle | Node::Before(_) | Node::Thawing(_) => false,
+    }
 }
 
 fn message(node: &Node) -> String {

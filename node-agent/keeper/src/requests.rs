@@ -16,7 +16,7 @@ use crate::intake;
 use crate::journal::Notes;
 use crate::keeper::{Claim, Keeper};
 use crate::refusal::Refused;
-use crate::report::{confirmed, report};
+use crate::report::{confirmed, kept};
 
 /// For what is under way to end: a file that is being preserved cannot be
 /// interrupted, and pinning memory takes seconds per GiB.
@@ -44,7 +44,7 @@ impl Keeper {
             return Err(Refused::malformed(why));
         }
         convert::subject(subject)?;
-        self.pass(subject)?;
+        self.pass(subject, matches!(message, Message::Abort(_)))?;
         match message {
             Message::Status(_) => self.status(),
             Message::Preserve(preserve) => self.begin(subject, preserve),
@@ -53,18 +53,25 @@ impl Keeper {
             Message::Abort(abort) => self.abort(subject, &abort.reason),
             Message::Confirm(_) => self.confirm(subject),
             Message::Release(_) => self.release(subject),
-            Message::Uninstall(_) => self.uninstall(),
+            Message::Uninstall(uninstall) => self.uninstall(uninstall.dry_run),
         }
     }
 
-    /// A higher epoch is on disk before anything else is looked at.
-    fn pass(&self, subject: &Subject) -> Result<(), Refused> {
+    /// A higher epoch is on disk before anything else is looked at, unless it comes to undo: that waits for no disk.
+    fn pass(&self, subject: &Subject, undoes: bool) -> Result<(), Refused> {
+        let now = self.now()?;
         let mut state = self.lock();
         let mut next = state.journal.clone();
         next.fence.check(&convert::epoch(subject)?, Call::Look)?;
-        if next.fence != state.journal.fence {
-            next.save(&*self.host)?;
+        if next.fence == state.journal.fence {
+            return Ok(());
+        }
+        if undoes {
             state.journal = next;
+            state.write(&*self.host, now)?;
+        } else {
+            next.save(&*self.host)?;
+            (state.journal, state.unwritten) = (next, None);
         }
         Ok(())
     }
@@ -80,8 +87,11 @@ impl Keeper {
     fn reply(&self) -> Reply {
         let simulated = self.host.simulated();
         let state = self.lock();
-        let over = matches!(state.journal.node, Node::Ended(_)) && confirmed(&state.journal.node);
-        let message = match report(&state.journal, simulated) {
+        // Told for as long as it stands in the way of another one.
+        let over = matches!(state.journal.node, Node::Ended(_))
+            && confirmed(&state.journal.node)
+            && !state.journal.notes.open;
+        let message = match state.report(simulated) {
             Some(report) if !over => reply::Message::Attempt(report),
             _ => reply::Message::Idle(Idle {
                 epoch: state.journal.fence.highest().map(Into::into),
@@ -93,8 +103,8 @@ impl Keeper {
 
     /// The report even when it is confirmed.
     fn full_reply(&self) -> Reply {
-        let simulated = self.host.simulated();
-        match report(&self.lock().journal, simulated) {
+        let report = self.lock().report(self.host.simulated());
+        match report {
             Some(report) => Reply { message: Some(reply::Message::Attempt(report)) },
             None => self.reply(),
         }
@@ -185,7 +195,9 @@ impl Keeper {
         let attempt = self.own_attempt(subject)?;
         self.in_phase("Jump", |phase| matches!(phase, Phase::Settling { settled: true }))?;
         let go = self.go(&attempt, jump)?;
-        self.drive(&claim, Event::Go(go))?;
+        // While guests run: at the last moment it is looked again, and they stand still.
+        let event = self.against(&attempt, true)?.map_or(Event::Go(go), Event::Abort);
+        self.drive(&claim, event)?;
         Ok(self.reply())
     }
 
@@ -273,21 +285,40 @@ impl Keeper {
 
     fn release(&self, subject: &Subject) -> Result<Reply, Refused> {
         let claim = self.claim()?;
-        self.own_attempt(subject)?;
-        let late = {
+        let attempt = self.own_attempt(subject)?;
+        let (over, kept) = {
             let state = self.lock();
-            matches!(state.journal.node, Node::Ended(_)) && state.journal.notes.open
+            (matches!(state.journal.node, Node::Ended(_)), state.journal.notes.open)
         };
-        if late {
-            self.carry_all(vec![Effect::ReleaseCustody])?;
-        } else {
-            self.drive(&claim, Event::Release)?;
+        if over && !kept {
+            // Asked again, or all holders came meanwhile.
+            return Ok(self.full_reply());
         }
+        let effects = if over {
+            vec![Effect::ReleaseCustody]
+        } else {
+            // Open until the machine has let go of it: what a keeper that is killed here finds is given up again.
+            self.apply_with(&claim, Event::Release, |journal| {
+                journal.notes.open = true;
+                Ok(())
+            })?
+        };
+        let events = self.carry_all(effects)?;
+        self.drive_all(&claim, events)?;
+        let state = self.lock();
+        if state.journal.notes.open {
+            let message = format!(
+                "the files of attempt {} are still kept: {}",
+                attempt.id, state.journal.notes.trouble
+            );
+            return Err(Refused::new(Cause::HostFailed, message));
+        }
+        drop(state);
         Ok(self.full_reply())
     }
 
-    /// Removes the keeper. From here on it only ends.
-    fn uninstall(&self) -> Result<Reply, Refused> {
+    /// Removes the keeper. From here on it only ends. A dry run finds the same objections and changes nothing.
+    fn uninstall(&self, dry_run: bool) -> Result<Reply, Refused> {
         let _claim = self.claim()?;
         let busy = |why: String| Err(Refused::new(Cause::WrongState, format!("the keeper stays: {why}")));
         {
@@ -296,7 +327,7 @@ impl Keeper {
             let attempt = node.attempt().map(|attempt| attempt.id.clone()).unwrap_or_default();
             match node {
                 Node::Idle => {}
-                Node::Ended(_) if state.journal.notes.open => {
+                _ if kept(&state.journal) => {
                     return busy(format!(
                         "holders may still come for files of attempt {attempt}; wait, or release them"
                     ));
@@ -312,6 +343,10 @@ impl Keeper {
         }
         if self.host.preserved()?.is_some() {
             return busy("something is in custody".into());
+        }
+        if dry_run {
+            self.host.may_uninstall()?;
+            return Ok(self.reply());
         }
         self.host.uninstall()?;
         self.lock().removed = true;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::killer::{Killer, When};
 use common::*;
-use liveupdate_host::simulated::{Answer, Fault, GateSpec, World};
+use liveupdate_host::simulated::{Answer, Fault, GateSpec, World, WorldSpec};
 use liveupdate_host::{Host, HostError};
 use liveupdate_keeper::Keeper;
 use liveupdate_proto::common::v1::{NodeState, Outcome};
@@ -305,6 +305,52 @@ fn invariant_8_only_the_verb_gives_up_what_is_kept() {
 }
 
 #[test]
+fn what_is_released_twice_is_gone_once_and_what_cannot_be_let_go_of_is_still_kept() {
+    let faults = vec![Fault::ReclaimOverdue { holder: "vm-b".into() }, Fault::NotReleased];
+    let rig = Rig::new(WorldSpec { faults, ..spec() }).settled();
+    rig.jump();
+    let rig = rig.booted();
+    rig.world.advance(Duration::from_secs(301)).unwrap();
+    assert!(report(rig.status()).kept);
+    let (cause, why) = refusal(rig.ask(release()));
+    assert_eq!(cause, Cause::HostFailed);
+    assert!(why.contains("still kept") && why.contains("EBUSY"), "{why}");
+    assert!(report(rig.status()).kept, "an operator's word alone lets go of nothing");
+    assert!(matches!(rig.host.finish(), Err(HostError::WrongMoment { .. })), "its files are still there");
+
+    // A keeper that is killed in between has not forgotten it.
+    let rig = rig.reopened();
+    assert!(report(rig.status()).kept);
+    rig.world.change(|spec| spec.faults.retain(|fault| *fault != Fault::NotReleased)).unwrap();
+    for _ in 0..2 {
+        let end = report(rig.ask(release()));
+        assert_eq!((end.state(), end.reason.as_str(), end.kept), (NodeState::Failed, "Quarantined", false));
+        assert!(end.message.contains("an operator gave up the files"), "{}", end.message);
+    }
+    rig.host.finish().unwrap();
+    rig.ask(confirm());
+    assert_eq!(report(rig.ask(release())).state(), NodeState::Failed, "confirmed, and asked once more");
+    let other = Request { subject: Some(subject_of("other", 1)), message: Some(preserve()) };
+    assert_eq!(report(rig.keeper.handle(&other)).attempt, "other", "the node is free again");
+}
+
+#[test]
+fn what_never_jumped_and_could_not_be_undone_is_undone_by_the_verb() {
+    let rig = Rig::with_fault(Fault::NotReleased).settled();
+    assert_eq!(report(rig.ask(abort())).state(), NodeState::Thawing);
+    rig.world.advance(Duration::from_secs(61)).unwrap();
+    let kept = report(rig.status());
+    assert_eq!((kept.state(), kept.kept), (NodeState::Quarantined, true), "{kept:?}");
+    assert_eq!(refusal(rig.ask(release())).0, Cause::HostFailed);
+    assert!(rig.host.preserved().unwrap().is_some());
+    rig.world.change(|spec| spec.faults.clear()).unwrap();
+    let end = report(rig.ask(release()));
+    assert_eq!((end.state(), end.kept), (NodeState::Failed, false));
+    // Its holders ran all the time, and have what they had.
+    rig.assert_undone();
+}
+
+#[test]
 fn invariant_8_what_came_through_to_the_wrong_kernel_is_still_given_back() {
     let mut odd = spec();
     odd.bundles[0].boots_as = Some("7.3.5-lu2-debug".into());
@@ -331,7 +377,10 @@ fn invariant_8_no_new_attempt_over_what_somebody_may_still_come_for() {
     let (cause, why) = refusal(rig.keeper.handle(&other));
     assert_eq!(cause, Cause::OtherAttempt);
     assert!(why.contains("may still come"), "{why}");
+    rig.ask(confirm());
+    assert!(report(rig.status()).kept, "confirmed, and in the way all the same");
     assert_eq!(report(rig.ask(release())).state(), NodeState::Failed);
+    assert!(rig.is_idle());
     assert_eq!(report(rig.keeper.handle(&other)).attempt, "other", "the operator gave it up");
 }
 

@@ -233,6 +233,10 @@ fn a_keeper_over_a_tree_of_a_real_machines_files_answers_and_stays_under_that_ro
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
+    // As a kubelet makes it for a pod that mounts it before there is a keeper.
+    let run = root.join("run/liveupdate");
+    fs::create_dir_all(&run).unwrap();
+    fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_liveupdate-keeper"))
         .arg(format!("--host=linux:{}", root.display()))
         .arg(format!("--socket={}", folder.socket().display()))
@@ -245,12 +249,29 @@ fn a_keeper_over_a_tree_of_a_real_machines_files_answers_and_stays_under_that_ro
     process.0.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
     assert!(matches!(folder.client().ask(&status()).unwrap().message, Some(reply::Message::Idle(_))));
     assert_eq!(fs::read_to_string(root.join("proc/self/oom_score_adj")).unwrap(), "-1000");
-    let told = fs::read_to_string(root.join("run/liveupdate/keeper.json")).unwrap();
+    let told = fs::read_to_string(run.join("keeper.json")).unwrap();
     assert!(
         told.contains(&format!("\"pid\":{}", process.0.id())) && told.contains("\"filesKept\":false"),
         "{told}"
     );
-    assert!(root.join("run/liveupdate/holders.sock").exists() && root.join("var/lib/liveupdate").is_dir());
+    assert!(root.join("var/lib/liveupdate").is_dir());
+    // Pods of holders have the folder of their socket mounted: of what is root's alone, nothing is in it.
+    let names = |folder: &Path| {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(names(&run), ["holders", "holders.json", "keeper.json"]);
+    assert_eq!(names(&run.join("holders")), ["holders.sock"]);
+    for folder in [run.clone(), run.join("holders")] {
+        assert_eq!(
+            fs::metadata(&folder).unwrap().permissions().mode() & 0o777,
+            0o700,
+            "{}",
+            folder.display()
+        );
+    }
 
     // What was changed on the disk is said, and nothing is begun.
     process.kill();

@@ -21,14 +21,14 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use liveupdate_host::bundle::shim;
-use liveupdate_host::linux::clock;
+use liveupdate_host::linux::ticks;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use log::Log;
 
 fn main() -> ExitCode {
     // Before anything else: the first instruction of the next kernel's userspace that is ours.
-    let ticks = clock::ticks();
+    let ticks = ticks::now();
     if std::process::id() != 1 {
         eprintln!(
             "liveupdate-init is the first program of a kernel (rdinit={}), and does nothing else",

@@ -81,11 +81,16 @@ impl Stage {
     /// What is to be done in it: on entering, and again after a restart.
     pub(super) fn effects(&self) -> Vec<Effect> {
         match self {
-            Self::Jumping => vec![Effect::Jump],
+            // Once, and only with a permission that has not run out: never again after a restart.
+            Self::Jumping => vec![],
             Self::Returned { .. } => vec![Effect::RetrieveSessions],
             Self::Reclaiming { .. } => vec![Effect::GrantHolders],
             Self::Verifying { .. } => vec![Effect::FinishSessions, Effect::Knock],
             Self::Persisting { .. } => vec![Effect::Persist],
+            // Undoing was not finished in time: what is kept stays so, and what was stopped is still to be started again.
+            Self::Quarantined { proof: None, .. } => {
+                vec![Effect::RestartBystanders, Effect::GrantHolders, Effect::Knock]
+            }
             Self::Quarantined { .. } => vec![Effect::GrantHolders, Effect::Knock],
         }
     }
@@ -135,9 +140,13 @@ impl AfterCommit {
         Transition::to(Node::After(Self { attempt, stage, entered: now }), effects)
     }
 
-    /// Called by `BeforeCommit::commit` alone.
-    pub(super) fn jump(attempt: Attempt, now: Monotonic) -> Transition {
-        Self::enter(attempt, Stage::Jumping, now)
+    /// Called by `BeforeCommit::commit` alone. The jump has to happen before its permission ends, and before its state has
+    /// lasted too long.
+    pub(super) fn jump(attempt: Attempt, permitted: Monotonic, now: Monotonic) -> Transition {
+        let until = permitted.min(now.after(attempt.deadlines.jump));
+        let mut transition = Self::enter(attempt, Stage::Jumping, now);
+        transition.effects.push(Effect::Jump { until });
+        transition
     }
 
     pub(super) fn quarantine(

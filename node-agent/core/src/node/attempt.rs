@@ -92,6 +92,11 @@ impl Attempt {
         devices.or_else(|| (!self.holders.is_empty()).then_some(Continuity::Reinitialised))
     }
 
+    /// Somebody's holder is to be stopped.
+    pub(super) fn stops(&self) -> bool {
+        self.devices.iter().any(|device| device.plan == Plan::Stop)
+    }
+
     /// The nonce can come back through a preserved index: something is handed over.
     pub fn carries_nonce(&self) -> bool {
         self.continuity().is_some()
@@ -119,7 +124,8 @@ impl Attempt {
         outcomes
     }
 
-    /// A collector for an attempt that was undone after holders were stopped but before any was quiesced.
+    /// A collector for an attempt that was undone after holders were stopped but before any was quiesced. Where Settling did
+    /// not come to its end, [`Outcomes::still_held`] tells it of those that were not.
     pub(super) fn only_stopped(&self) -> Outcomes {
         let mut outcomes = Outcomes::new();
         for device in &self.devices {

@@ -100,14 +100,14 @@ impl BeforeCommit {
     /// Undoes all that was done so far, in reverse order. There is no such function after the commit.
     pub fn abort(self, why: String, now: Monotonic) -> Transition {
         let Self { attempt, phase, .. } = self;
-        let reached = phase.name();
+        let (reached, settled) = (phase.name(), phase != Phase::Settling { settled: false });
         if reached == StateName::Preflight || reached == StateName::Queued {
             let outcomes = attempt.nothing_done().finish();
             let ended =
                 Ended { attempt, end: End::Aborted, message: why, outcomes, proof: None, confirmed: false };
             return Transition::to(Node::Ended(ended), Vec::new());
         }
-        Thawing::enter(attempt, Then::Aborted, reached, why, now)
+        Thawing::enter(attempt, Then::Aborted, reached, settled, why, now)
     }
 
     /// Crosses the point of no return: the only way to `Jumping`. Aborts if receipt or permission is not
@@ -127,6 +127,6 @@ impl BeforeCommit {
         if !written {
             return self.abort("the intent is not on disk".to_string(), now);
         }
-        AfterCommit::jump(self.attempt, now)
+        AfterCommit::jump(self.attempt, permission.until(), now)
     }
 }

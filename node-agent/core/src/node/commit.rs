@@ -232,6 +232,8 @@ pub struct Evidence {
     pub release: String,
     /// What the preserved index holds, if there is one.
     pub nonce: Option<Nonce>,
+    /// Boot id of the kernel that jumped into this one, by the machine's own word. None: this boot was not jumped into.
+    pub from: Option<String>,
 }
 
 /// That the node jumped to the target.
@@ -256,6 +258,11 @@ pub enum NoProof {
     },
     /// The nonce did not come back: the node went down and up by another way, or nothing can be taken out of its kernel.
     Nonce,
+    /// Nothing could carry a nonce, and the machine says that no jump of the attempt's boot led here.
+    NotJumped {
+        /// The boot that it says it came from.
+        from: Option<String>,
+    },
 }
 
 impl fmt::Display for NoProof {
@@ -267,6 +274,13 @@ impl fmt::Display for NoProof {
                 "the attempt's nonce did not come back: the node went down and up by another way than the jump, or its kernel \
                  gives out nothing of what was handed over (the keeper's log says which)",
             ),
+            Self::NotJumped { from: None } => f.write_str(
+                "the target's release runs, but nothing jumped into it: the node went down and was started in another way \
+                 (look at its console: the kernel that was jumped to may have died)",
+            ),
+            Self::NotJumped { from: Some(from) } => {
+                write!(f, "the target's release runs, but was jumped into by boot {from:?}, which is not the attempt's")
+            }
         }
     }
 }
@@ -274,7 +288,9 @@ impl fmt::Display for NoProof {
 impl core::error::Error for NoProof {}
 
 impl Proof {
-    /// Boot id changed, release is the target's, and the nonce came back where something was handed over.
+    /// Boot id changed, release is the target's, and the nonce came back. Where nothing was handed over nothing could carry
+    /// it: then the machine has to say itself that it was jumped into, and by which boot. The same release alone may be an
+    /// older kernel of that name, which firmware started after the jump had failed.
     ///
     /// # Errors
     /// The first of these that does not hold.
@@ -289,6 +305,9 @@ impl Proof {
         let nonce_returned = evidence.nonce == Some(attempt.nonce);
         if attempt.carries_nonce() && !nonce_returned {
             return Err(NoProof::Nonce);
+        }
+        if !nonce_returned && evidence.from.as_ref() != Some(&attempt.boot_id) {
+            return Err(NoProof::NotJumped { from: evidence.from.clone() });
         }
         Ok(Self { boot_id: evidence.boot_id.clone(), release: evidence.release.clone(), nonce_returned })
     }
@@ -308,7 +327,8 @@ impl Proof {
         &self.release
     }
 
-    /// The nonce came back; false where nothing was handed over and so nothing could carry it.
+    /// The nonce came back; false where nothing was handed over, so that nothing could carry it and the machine's own word
+    /// for the jump had to do.
     pub fn nonce_returned(&self) -> bool {
         self.nonce_returned
     }

@@ -1,10 +1,12 @@
 //! What happens to a node, and what it makes happen.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use core::fmt;
 
 use super::{Attempt, BlockReason, Evidence, Go, StateName};
+use crate::Monotonic;
 use crate::outcome::Facts;
 
 /// What happened.
@@ -24,7 +26,7 @@ pub enum Event {
     Staged,
     /// All is in custody; guests run.
     Preserved,
-    /// Bystanders ended, filesystems synced once.
+    /// Bystanders ended, filesystems synced once, and nobody holds a device whose holder was to be stopped.
     Settled,
     /// Receipt and permission are there.
     Go(Go),
@@ -38,6 +40,9 @@ pub enum Event {
     Abort(String),
     /// `reboot(2)` came back.
     KernelRefused(String),
+    /// Devices that are held still by whom was to be stopped. Of all others that were to lose their holder it is not known
+    /// that they have one.
+    StillHeld(BTreeSet<String>),
     /// Every undo effect but the holders' resumption was carried out.
     Undone,
     /// A holder goes on, after an abort or with its files back.
@@ -64,6 +69,14 @@ pub enum Event {
 }
 
 impl Event {
+    /// Somebody else's word, who believes from our answer on that it is kept: it is on record first, wherever it leads.
+    pub const fn is_order(&self) -> bool {
+        matches!(
+            self,
+            Self::Begin(_) | Self::Take(_) | Self::Stage | Self::Go(_) | Self::Confirm | Self::Release
+        )
+    }
+
     /// Its name, for errors and logs.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -81,6 +94,7 @@ impl Event {
             Self::IntentWritten => "IntentWritten",
             Self::Abort(_) => "Abort",
             Self::KernelRefused(_) => "KernelRefused",
+            Self::StillHeld(_) => "StillHeld",
             Self::Undone => "Undone",
             Self::HolderResumed(_) => "HolderResumed",
             Self::Device { .. } => "Device",
@@ -103,7 +117,7 @@ pub enum Effect {
     LoadImage,
     /// Take custody while guests run; answer with `Preserved`.
     Preserve,
-    /// End bystanders, stop holders that are to be stopped, sync; answer with `Settled`.
+    /// End bystanders, stop holders that are to be stopped and see that they are gone, sync; answer with `Settled`.
     Settle,
     /// Read required gates again, load the image again, make the receipt; answer with `Go`.
     MakeReceipt,
@@ -115,9 +129,15 @@ pub enum Effect {
     /// answer with `IntentWritten`.
     WriteIntent,
     /// Tell holders and jump; answer with `KernelRefused` if it returns.
-    Jump,
+    Jump {
+        /// From then on it is refused: disks may take their time on the way, and holders stand still.
+        until: Monotonic,
+    },
     /// Thaw filesystems in reverse order.
     ThawFilesystems,
+    /// See who holds still what its holder was to be stopped for, before anything that was stopped is started again; answer
+    /// with `StillHeld`, naming nobody where that cannot be seen.
+    SeeStopped,
     /// Tell every quiesced holder to go on; answer with `HolderResumed` for each.
     ResumeHolders,
     /// Start what Settling ended.

@@ -48,6 +48,9 @@ impl Node {
                 if thawing.undone {
                     w.line("undone", &[]);
                 }
+                if thawing.look {
+                    w.line("look", &[]);
+                }
                 write_outcomes(&mut w, &thawing.outcomes);
             }
             Self::After(after) => {
@@ -162,7 +165,7 @@ fn read_thawing(r: &Reader, attempt: Attempt) -> Result<Thawing, DecodeError> {
     let [why] = r.one("message")?.clone();
     let outcomes = read_outcomes(r, &attempt)?;
     let (waiting, undone, entered) = (read_waiting(r)?, r.has("undone"), read_entered(r)?);
-    Ok(Thawing { attempt, then, reached, why, waiting, undone, outcomes, entered })
+    Ok(Thawing { attempt, then, reached, why, waiting, undone, look: r.has("look"), outcomes, entered })
 }
 
 fn read_end(r: &Reader, state: StateName) -> Result<Option<End>, DecodeError> {

@@ -1,4 +1,4 @@
-//! A node's way through an attempt (DESIGN section 6).
+//! A node's way through an attempt (docs/concepts.md: a node's way).
 //!
 //! ```text
 //! Idle → Preflight → Queued → Staging → Preserving → Settling → Quiescing → Committing ══ Jumping ══► Returned
@@ -69,7 +69,7 @@ pub enum Node {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "effects that nobody carries out move nothing"]
 pub struct Transition {
-    /// The state from now on. Persist it before the effects are carried out.
+    /// The state from now on. On record before the effects are carried out, where [`Node::needs_record`] says so.
     pub state: Node,
     /// What to do, in this order. Each is idempotent.
     pub effects: Vec<Effect>,
@@ -325,6 +325,26 @@ impl Node {
     /// An attempt is under way: begun and not over.
     pub fn is_running(&self) -> bool {
         matches!(self, Self::Before(_) | Self::Thawing(_) | Self::After(_))
+    }
+
+    /// Holders may stand still on the kernel that they were stopped on: what does not lead to the jump has to let them go on.
+    pub fn may_stand_still(&self) -> bool {
+        match self {
+            Self::Before(before) => before.phase.name() >= StateName::Quiescing,
+            Self::Thawing(thawing) => !thawing.waiting.is_empty(),
+            Self::Idle | Self::After(_) | Self::Ended(_) => false,
+        }
+    }
+
+    /// Whether what follows from this state has to wait until it is on record. Undoing and giving back do not: who starts
+    /// again with an older record undoes or gives back again, and for a guest that stands still no disk is worth waiting.
+    pub fn needs_record(&self) -> bool {
+        match self {
+            Self::Idle | Self::Before(_) => true,
+            Self::Thawing(_) => false,
+            Self::After(after) => matches!(after.stage, Stage::Jumping | Stage::Persisting { .. }),
+            Self::Ended(ended) => matches!(ended.end, End::Updated | End::Blocked(_)),
+        }
     }
 
     /// A new attempt may begin.

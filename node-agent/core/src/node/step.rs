@@ -158,7 +158,8 @@ impl Thawing {
         let name = event.name();
         match event {
             Event::Abort(_) => Transition::to(Node::Thawing(self), Vec::new()),
-            Event::Undone => {
+            Event::StillHeld(held) if self.look => self.seen(&held),
+            Event::Undone if !self.look => {
                 self.undone = true;
                 self.settle()
             }
@@ -307,7 +308,7 @@ impl AfterCommit {
 
     /// The kernel did not jump: undo, then fail.
     fn refused(self, why: String, now: Monotonic) -> Transition {
-        Thawing::enter(self.attempt, Then::KernelRefused, StateName::Jumping, why, now)
+        Thawing::enter(self.attempt, Then::KernelRefused, StateName::Jumping, true, why, now)
     }
 
     fn quarantined(self, why: &str, now: Monotonic) -> Transition {

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{AfterCommit, Attempt, Effect, End, Ended, FailReason, Node, StateName, Transition};
@@ -20,6 +21,9 @@ pub struct Thawing {
     /// Holders that must still say that they go on.
     pub(super) waiting: BTreeSet<String>,
     pub(super) undone: bool,
+    /// It was given up while holders were being stopped, and who was is still to be seen: until then nothing is undone, since
+    /// who is started again looks like one who was never stopped.
+    pub(super) look: bool,
     pub(super) outcomes: Outcomes,
     pub(super) entered: Monotonic,
 }
@@ -60,14 +64,21 @@ impl Thawing {
         &self.waiting
     }
 
+    /// Who was stopped is still to be seen.
+    pub fn looks(&self) -> bool {
+        self.look
+    }
+
+    /// `settled`: Settling had come to its end, if the attempt had come that far.
     pub(super) fn enter(
         attempt: Attempt,
         then: Then,
         reached: StateName,
+        settled: bool,
         why: String,
         now: Monotonic,
     ) -> Transition {
-        let effects = undo(reached);
+        let look = reached == StateName::Settling && !settled && attempt.stops();
         let quiesced = reached >= StateName::Quiescing;
         let waiting = if quiesced { attempt.handed_over() } else { BTreeSet::new() };
         let outcomes = if quiesced {
@@ -77,13 +88,23 @@ impl Thawing {
         } else {
             attempt.nothing_done()
         };
-        let thawing = Self { attempt, then, reached, why, waiting, undone: false, outcomes, entered: now };
+        let thawing =
+            Self { attempt, then, reached, why, waiting, undone: false, look, outcomes, entered: now };
+        let effects = thawing.effects();
         Transition::to(Node::Thawing(thawing), effects)
     }
 
-    /// The undo effects again, after a restart.
+    /// What is to be done: on entering, and again after a restart.
     pub(super) fn effects(&self) -> Vec<Effect> {
-        undo(self.reached)
+        if self.look { vec![Effect::SeeStopped] } else { undo(self.reached) }
+    }
+
+    /// Of these nobody was stopped; of the others that were to be it has to be taken for true.
+    pub(super) fn seen(mut self, held: &BTreeSet<String>) -> Transition {
+        self.look = false;
+        held.iter().for_each(|address| self.outcomes.still_held(address));
+        let effects = self.effects();
+        Transition::to(Node::Thawing(self), effects)
     }
 
     /// Over once all is undone and every holder goes on.

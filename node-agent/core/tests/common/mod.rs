@@ -70,11 +70,12 @@ pub fn go(attempt: &Attempt, received: Monotonic) -> Go {
 }
 
 pub fn arrived() -> Evidence {
-    Evidence { boot_id: NEXT_BOOT.into(), release: "7.3.5".into(), nonce: Some(Nonce(42)) }
+    let from = Some(BOOT.into());
+    Evidence { boot_id: NEXT_BOOT.into(), release: "7.3.5".into(), nonce: Some(Nonce(42)), from }
 }
 
 pub fn still_here() -> Evidence {
-    Evidence { boot_id: BOOT.into(), release: "7.3.4".into(), nonce: None }
+    Evidence { boot_id: BOOT.into(), release: "7.3.4".into(), ..Evidence::default() }
 }
 
 /// The best facts there are.

@@ -305,3 +305,27 @@ fn a_device_whose_attempt_is_undone_never_left_and_its_holder_says_how_it_is() {
         keeper.unpreserve().unwrap();
     }
 }
+
+#[test]
+fn devices_of_a_holder_that_goes_on_when_custody_is_gone_are_back_by_what_is_known_of_them() {
+    let machine = Machine::new();
+    let keeper = machine.keeper();
+    let mut holder = Holder::declared(&machine, &keeper);
+    holder.quiesced(&keeper, false);
+    keeper.unpreserve().unwrap();
+    assert!(matches!(holder.client.hear(), Some(Message::Resume(_))));
+    let answers = || keeper.resume("undone").unwrap().remove(0);
+    assert!(answers().result.is_err() && answers().devices.is_empty(), "{:?}", answers());
+    machine.file(&sysfs("class"), "0x010802\n");
+    for (file, text) in [("state", "idle\n"), ("resets", "0\n"), ("bus_master", "kept\n")] {
+        machine.file(&sysfs(&format!("liveupdate/{file}")), text);
+    }
+    holder.client.say(ATTEMPT, Message::Resumed(Resumed { counter: 9, checks: checks(&GOOD) }), &[]);
+    crate::machine::until("it is counted", || answers().result.is_ok());
+    let [device]: [ReclaimedDevice; 1] = answers().devices.try_into().unwrap();
+    assert_eq!(
+        (device.address.as_str(), device.facts.outcome()),
+        (NVME, Outcome::Uninterrupted),
+        "{device:?}"
+    );
+}

@@ -63,16 +63,25 @@ impl Machine {
 
     /// One that finds these files in its service manager's store.
     pub(crate) fn keeper_with(&self, kept: BTreeMap<String, OwnedFd>) -> Custodian {
+        self.try_keeper(kept).unwrap()
+    }
+
+    pub(crate) fn try_keeper(&self, kept: BTreeMap<String, OwnedFd>) -> Result<Custodian, HostError> {
         let orchestrator = Arc::new(self.orchestrator.clone());
-        Custodian::start_over(self.options(), orchestrator, FdStore::none(), kept).unwrap()
+        Custodian::start_over(self.options(), orchestrator, FdStore::none(), kept)
     }
 
     /// All processes end, the next kernel's keeper comes up.
     pub(crate) fn jump(&self, keeper: Custodian) -> Custodian {
+        self.leave(keeper);
+        self.keeper()
+    }
+
+    /// All processes end; the next kernel has no keeper yet.
+    pub(crate) fn leave(&self, keeper: Custodian) {
         self.orchestrator.jump();
         drop(keeper);
         self.boot.fetch_add(1, Ordering::Relaxed);
-        self.keeper()
     }
 
     /// A process is in this control group.
@@ -124,11 +133,16 @@ impl Machine {
     }
 
     pub(crate) fn group(&self, path: &str, max: &str) {
+        self.charged(path, max, 0, 0);
+    }
+
+    /// A group that is charged with so many bytes, some of them of shared memory.
+    pub(crate) fn charged(&self, path: &str, max: &str, current: u64, shmem: u64) {
         let folder = self.folder.join(format!("root/sys/fs/cgroup{path}"));
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("memory.max"), max).unwrap();
-        fs::write(folder.join("memory.current"), "0").unwrap();
-        fs::write(folder.join("memory.stat"), "shmem 0\n").unwrap();
+        fs::write(folder.join("memory.current"), current.to_string()).unwrap();
+        fs::write(folder.join("memory.stat"), format!("anon 4096\nshmem {shmem}\n")).unwrap();
     }
 
     /// A `liveupdate-hold` of a unit of its own name, which may take as much memory as it likes.
@@ -185,7 +199,12 @@ impl Drop for Machine {
 }
 
 pub(crate) fn intent() -> JumpIntent {
-    JumpIntent { attempt: ATTEMPT.into(), nonce: NONCE.into(), target: Target::default() }
+    JumpIntent {
+        attempt: ATTEMPT.into(),
+        nonce: NONCE.into(),
+        target: Target::default(),
+        until: Duration::MAX,
+    }
 }
 
 pub(crate) fn preserve(keeper: &Custodian) -> Result<(), HostError> {

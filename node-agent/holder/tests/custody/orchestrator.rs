@@ -27,6 +27,9 @@ struct Inner {
     refuses: Option<u64>,
     /// FINISH fails that many times.
     busy: usize,
+    /// Sessions that cannot be taken, and files that cannot be taken out of them, with what the kernel says and how many
+    /// times yet.
+    hindered: BTreeMap<String, (Errno, usize)>,
     log: Vec<String>,
     /// Files that are VFIO devices, by inode.
     devices: BTreeMap<u64, Told>,
@@ -36,11 +39,23 @@ fn error(call: &'static str, thing: impl Into<String>, errno: Errno) -> LuoError
     LuoError::Call { call, thing: thing.into(), meaning: "as the kernel would", source: errno.into() }
 }
 
+impl Inner {
+    fn is_free(&mut self, call: &'static str, thing: &str) -> Result<(), LuoError> {
+        match self.hindered.get_mut(thing) {
+            Some((errno, times)) if *times > 0 => {
+                *times -= 1;
+                Err(error(call, thing, *errno))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Orchestrator {
     pub(crate) fn new(folder: PathBuf) -> Self {
         fs::create_dir_all(&folder).unwrap();
-        let (leaving, arrived, taken, log, devices) = Default::default();
-        let inner = Inner { folder, leaving, arrived, taken, refuses: None, busy: 0, log, devices };
+        let (leaving, arrived, taken, hindered, log, devices) = Default::default();
+        let inner = Inner { folder, leaving, arrived, taken, refuses: None, busy: 0, hindered, log, devices };
         Self(Arc::new(Mutex::new(inner)))
     }
 
@@ -68,6 +83,11 @@ impl Orchestrator {
 
     pub(crate) fn be_busy(&self, times: usize) {
         self.lock().busy = times;
+    }
+
+    /// A session, or `token 0 of` one, cannot be taken that many times.
+    pub(crate) fn hinder(&self, session: &str, errno: Errno, times: usize) {
+        self.lock().hindered.insert(session.into(), (errno, times));
     }
 
     /// What happened since the last look.
@@ -117,6 +137,7 @@ impl Orchestrate for Orchestrator {
     fn retrieve(&self, name: &SessionName) -> Result<Box<dyn Arrived>, LuoError> {
         let name = name.as_str();
         let mut inner = self.lock();
+        inner.is_free("RETRIEVE_SESSION", name)?;
         if inner.taken.iter().any(|taken| taken == name) {
             return Err(error("RETRIEVE_SESSION", name, Errno::INVAL));
         }
@@ -194,7 +215,8 @@ struct ArrivedSession {
 
 impl Arrived for ArrivedSession {
     fn retrieve(&self, token: Token) -> Result<OwnedFd, LuoError> {
-        let inner = self.all.lock();
+        let mut inner = self.all.lock();
+        inner.is_free("RETRIEVE_FD", &format!("token {} of {}", token.0, self.name))?;
         let files = inner.arrived.get(&self.name).into_iter().flatten();
         let file = files.into_iter().find(|(t, _)| *t == token.0).map(|(_, file)| file.try_clone().unwrap());
         file.ok_or_else(|| error("RETRIEVE_FD", format!("token {} of {}", token.0, self.name), Errno::NOENT))

@@ -12,9 +12,10 @@
 //! | `application/vnd.liveupdate.bundle.modules.v1` | `modules.cpio` |
 //! | `application/vnd.liveupdate.bundle.shim.v1` | `shim.cpio` |
 //!
-//! Titles are there for other tools, which unpack by them; here they are not read, so that none can name a place. No
-//! layer is packed: there is nothing to unpack, and so no bomb. Digest and size of each layer have to be those that the
-//! signed `manifest.json` has for the file: the registry's word counts for nothing.
+//! Titles are there for other tools, which unpack by them; here none names a place, and one that leads out of the folder
+//! that such a tool unpacks into is refused for its sake. No layer is packed: there is nothing to unpack, and so no bomb.
+//! Digest and size of each layer have to be those that the signed `manifest.json` has for the file: the registry's word
+//! counts for nothing.
 
 use std::collections::BTreeMap;
 
@@ -138,6 +139,11 @@ impl Layer {
     }
 }
 
+/// Whether a tool that unpacks by this name could be led out of its folder.
+fn climbs_out(title: &str) -> bool {
+    title.starts_with('/') || title.split(['/', '\\']).any(|part| part == "..")
+}
+
 fn short(text: &str) -> String {
     text.chars().take(100).collect()
 }
@@ -206,8 +212,11 @@ impl Artifact {
             return Err("it has more layers than a bundle has files".to_owned());
         }
         let mut found: Vec<(Layer, Blob)> = Vec::new();
-        for Descriptor { media_type, digest, size, .. } in wire.layers {
+        for Descriptor { media_type, digest, size, annotations } in wire.layers {
             let layer = Layer::of(&media_type)?;
+            if let Some(title) = annotations.get(TITLE).filter(|title| climbs_out(title)) {
+                return Err(format!("{} has the title {:?}, which climbs out", layer.file(), short(title)));
+            }
             if size == 0 || size > layer.largest() {
                 return Err(format!("{}: {size} bytes; want 1 to {}", layer.file(), layer.largest()));
             }

@@ -25,15 +25,27 @@ fn an_artifact_reads_back_and_is_always_the_same() {
     );
 }
 
-/// What other tools add, and what they may call the files, changes nothing.
+/// What other tools add, and what they call the files, changes nothing.
 #[test]
 fn titles_and_annotations_name_no_place() {
-    let hostile = text()
-        .replace("\"title\": \"image\"", "\"title\": \"../../../etc/passwd\"")
-        .replace("image.title\": \"image\"", "image.title\": \"/etc/passwd\"")
+    let other = text()
+        .replace("image.title\": \"image\"", "image.title\": \"boot/..image\"")
         .replace("\"schemaVersion\": 2,", "\"schemaVersion\": 2, \"subject\": {\"x\": 1},");
-    assert!(hostile.contains("/etc/passwd"));
-    assert_eq!(Artifact::parse(hostile.as_bytes()), Ok(artifact()));
+    assert!(other.contains("boot/..image") && other.contains("subject"));
+    assert_eq!(Artifact::parse(other.as_bytes()), Ok(artifact()));
+}
+
+#[test]
+fn a_title_that_leads_out_of_the_folder_is_refused() {
+    for title in ["../../../etc/passwd", "/etc/passwd", "a/../../b", "..", "a\\\\..\\\\b"] {
+        let hostile = text().replace("image.title\": \"image\"", &format!("image.title\": \"{title}\""));
+        assert_ne!(hostile, text());
+        let why = Artifact::parse(hostile.as_bytes()).unwrap_err();
+        assert!(
+            why.starts_with("image has the title ") && why.ends_with(", which climbs out"),
+            "{title}: {why}"
+        );
+    }
 }
 
 #[test]

@@ -74,7 +74,7 @@ pub enum BuildError {
         largest: u64,
     },
     /// There is something already.
-    #[error("{} is there already: name a folder that is not", path.display())]
+    #[error("{} exists already: choose another folder", path.display())]
     Exists {
         /// Where the bundle should go.
         path: PathBuf,

@@ -123,7 +123,7 @@ pub enum BundleError {
         reserve: u64,
     },
     /// There is something already.
-    #[error("{} is there already: name a folder that is not", path.display())]
+    #[error("{} exists already: choose another folder", path.display())]
     Exists {
         /// Where the bundle should go.
         path: PathBuf,

@@ -1,8 +1,5 @@
 //! The CPU's counter: whether it goes on evenly, over frequencies, sleep and a kexec.
 
-// RDTSC has no safe form.
-#![allow(unsafe_code, reason = "reading the CPU's counter")]
-
 use super::root::{ReadError, Root};
 
 /// Where the kernel tells which clock it uses.
@@ -32,17 +29,6 @@ impl Clock {
             available: root.line(AVAILABLE).map(|line| line.split_whitespace().map(str::to_owned).collect()),
         }
     }
-}
-
-/// The counter's ticks now, whether or not they are even: see the gate `ClockSource`. None where there is none.
-pub fn ticks() -> Option<u64> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        // SAFETY: every x86_64 CPU has RDTSC, and Linux lets everybody use it unless a process asked it not to.
-        Some(unsafe { std::arch::x86_64::_rdtsc() })
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    None
 }
 
 fn common_flags(text: &str) -> Result<Vec<String>, ReadError> {

@@ -27,12 +27,11 @@ pub const MARK: &str =
 /// The folder is there when systemd is process 1.
 pub const SYSTEMD: &str = "/run/systemd/system";
 
-/// Takes unit and program away. The process itself goes on until it ends by itself: nothing starts it again then.
-/// May be called again after an error.
+/// Whether the unit is the installer's.
 ///
 /// # Errors
-/// The unit is not the installer's, or the machine refuses.
-pub(super) fn remove(root: &Root, calls: &dyn Calls) -> Result<(), HostError> {
+/// It is not, or cannot be read.
+pub(super) fn is_ours(root: &Root) -> Result<(), HostError> {
     let text = match root.text(UNIT_FILE) {
         Ok(text) => text,
         Err(error) if error.is_absent() => {
@@ -45,6 +44,16 @@ pub(super) fn remove(root: &Root, calls: &dyn Calls) -> Result<(), HostError> {
         let why = format!("{UNIT_FILE} was not written by install-keeper; remove it as it came");
         return Err(HostError::WrongMoment { operation: "uninstall", why });
     }
+    Ok(())
+}
+
+/// Takes unit and program away. The process itself goes on until it ends by itself: nothing starts it again then.
+/// May be called again after an error.
+///
+/// # Errors
+/// The unit is not the installer's, or the machine refuses.
+pub(super) fn remove(root: &Root, calls: &dyn Calls) -> Result<(), HostError> {
+    is_ours(root)?;
     systemctl(calls, &["disable", "--", UNIT])?;
     // The unit last: while it is there, the rest can be tried again.
     for path in [PROGRAM_FILE, UNIT_FILE] {

@@ -22,6 +22,7 @@ pub mod modules;
 pub mod pci;
 pub mod processes;
 pub mod root;
+pub mod signers;
 pub mod storage;
 pub mod ticks;
 pub mod vfio;

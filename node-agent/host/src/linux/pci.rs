@@ -168,6 +168,36 @@ fn is_address(text: &str) -> bool {
         && parts.next().is_none()
 }
 
+/// A device that a VFIO driver has: a process could hold it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Openable {
+    /// `0000:01:00.0`
+    pub address: String,
+    /// Name of its VFIO device (`vfio0`); older kernels have none.
+    pub vfio: Option<String>,
+    /// IOMMU group; none without an IOMMU.
+    pub group: Option<String>,
+}
+
+/// All devices that a process could hold. Reads little: guests may stand still meanwhile.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn openable(root: &Root) -> Result<Vec<Openable>, ReadError> {
+    let mut found = Vec::new();
+    for address in root.names(DEVICES)? {
+        let at = |name: &str| format!("{DEVICES}/{address}/{name}");
+        let vfio = optional(root.names(&at("vfio-dev")))?.and_then(|names| names.into_iter().next());
+        // Vendors' drivers are called so, too.
+        let driver = optional(root.link_name(&at("driver")))?;
+        if vfio.is_some() || driver.is_some_and(|driver| driver.contains("vfio")) {
+            let group = optional(root.link_name(&at("iommu_group")))?;
+            found.push(Openable { address, vfio, group });
+        }
+    }
+    Ok(found)
+}
+
 /// Addresses of all members of an IOMMU group.
 ///
 /// # Errors

@@ -2,8 +2,8 @@
 
 use super::cgroup::{self, Owner};
 use super::driver;
-use super::pci;
-use super::root::{ReadError, Root};
+use super::pci::{self, Openable};
+use super::root::{ReadError, Root, optional};
 
 /// What an open file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,26 @@ impl Process {
             _ => None,
         })
     }
+
+    /// It holds this device. Older kernels do not tell the address with the file: there it is the device of that name, or
+    /// any of a group that it has open beside a device.
+    pub fn has(&self, device: &Openable) -> bool {
+        let has = |fits: &dyn Fn(&Held) -> bool| self.files.iter().any(|(_, held)| fits(held));
+        let own = |held: &Held| match held {
+            Held::VfioDevice { address: Some(address), .. }
+            | Held::VfioGroupDevice { address: Some(address) } => *address == device.address,
+            Held::VfioDevice { name, address: None } => Some(name) == device.vfio.as_ref(),
+            _ => false,
+        };
+        let nameless = |held: &Held| matches!(held, Held::VfioGroupDevice { address: None });
+        let of_group = |held: &Held| match held {
+            Held::VfioGroup(name) => {
+                Some(name.strip_prefix("noiommu-").unwrap_or(name)) == device.group.as_deref()
+            }
+            _ => false,
+        };
+        has(&own) || has(&nameless) && has(&of_group)
+    }
 }
 
 /// All processes that hold something of interest, memfds alone apart: every other daemon has one.
@@ -81,7 +101,8 @@ impl Processes {
             match process(root, pid) {
                 Ok(Some(process)) => all.holding.push(process),
                 Ok(None) => {}
-                Err(error) if error.is_absent() => {}
+                // One that ends in the middle of a question answers that it may not be asked.
+                Err(error) if error.is_absent() || !root.exists(&format!("/proc/{pid}")) => {}
                 Err(error) => all.unreadable.push(error),
             }
         }
@@ -94,14 +115,13 @@ fn process(root: &Root, pid: u32) -> Result<Option<Process>, ReadError> {
     let mut files = Vec::new();
     for name in root.names(&folder)? {
         let Ok(fd) = name.parse() else { continue };
-        // Closed meanwhile.
-        let Ok(target) = root.link(&format!("{folder}/{name}")) else { continue };
+        let Some(target) = target(root, &format!("{folder}/{name}"))? else { continue };
         let address = || {
-            let info = root.text(&format!("/proc/{pid}/fdinfo/{name}")).ok()?;
-            let path = info.lines().find_map(|line| line.strip_prefix("vfio-device-syspath:"))?;
-            pci::address_in(path.trim()).map(str::to_owned)
+            let info = optional(root.text(&format!("/proc/{pid}/fdinfo/{name}")))?.unwrap_or_default();
+            let path = info.lines().find_map(|line| line.strip_prefix("vfio-device-syspath:"));
+            Ok(path.and_then(|path| pci::address_in(path.trim())).map(str::to_owned))
         };
-        files.extend(held(root, &target, address).map(|held| (fd, held)));
+        files.extend(held(root, &target, address)?.map(|held| (fd, held)));
     }
     if files.iter().all(|(_, held)| matches!(held, Held::Memfd(_))) {
         return Ok(None);
@@ -112,30 +132,43 @@ fn process(root: &Root, pid: u32) -> Result<Option<Process>, ReadError> {
     Ok(Some(Process { pid, command, owner: Owner::of(&cgroup), cgroup, files }))
 }
 
-fn held(root: &Root, target: &str, address: impl FnOnce() -> Option<String>) -> Option<Held> {
+/// Where an open file of a process leads to. None: it was closed meanwhile, or lies deeper in folders than the kernel can
+/// say, where nothing of interest is. That it may not be asked is an error, and no file that is not there.
+pub(super) fn target(root: &Root, file: &str) -> Result<Option<String>, ReadError> {
+    match root.link(file) {
+        Err(ReadError::NameTooLong { .. }) => Ok(None),
+        link => optional(link),
+    }
+}
+
+fn held(
+    root: &Root,
+    target: &str,
+    address: impl FnOnce() -> Result<Option<String>, ReadError>,
+) -> Result<Option<Held>, ReadError> {
     // What came through a live update has no name any more, not even a memfd's.
     if target == "/ (deleted)" {
-        return Some(Held::Memfd(String::new()));
+        return Ok(Some(Held::Memfd(String::new())));
     }
     // A file whose node has gone is still the same file.
     let path = target.strip_suffix(" (deleted)").unwrap_or(target);
     if let Some(name) = path.strip_prefix("/dev/vfio/devices/") {
-        return Some(Held::VfioDevice { name: name.to_owned(), address: address() });
+        return Ok(Some(Held::VfioDevice { name: name.to_owned(), address: address()? }));
     }
     if let Some(name) = path.strip_prefix("/dev/vfio/") {
-        return Some(if name == "vfio" { Held::VfioContainer } else { Held::VfioGroup(name.to_owned()) });
+        return Ok(Some(if name == "vfio" { Held::VfioContainer } else { Held::VfioGroup(name.to_owned()) }));
     }
     if let Some(name) = path.strip_prefix("/memfd:") {
-        return Some(Held::Memfd(name.to_owned()));
+        return Ok(Some(Held::Memfd(name.to_owned())));
     }
     if let Some(name) = path.strip_prefix("anon_inode:[luo_session]") {
-        return Some(Held::Session(name.trim_start().to_owned()));
+        return Ok(Some(Held::Session(name.trim_start().to_owned())));
     }
-    match path {
+    Ok(match path {
         "/dev/iommu" => Some(Held::Iommufd),
         "/dev/liveupdate" => Some(Held::Orchestrator),
         driver::NAMELESS => {
-            let address = address();
+            let address = address()?;
             Some(if driver::opened_by_group(root, path, address.as_deref()) {
                 Held::VfioGroupDevice { address }
             } else {
@@ -143,5 +176,5 @@ fn held(root: &Root, target: &str, address: impl FnOnce() -> Option<String>) -> 
             })
         }
         _ => None,
-    }
+    })
 }

@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 /// Longest text that is read; `/proc` and `/sys` have none that is longer and of interest.
 const LONGEST_TEXT: u64 = 4 << 20;
 
@@ -28,6 +30,12 @@ pub enum ReadError {
         path: String,
         /// What the system said.
         why: String,
+    },
+    /// It leads to where the kernel has no room to say: a name is longer than a page.
+    #[error("{path}: it leads to a longer name than the kernel can tell")]
+    NameTooLong {
+        /// The link.
+        path: String,
     },
     /// It makes no sense.
     #[error("{path} holds {text:?}, which is not {wanted}")]
@@ -57,7 +65,8 @@ impl ReadError {
         match error.kind() {
             // A process that ends while it is read answers ESRCH.
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Absent { path },
-            _ if error.raw_os_error() == Some(libc::ESRCH) => Self::Absent { path },
+            _ if Errno::from_io_error(error) == Some(Errno::SRCH) => Self::Absent { path },
+            _ if Errno::from_io_error(error) == Some(Errno::NAMETOOLONG) => Self::NameTooLong { path },
             _ => Self::Unreadable { path, why: error.to_string() },
         }
     }

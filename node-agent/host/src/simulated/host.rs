@@ -12,7 +12,7 @@ use super::state::{Loaded, Machine, Outgoing, Power, random_hex};
 use super::{Durations, FactsSpec, World, gates, wrong};
 use crate::bundle::{Delivered, Delivery, NotADigest};
 use crate::{
-    Custody, Device, Facts, Gate, Holder, Host, HostError, JumpIntent, JumpRefused, Jumped, Quiesced,
+    Custody, Device, Facts, Gate, Held, Holder, Host, HostError, JumpIntent, JumpRefused, Jumped, Quiesced,
     ReclaimedDevice, ReclaimedHolder, Resumed, Target,
 };
 
@@ -136,6 +136,19 @@ impl Host for SimulatedHost {
         })
     }
 
+    fn held(&self) -> Result<Held, HostError> {
+        self.on(|machine| {
+            let stopped = &machine.state.stopped;
+            let held = machine.spec.devices.iter().filter(|device| !stopped.contains(&device.address));
+            let devices = held.filter_map(|device| Some((device.address.clone(), device.holder.clone()?)));
+            let holders = machine.spec.holders.iter().filter(|holder| holder.aware);
+            Ok(Held {
+                devices: devices.collect(),
+                holders: holders.map(|holder| holder.name.clone()).collect(),
+            })
+        })
+    }
+
     fn gates(&self, target: Option<&Target>) -> Result<Vec<Gate>, HostError> {
         self.on(|machine| Ok(gates::read(machine, target)))
     }
@@ -241,6 +254,7 @@ impl Host for SimulatedHost {
             let holders = machine.holders_of(devices).into_iter().map(|name| (name, None)).collect();
             let devices = devices.to_vec();
             machine.state.custody = Some(Outgoing { attempt: attempt.into(), devices, holders });
+            machine.state.undone = None;
             Ok(())
         })
     }
@@ -254,7 +268,12 @@ impl Host for SimulatedHost {
 
     fn unpreserve(&self) -> Result<(), HostError> {
         self.on(|machine| {
-            machine.state.custody = None;
+            if machine.state.custody.is_some() && machine.has(|f| *f == Fault::NotReleased) {
+                return Err(wrong("unpreserve", "the kernel says EBUSY"));
+            }
+            if let Some(custody) = machine.state.custody.take() {
+                machine.state.undone = Some(custody);
+            }
             Ok(())
         })
     }
@@ -262,7 +281,11 @@ impl Host for SimulatedHost {
     fn settle(&self, stop: &[String], go_on: &mut dyn FnMut() -> bool) -> Result<(), HostError> {
         let takes = self.on(|machine| {
             machine.state.settled = true;
-            machine.state.stopped.extend(stop.iter().cloned());
+            let ends = |address: &&String| {
+                !machine.has(|f| matches!(f, Fault::NotStopped { address: a } if a == *address))
+            };
+            let ended: Vec<String> = stop.iter().filter(ends).cloned().collect();
+            machine.state.stopped.extend(ended);
             Ok(machine.spec.durations.settle)
         })?;
         if self.pass(takes, &mut |_| go_on())? { Ok(()) } else { Err(HostError::Cancelled) }
@@ -270,6 +293,9 @@ impl Host for SimulatedHost {
 
     fn thaw(&self) -> Result<(), HostError> {
         self.on(|machine| {
+            if machine.state.settled && machine.has(|f| *f == Fault::NotRestarted) {
+                return Err(wrong("thaw", "systemctl says that the kubelet cannot be started"));
+            }
             machine.state.settled = false;
             machine.state.stopped.clear();
             Ok(())
@@ -303,9 +329,12 @@ impl Host for SimulatedHost {
 
     fn resume(&self, _cause: &str) -> Result<Vec<Resumed>, HostError> {
         self.on(|machine| {
-            let holders = machine.state.custody.iter().flat_map(|c| c.holders.keys());
+            let holders = machine.state.to_go_on().flat_map(|c| c.holders.keys());
             let answers = holders.map(|name| resumed(machine, name)).collect::<Vec<_>>();
-            for stamp in machine.state.custody.iter_mut().flat_map(|c| c.holders.values_mut()) {
+            let state = &mut machine.state;
+            let stamps = state.custody.iter_mut().chain(&mut state.undone).flat_map(|c| &mut c.holders);
+            let goes_on = |name: &String| answers.iter().any(|a| a.holder == *name && a.result.is_ok());
+            for (_, stamp) in stamps.filter(|(name, _)| goes_on(name)) {
                 *stamp = None;
             }
             Ok(answers)
@@ -322,6 +351,10 @@ impl Host for SimulatedHost {
             let Some(loaded) = loaded.filter(|loaded| loaded.target() == intent.target) else {
                 return Err(wrong("reboot(2)", "the target's image is not loaded"));
             };
+            let now = Duration::from_nanos(machine.clock().saturating_sub(machine.state.booted_at));
+            if now >= intent.until {
+                return Err(wrong("reboot(2)", "the time for the jump has run out"));
+            }
             machine.jump(&loaded, &intent.attempt, &intent.nonce);
             Ok(machine.spec.durations.jump)
         })?;
@@ -367,6 +400,9 @@ impl Host for SimulatedHost {
 
     fn release_custody(&self) -> Result<(), HostError> {
         self.on(|machine| {
+            if machine.has(|f| *f == Fault::NotReleased) {
+                return Err(wrong("release", "the kernel says EBUSY"));
+            }
             if let Some(incoming) = machine.state.incoming.as_mut() {
                 incoming.ended = true;
             }
@@ -391,6 +427,10 @@ impl Host for SimulatedHost {
         })
     }
 
+    fn may_uninstall(&self) -> Result<(), HostError> {
+        self.on(|_| Ok(()))
+    }
+
     fn uninstall(&self) -> Result<(), HostError> {
         // There is neither a unit nor a program that anybody could have written.
         self.on(|_| Ok(()))
@@ -409,7 +449,7 @@ impl Host for SimulatedHost {
 /// that nobody fed them.
 fn resumed(machine: &Machine, name: &str) -> Resumed {
     let goes_on = !machine.has(|f| matches!(f, Fault::DoesNotResume { holder } if holder == name));
-    let custody = machine.state.custody.iter().flat_map(|c| &c.devices);
+    let custody = machine.state.to_go_on().flat_map(|c| &c.devices);
     let own = custody.filter(|address| {
         machine.spec.devices.iter().any(|d| d.address == **address && d.holder.as_deref() == Some(name))
     });

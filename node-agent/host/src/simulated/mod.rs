@@ -124,6 +124,19 @@ impl World {
         self.inner.store.with(|machine| Ok(machine.state.jumps.clone()))
     }
 
+    /// Holders that were stopped and do not go on. Who is stopped is known by the machine's counter alone.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn standing(&self) -> Result<Vec<String>, HostError> {
+        self.inner.store.with(|machine| {
+            let state = &machine.state;
+            let holders = state.to_go_on().filter(|_| state.power == Power::On).flat_map(|c| &c.holders);
+            let standing = holders.filter(|(_, stopped)| stopped.is_some());
+            Ok(standing.map(|(name, _)| name.clone()).collect())
+        })
+    }
+
     /// Whether the machine is off, and how it comes back.
     ///
     /// # Errors

@@ -251,6 +251,15 @@ pub enum Fault {
     CustodyLost,
     /// The boot partition has no room for the kernel that is to be made the default.
     NotPersisted,
+    /// What is in custody cannot be let go of.
+    NotReleased,
+    /// What Settling stopped cannot be started again.
+    NotRestarted,
+    /// The holder of a device does not end when it is to be stopped.
+    NotStopped {
+        /// The device's address.
+        address: String,
+    },
     /// A holder does not come for its files.
     ReclaimOverdue {
         /// Its name.

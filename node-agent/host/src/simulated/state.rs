@@ -31,6 +31,9 @@ pub(super) struct State {
     pub(super) power: Power,
     pub(super) staged: Option<Loaded>,
     pub(super) custody: Option<Outgoing>,
+    /// What was in custody last and was given up: some of its holders may still have to go on.
+    #[serde(default)]
+    pub(super) undone: Option<Outgoing>,
     pub(super) settled: bool,
     pub(super) stopped: BTreeSet<String>,
     pub(super) incoming: Option<Incoming>,
@@ -110,6 +113,13 @@ pub(super) struct Claim {
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
 
+impl State {
+    /// Of whom it is known whether they go on: who is in custody, else who was.
+    pub(super) fn to_go_on(&self) -> impl Iterator<Item = &Outgoing> {
+        self.custody.as_ref().or(self.undone.as_ref()).into_iter()
+    }
+}
+
 impl Machine {
     pub(super) fn new(spec: WorldSpec) -> Self {
         let state = State {
@@ -123,6 +133,7 @@ impl Machine {
             power: Power::On,
             staged: None,
             custody: None,
+            undone: None,
             settled: false,
             stopped: BTreeSet::new(),
             incoming: None,
@@ -163,7 +174,7 @@ impl Machine {
             release: wrong.unwrap_or(release),
             from: Some(self.state.boot_id.clone()),
             takes_ms: self.spec.durations.jump,
-            incoming: (!lost).then(|| self.hand_over(attempt, nonce)),
+            incoming: self.state.custody.as_ref().filter(|_| !lost).map(|_| self.hand_over(attempt, nonce)),
         };
         self.state.jumps.push(attempt.into());
         let comes_back = !self.has(|f| *f == Fault::NeverReturns);
@@ -214,6 +225,7 @@ impl Machine {
         state.power = Power::On;
         state.staged = None;
         state.custody = None;
+        state.undone = None;
         state.settled = false;
         state.stopped.clear();
         state.incoming = next.incoming.map(|incoming| Incoming { back_at: now, ..incoming });

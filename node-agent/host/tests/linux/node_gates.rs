@@ -201,11 +201,8 @@ fn foreign_sessions_are_others_and_unseen_ones_are_unknown() {
     fail(&gate(&held), "dbus-daemon (500) holds sessions");
     let open = Machine::guest().with_link("proc/500/fd/9", "/dev/liveupdate");
     fail(&gate(&open), "dbus-daemon (500) has /dev/liveupdate open");
-    let mut unseen = Machine::guest().processes();
-    unseen
-        .unreadable
-        .push(ReadError::Unreadable { path: "/proc/7/fd".into(), why: "Permission denied".into() });
-    unknown(&foreign_sessions(Ok(&unseen), ours), "files of 1 processes");
+    let unseen = Machine::guest().without("proc/301/fd/8").with("proc/301/fd/8", "");
+    unknown(&gate(&unseen), "files of 1 processes could not be looked at, among them /proc/301/fd/8: ");
     let error = Processes::read(&liveupdate_host::linux::root::Root::at("/nowhere")).unwrap_err();
     unknown(&foreign_sessions(Err(&error), ours), "/proc: no such file");
 }

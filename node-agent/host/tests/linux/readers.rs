@@ -99,6 +99,48 @@ fn holders_are_found_with_their_devices_and_owners() {
     assert_eq!(found.holding[1].files, [(9, Held::Session("liveupdate/vm-a".into()))]);
 }
 
+/// As where a security module lets folders be listed and no link be read: what such a process holds is unknown.
+#[test]
+fn what_a_process_holds_that_may_not_be_asked_is_unknown_and_not_nothing() {
+    for (file, machine) in [
+        // A link that is there and cannot be read, and a file that is there and cannot be read.
+        ("/proc/301/fd/8", Machine::guest().without("proc/301/fd/8").with("proc/301/fd/8", "")),
+        ("/proc/301/fdinfo/7", Machine::guest().without("proc/301/fdinfo/7").with("proc/301/fdinfo/7/x", "")),
+    ] {
+        let found = machine.processes();
+        let [ReadError::Unreadable { path, .. }] = found.unreadable.as_slice() else { panic!("{found:?}") };
+        assert_eq!(path, file);
+        let pids: Vec<u32> = found.holding.iter().map(|process| process.pid).collect();
+        assert_eq!(pids, [1, 212, 402], "the others are still seen");
+    }
+    // What is not there is no secret: the device is held, and where it is does not show.
+    let found = Machine::guest().without("proc/301/fdinfo/7").processes();
+    assert_eq!((found.holding.len(), found.unreadable.len()), (4, 0));
+    let device = Held::VfioDevice { name: "noiommu-vfio0".into(), address: None };
+    assert_eq!(found.holding[2].files[0], (7, device));
+}
+
+/// Anybody can have such a file open, and must not make a node unknown by it.
+#[test]
+fn a_file_deeper_in_folders_than_the_kernel_can_say_is_none_of_interest() {
+    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+    let top = std::env::temp_dir().join(format!("liveupdate-deep-{}", std::process::id()));
+    std::fs::create_dir(&top).unwrap();
+    let mut folder = openat(CWD, &top, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    let name = "d".repeat(250);
+    for _ in 0..20 {
+        mkdirat(&folder, &name, Mode::RWXU).unwrap();
+        folder = openat(&folder, &name, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    }
+    let own = format!("/proc/{}", std::process::id());
+    let link = Root::machine().link(&format!("{own}/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&folder)));
+    let found = Processes::read(&Root::machine()).unwrap();
+    std::fs::remove_dir_all(&top).unwrap();
+    assert!(matches!(link, Err(ReadError::NameTooLong { .. })), "{link:?}");
+    let own: Vec<_> = found.unreadable.iter().filter(|error| error.to_string().starts_with(&own)).collect();
+    assert!(own.is_empty(), "{own:?}");
+}
+
 #[test]
 fn the_old_way_to_open_a_device_is_told_from_the_new() {
     let machine = Machine::guest()

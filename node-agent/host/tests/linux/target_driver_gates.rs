@@ -212,7 +212,7 @@ fn native_driver_race_is_lost_to_what_the_shim_loads_first() {
         "01-nvme.ko, loaded before vfio_pci_liveupdate: no module",
     );
     let mute = Machine::guest().with("sys/devices/pci0000:00/0000:00:02.0/0000:01:00.0/modalias", "");
-    unknown(&of("pci:v*d*sv*sd*bc01sc08i02*").race(&mute), "takes it does not show");
+    unknown(&of("pci:v*d*sv*sd*bc01sc08i02*").race(&mute), "cannot tell whether");
 }
 
 #[test]

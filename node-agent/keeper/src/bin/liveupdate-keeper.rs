@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::Parser;
 use liveupdate_host::linux::machine::{Role, shelter};
 use liveupdate_keeper::{Keeper, MachineArguments, serve};
+use liveupdate_proto::causes::chain;
 
 /// Keeps what is preserved over a live update, jumps, and gives it back.
 #[derive(Parser)]
@@ -30,13 +31,7 @@ fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprint!("liveupdate-keeper: {error}");
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                eprint!(": {error}");
-                cause = error.source();
-            }
-            eprintln!();
+            eprintln!("liveupdate-keeper: {}", chain(&*error));
             ExitCode::FAILURE
         }
     }

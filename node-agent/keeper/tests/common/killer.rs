@@ -1,12 +1,13 @@
-//! A machine on which the keeper is killed at its n-th call: before or after that call had its effect.
+//! A machine on which the keeper is killed at its n-th call, before or after that call had its effect; and one whose
+//! disk fails.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use liveupdate_host::bundle::Delivery;
 use liveupdate_host::{
-    Custody, Device, Gate, Holder, Host, HostError, JumpIntent, JumpRefused, Jumped, Quiesced,
+    Custody, Device, Gate, Held, Holder, Host, HostError, JumpIntent, JumpRefused, Jumped, Quiesced,
     ReclaimedDevice, ReclaimedHolder, Resumed, Target,
 };
 use liveupdate_node_core::verdict::Signer;
@@ -21,11 +22,30 @@ pub(crate) struct Killer {
     host: Arc<dyn Host>,
     left: AtomicUsize,
     when: When,
+    /// How often the disk can still be written to.
+    writes: AtomicUsize,
+    disk_failed: AtomicBool,
 }
 
 impl Killer {
     pub(crate) fn at(host: Arc<dyn Host>, call: usize, when: When) -> Self {
-        Self { host, left: AtomicUsize::new(call + 1), when }
+        let (left, writes) = (AtomicUsize::new(call + 1), AtomicUsize::new(usize::MAX));
+        Self { host, left, when, writes, disk_failed: AtomicBool::new(false) }
+    }
+
+    /// One that never kills.
+    pub(crate) fn never(host: Arc<dyn Host>) -> Self {
+        Self::at(host, usize::MAX - 1, When::Before)
+    }
+
+    /// From that write on its disk fails. `usize::MAX`: it does not.
+    pub(crate) fn disk_fails_after(&self, writes: usize) {
+        self.writes.store(writes, Ordering::SeqCst);
+    }
+
+    /// Its disk failed already.
+    pub(crate) fn disk_failed(&self) -> bool {
+        self.disk_failed.load(Ordering::SeqCst)
     }
 
     /// The calls so far did not reach the one at which it kills.
@@ -76,6 +96,9 @@ impl Host for Killer {
     }
     fn holders(&self) -> Result<Vec<Holder>, HostError> {
         self.call(|h| h.holders())
+    }
+    fn held(&self) -> Result<Held, HostError> {
+        self.call(|h| h.held())
     }
     fn gates(&self, target: Option<&Target>) -> Result<Vec<Gate>, HostError> {
         self.call(|h| h.gates(target))
@@ -150,6 +173,9 @@ impl Host for Killer {
     fn persist(&self, target: &Target, go_on: &mut dyn FnMut() -> bool) -> Result<String, HostError> {
         self.call(|h| h.persist(target, go_on))
     }
+    fn may_uninstall(&self) -> Result<(), HostError> {
+        self.host.may_uninstall()
+    }
     fn uninstall(&self) -> Result<(), HostError> {
         self.host.uninstall()
     }
@@ -158,6 +184,12 @@ impl Host for Killer {
         self.call(|h| h.load(key))
     }
     fn store(&self, key: &str, bytes: &[u8]) -> Result<(), HostError> {
+        let less = |writes: usize| if writes == usize::MAX { Some(writes) } else { writes.checked_sub(1) };
+        if self.writes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_err() {
+            self.disk_failed.store(true, Ordering::SeqCst);
+            let why = "Read-only file system (os error 30)".into();
+            return Err(HostError::Io { what: format!("write {key}"), why });
+        }
         self.call(|h| h.store(key, bytes))
     }
 }

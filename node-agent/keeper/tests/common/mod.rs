@@ -5,6 +5,7 @@ pub(crate) mod killer;
 
 use std::sync::Arc;
 
+use killer::Killer;
 use liveupdate_host::simulated::{
     BundleSpec, DeviceSpec, Durations, FactsSpec, Fault, HolderSpec, Level, World, WorldSpec,
 };
@@ -208,6 +209,16 @@ impl Rig {
 
     pub(crate) fn of(world: World) -> Self {
         let host: Arc<dyn Host> = Arc::new(world.host().unwrap());
+        Self::with_keeper_on(world, host)
+    }
+
+    /// The same machine with a disk that fails when it is told to.
+    pub(crate) fn with_disk(world: World) -> (Self, Arc<Killer>) {
+        let disk = Arc::new(Killer::never(Arc::new(world.host().unwrap())));
+        (Self::with_keeper_on(world, Arc::clone(&disk) as Arc<dyn Host>), disk)
+    }
+
+    fn with_keeper_on(world: World, host: Arc<dyn Host>) -> Self {
         let keeper = Arc::new(Keeper::open(Arc::clone(&host)).unwrap());
         Self { world, host, keeper }
     }

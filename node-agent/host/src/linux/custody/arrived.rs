@@ -5,12 +5,15 @@
 //!             ├─► our own session ─► the index ──┤
 //!  LUO ───────┘                                  └─ arrived.json: what is known when even that is lost
 //! ```
-//! Sessions are taken at once, all of them: a session that nobody takes is lost at the next jump.
+//! Sessions are taken at once, all of them: a session that nobody takes is lost at the next jump. That nothing came is
+//! believed only when the kernel says so: whatever else is in the way passes, and is no answer ([`is_final`]).
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use liveupdate_node_core::custody::Custody as Ledger;
 use liveupdate_proto::causes::chain;
@@ -32,12 +35,27 @@ pub(super) struct Arrived {
     /// Ours; none when it was finished, or lost.
     own: Option<Box<dyn sessions::Arrived>>,
     file: Option<IndexFile>,
-    /// Those that are not finished, by holder; or why one is lost.
-    pub(super) sessions: BTreeMap<String, Result<Box<dyn sessions::Arrived>, String>>,
+    /// Those that are not finished, by holder.
+    pub(super) sessions: BTreeMap<String, Session>,
     /// Where a later keeper of this boot finds what is known.
     record: PathBuf,
     boot_id: String,
 }
+
+/// A holder's session, if it is here.
+pub(super) type Session = Result<Box<dyn sessions::Arrived>, Missing>;
+
+/// Why it is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// It could not be taken, for a reason that passes: the kernel has it still, and it is tried again.
+    Yet(String),
+    /// Nobody can get it any more.
+    Lost(String),
+}
+
+/// How long the index is tried again in this process before the next one tries.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// For a keeper that dies after the jump with nobody to keep its files.
 #[derive(Serialize, Deserialize)]
@@ -50,17 +68,20 @@ struct Record {
 
 impl Arrived {
     /// Finds it; none when nothing came.
+    ///
+    /// # Errors
+    /// The kernel does not say now whether something came. Nobody may be told anything until it does: who believes that
+    /// nothing waits makes new memory, and what is in the kernel still is lost at the next jump.
     pub(super) fn find(
         orchestrator: &dyn Orchestrate,
         store: &FdStore,
         mut kept: BTreeMap<String, OwnedFd>,
         record: &Path,
         boot_id: &str,
-    ) -> Option<Self> {
-        let own = take(orchestrator, store, kept.remove(OWN), OWN);
-        let (own, found) = match own {
+    ) -> Result<Option<Self>, HostError> {
+        let (own, found) = match take(orchestrator, store, kept.remove(OWN), OWN) {
             Ok(Some(own)) => {
-                let read = own.retrieve(INDEX).map_err(|error| chain(&error));
+                let read = read_index(&*own, store).map_err(|error| unknown(&error))?;
                 let read = read.and_then(|file| IndexFile::arrived(file).map_err(|error| error.to_string()));
                 match read {
                     Ok((file, index)) => (Some(own), Some((Some(file), index))),
@@ -68,40 +89,60 @@ impl Arrived {
                         report(&format!("the index that came through the jump cannot be read: {why}"));
                         // Not ended: what it stands for is kept until the next reboot.
                         std::mem::forget(own);
-                        return None;
+                        return Ok(None);
                     }
                 }
             }
-            Ok(None) => (None, remembered(record, boot_id).map(|index| (None, index))),
-            Err(error) => {
+            Ok(None) => (None, remembered(record, boot_id)?.map(|index| (None, index))),
+            Err(error) if is_final(&error) => {
                 report(&format!("what came through a jump cannot be taken: {}", chain(&error)));
-                (None, remembered(record, boot_id).map(|index| (None, index)))
+                (None, remembered(record, boot_id)?.map(|index| (None, index)))
             }
+            Err(error) => return Err(unknown(&error)),
         };
-        let (file, index) = found?;
-        let mut sessions = BTreeMap::new();
+        let Some((file, index)) = found else { return Ok(None) };
+        let (mut sessions, mut hindered) = (BTreeMap::new(), None);
         for entry in &index.holders {
-            match take(orchestrator, store, kept.remove(&entry.session), &entry.session) {
-                Ok(Some(session)) => {
-                    sessions.insert(entry.name.clone(), Ok(session));
-                }
+            let ours = kept.remove(&entry.session);
+            let was_kept = ours.is_some();
+            if entry.claim == Claim::Resumed && !was_kept {
                 // Finished by the keeper before this one.
-                Ok(None) | Err(_) if entry.claim == Claim::Resumed => {}
-                Ok(None) => {
-                    let why = "it did not come through the jump, or was lost when the keeper ended without a service manager's fd store";
-                    sessions.insert(entry.name.clone(), Err(why.to_owned()));
-                }
-                Err(error) => {
-                    sessions.insert(entry.name.clone(), Err(chain(&error)));
-                }
+                continue;
             }
+            // What stands in the way of one stands in that of all: holders are heard first, and the rest is taken then.
+            let taken = match (&hindered, was_kept) {
+                (Some(why), false) => Err(Missing::Yet(String::clone(why))),
+                _ => match take(orchestrator, store, ours, &entry.session) {
+                    Ok(Some(session)) => Ok(session),
+                    // The service manager has it still, and hands it to the next keeper.
+                    Err(error) if was_kept && !is_final(&error) => return Err(unknown(&error)),
+                    missing => Err(not_taken(missing)),
+                },
+            };
+            if let Err(Missing::Yet(why)) = &taken {
+                report(&format!("the session of {} is not taken yet: {why}", entry.name));
+                hindered = Some(why.clone());
+            }
+            if entry.claim == Claim::Resumed && taken.is_err() {
+                continue;
+            }
+            sessions.insert(entry.name.clone(), taken);
         }
         let mut arrived =
             Self { index, own, file, sessions, record: record.to_owned(), boot_id: boot_id.to_owned() };
         if let Err(error) = arrived.write() {
             report(&error.to_string());
         }
-        Some(arrived)
+        Ok(Some(arrived))
+    }
+
+    /// Holders whose sessions are not taken yet, with the names of those; of all, or of one.
+    pub(super) fn not_taken_yet(&self, only: Option<&str>) -> Vec<(String, String)> {
+        let entries = self.index.holders.iter().filter(|entry| only.is_none_or(|name| name == entry.name));
+        entries
+            .filter(|entry| matches!(self.sessions.get(&entry.name), Some(Err(Missing::Yet(_)))))
+            .map(|entry| (entry.name.clone(), entry.session.clone()))
+            .collect()
     }
 
     /// What is still kept, as the core counts it.
@@ -162,6 +203,25 @@ impl Arrived {
     }
 }
 
+/// Whether an answer stays the same however often the kernel is asked: there is no device, or no such session (ENOENT); it
+/// was taken already (EINVAL); what came could not be read, which the kernel remembers until the next reboot (EIO); this
+/// kernel does not know the call (ENOTTY). All else passes: another process has the device open (EBUSY), there is no file
+/// or memory for one more (EMFILE, ENFILE, ENOMEM). A session is marked as taken only when its file exists, so that none of
+/// these takes it.
+fn is_final(error: &LuoError) -> bool {
+    // Without an errno: no session can have that name.
+    error.errno().is_none_or(|errno| matches!(errno, Errno::NOENT | Errno::INVAL | Errno::IO | Errno::NOTTY))
+}
+
+fn unknown(error: &LuoError) -> HostError {
+    HostError::Io {
+        what:
+            "find out what came through a jump (it is kept, and tried again when the keeper is started again)"
+                .into(),
+        why: chain(error),
+    }
+}
+
 /// A session that was kept for us, or else that the kernel has; from then on the service manager keeps it. None: there is
 /// no such session, and no orchestrator in which there could be one.
 fn take(
@@ -171,7 +231,16 @@ fn take(
     name: &str,
 ) -> Result<Option<Box<dyn sessions::Arrived>>, LuoError> {
     if let Some(file) = kept {
-        return orchestrator.kept(file).map(Some);
+        match orchestrator.kept(file) {
+            // Whatever it is, the kernel may have the session.
+            Err(error) if error.errno() == Some(Errno::NOTTY) => {
+                report(&format!(
+                    "what the service manager kept as session {name} is none: {}",
+                    chain(&error)
+                ));
+            }
+            taken => return taken.map(Some),
+        }
     }
     match orchestrator.retrieve(&SessionName::new(name)?) {
         Ok(session) => {
@@ -184,9 +253,65 @@ fn take(
     }
 }
 
-fn remembered(record: &Path, boot_id: &str) -> Option<Index> {
-    let record: Record = serde_json::from_slice(&fs::read(record).ok()?).ok()?;
-    (record.boot_id == boot_id).then_some(record.index)
+/// A session that could not be taken when the keeper started.
+pub(super) fn take_late(orchestrator: &dyn Orchestrate, store: &FdStore, name: &str) -> Session {
+    match take(orchestrator, store, None, name) {
+        Ok(Some(session)) => Ok(session),
+        taken => Err(not_taken(taken)),
+    }
+}
+
+fn not_taken(taken: Result<Option<Box<dyn sessions::Arrived>>, LuoError>) -> Missing {
+    match taken {
+        Err(error) if is_final(&error) => Missing::Lost(chain(&error)),
+        Err(error) => Missing::Yet(chain(&error)),
+        Ok(_) => Missing::Lost(
+            "it did not come through the jump, or was lost when the keeper ended without a service manager's fd store"
+                .into(),
+        ),
+    }
+}
+
+/// The index's file; the sentence says why there is none. An error may pass, and the next keeper may have it.
+fn read_index(own: &dyn sessions::Arrived, store: &FdStore) -> Result<Result<OwnedFd, String>, LuoError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let error = match own.retrieve(INDEX) {
+            Ok(file) => return Ok(Ok(file)),
+            Err(error) => error,
+        };
+        let late = Instant::now() >= until;
+        // The kernel remembers a failure of its own and gives the same answer for ever; but it looks for a number for the
+        // file first, and these two can mean that there was none.
+        match error.errno() {
+            Some(Errno::MFILE) if late && store.keeps() => return Err(error),
+            // With nobody who keeps the session, ending would end it.
+            Some(Errno::MFILE) => {}
+            Some(Errno::NOMEM) if !late => {}
+            _ => return Ok(Err(chain(&error))),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// What an earlier keeper of this boot knew. What cannot be read now is not nothing.
+fn remembered(record: &Path, boot_id: &str) -> Result<Option<Index>, HostError> {
+    let text = match fs::read(record) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            let what = format!(
+                "read {}, where a keeper of this boot left what came through a jump",
+                record.display()
+            );
+            return Err(HostError::Io { what, why: error.to_string() });
+        }
+    };
+    let read = serde_json::from_slice::<Record>(&text);
+    if let Err(error) = &read {
+        report(&format!("{} is malformed, and nobody knows of it what came: {error}", record.display()));
+    }
+    Ok(read.ok().filter(|record| record.boot_id == boot_id).map(|record| record.index))
 }
 
 /// With the service manager, so that it survives us.

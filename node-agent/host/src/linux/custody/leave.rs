@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use liveupdate_node_core::custody::Phase;
@@ -76,6 +76,7 @@ impl Shared {
             ..Index::default()
         };
         let mut parts = Vec::new();
+        state.undone = None;
         for name in names {
             let Some(connected) = state.connected.get_mut(&name) else { continue };
             // What it said of an earlier attempt is not this one's.
@@ -93,8 +94,8 @@ impl Shared {
                 name: name.clone(),
             });
             let (session, asked, vote, lost, resumed) = (None, false, None, None, None);
-            let connection = connected.id;
-            parts.push(Part { name, connection, session, ready: false, asked, vote, lost, resumed });
+            let (connection, peer) = (connected.id, Arc::clone(&connected.peer));
+            parts.push(Part { name, connection, peer, session, ready: false, asked, vote, lost, resumed });
         }
         let devices = devices.to_vec();
         state.leaving = Some(Leaving { index, devices, parts, file: None, own: None, deadline_ms: 0 });
@@ -236,13 +237,14 @@ impl Shared {
         for name in part_names(&state).into_iter().rev() {
             state.step(&name, Event::Undo(why.to_owned()));
         }
-        let leaving = state.leaving.take();
+        let parted = state.leaving.take().map(Leaving::part_with);
+        let (sessions, undone) = parted.unwrap_or_default();
+        // Under the same lock: what one of them says next finds it.
+        state.undone = Some(undone);
         drop(state);
         // The ledger's leave covers all sessions: each holder has its own files still.
         drop(drops);
-        if let Some(leaving) = leaving {
-            leaving.give_back();
-        }
+        sessions.into_iter().for_each(drop);
         Ok(())
     }
 }

@@ -27,7 +27,7 @@ mod state;
 mod store;
 mod talk;
 
-pub use options::{Options, PUBLISHED, SOCKET};
+pub use options::Options;
 pub use sessions::OWN as SESSION;
 pub use store::FdStore;
 
@@ -74,7 +74,8 @@ impl Custodian {
     /// over the files that the service manager kept.
     ///
     /// # Errors
-    /// Another keeper listens there, or the socket cannot be made.
+    /// Another keeper listens there, the socket cannot be made, or the kernel does not say now whether something came
+    /// through a jump: then nobody was told that nothing did, and it can be started again.
     pub fn start(options: Options) -> Result<Self, HostError> {
         let (store, kept) = FdStore::of_environment();
         let kernel = Arc::new(Kernel::at(options.device.clone()));
@@ -92,7 +93,7 @@ impl Custodian {
         kept: BTreeMap<String, OwnedFd>,
     ) -> Result<Self, HostError> {
         let record = options.published.with_file_name("arrived.json");
-        let arrived = Arrived::find(&*orchestrator, &store, kept, &record, &options.boot_id);
+        let arrived = Arrived::find(&*orchestrator, &store, kept, &record, &options.boot_id)?;
         let ledger = arrived.as_ref().map(Arrived::ledger).transpose();
         let ledger = ledger.map_err(|why| HostError::Malformed { what: "the index".into(), why })?;
         let counter_khz = arrived.as_ref().and_then(|arrived| arrived.index.counter_khz);
@@ -122,6 +123,26 @@ impl Custodian {
             })
         });
         Ok(holders.collect())
+    }
+
+    /// Living holders that have declared themselves, each with the addresses of its devices.
+    pub fn declared(&self) -> Vec<(String, Vec<String>)> {
+        let state = self.shared.lock();
+        // Whoever has just ended holds nothing any more, though its connection's end was not heard yet.
+        let living = state.connected.iter().filter(|(_, connected)| connected.peer.alive());
+        let declared = living.filter_map(|(name, connected)| {
+            let devices = connected.declared.as_ref()?.devices().map(str::to_owned);
+            Some((name.clone(), devices.collect()))
+        });
+        declared.collect()
+    }
+
+    /// Who is in custody before a jump: its process, while that lives, and the path of its control group. Also who has gone
+    /// from its connection since: its guest may run on.
+    pub fn handed_over(&self) -> Vec<(Option<u32>, String)> {
+        let state = self.shared.lock();
+        let peers = state.leaving.iter().flat_map(|leaving| &leaving.parts).map(|part| &part.peer);
+        peers.map(|peer| (peer.alive().then_some(peer.pid), peer.cgroup.clone())).collect()
     }
 
     /// As [`crate::Host::preserve`]: the holders of these devices, and all that have declared memory and no device.
@@ -161,7 +182,7 @@ impl Custodian {
         self.shared.quiesce(attempt, deadline)
     }
 
-    /// As [`crate::Host::resume`].
+    /// As [`crate::Host::resume`]. Where another keeper took custody, whoever has declared itself since goes on.
     ///
     /// # Errors
     /// None.
@@ -176,6 +197,14 @@ impl Custodian {
     /// A holder does not stand still, or the index cannot be written; nobody was told anything.
     pub fn commit(&self, intent: &JumpIntent, ticks: Option<u64>) -> Result<(), HostError> {
         self.shared.commit(intent, ticks)
+    }
+
+    /// Whether everybody who was told so by [`Custodian::commit`] still stands. Asked right before `reboot(2)`.
+    ///
+    /// # Errors
+    /// The connection of one has ended: its guest may run again, and must not be jumped with.
+    pub fn all_stand(&self) -> Result<(), HostError> {
+        self.shared.all_stand()
     }
 
     /// The kernel refused the jump: custody can be undone again, and holders resumed.

@@ -137,7 +137,22 @@ impl Shared {
         file.write(index)
     }
 
-    /// Lets everybody go on; whom others depend on goes first.
+    /// Right before the jump: whoever was told the last word stands for as long as its connection is there. Where one has
+    /// ended its guest runs again, and what was written of it is old.
+    pub(super) fn all_stand(&self) -> Result<(), HostError> {
+        let state = self.lock();
+        for part in state.leaving.iter().flat_map(|leaving| &leaving.parts) {
+            let connected = state.connected.get(&part.name).filter(|c| c.id == part.connection);
+            if !connected.is_some_and(|c| c.handover == Handover::Committed && c.is_there()) {
+                let why = "its connection has ended after Commit, so that its guest may run again".to_owned();
+                return Err(not_preserved(&part.name, part.lost.clone().unwrap_or(why)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets everybody go on; whom others depend on goes first. Asked again it tells who has gone on since, also when
+    /// nothing is in custody any more.
     pub(super) fn resume(&self, cause: &str) -> Vec<Resumed> {
         let _operation = self.operate();
         let until = Instant::now() + RESUME;
@@ -160,26 +175,45 @@ impl Shared {
                 state = woken.unwrap_or_else(PoisonError::into_inner).0;
             }
         }
-        self.publish(&state);
-        let parts = state.leaving.iter().flat_map(|leaving| &leaving.parts);
-        parts.map(|part| self.went_on(&state, part)).collect()
+        if state.leaving.is_some() {
+            self.publish(&state);
+        } else if state.undone.is_none() {
+            return self.declared_anew(&state);
+        }
+        state.parts().map(|(part, entry)| self.went_on(&state, part, entry)).collect()
     }
 
-    fn went_on(&self, state: &State, part: &Part) -> Resumed {
-        let leaving = state.leaving.iter().flat_map(|leaving| &leaving.index.holders);
-        let entry = leaving.filter(|entry| entry.name == part.name);
-        let checks = state.connected.get(&part.name).filter(|c| c.id == part.connection);
-        let look = self.look(state.counter_khz.or(state.own_khz), When::Undone);
-        let seen = entry.flat_map(|entry| look.all(entry, checks.map_or(&[], |c| c.checks.as_slice())));
-        let devices =
-            if part.resumed.is_some() { seen.map(|s| seen::told(&s)).collect() } else { Vec::new() };
-        let result = match state.handover(&part.name, part.connection) {
+    fn went_on(&self, state: &State, part: &Part, entry: &Entry) -> Resumed {
+        let connected = state.connected.get(&part.name);
+        // Its connection ended, so that it went on; it is the same process, and has declared itself since.
+        let again = connected.filter(|c| c.id != part.connection && c.declared.is_some());
+        let again = again.filter(|c| c.peer.pid == part.peer.pid && part.peer.alive());
+        let connected = connected.filter(|c| c.id == part.connection).or(again);
+        let result = match connected.map(|connected| connected.handover) {
             Some(handover) if handover.may_stand_still() => Err("did not say Resumed".to_owned()),
             Some(_) => Ok(()),
-            // It died by itself, and nobody had stopped it.
-            None if !part.asked => Ok(()),
+            // It died by itself: nobody had stopped it, or it had gone on.
+            None if !part.asked || part.resumed.is_some() => Ok(()),
             None => Err(part.lost.clone().unwrap_or_else(|| "it went away".into())),
         };
+        let look = self.look(state.counter_khz.or(state.own_khz), When::Undone);
+        let runs = connected.filter(|_| result.is_ok());
+        let seen = runs.into_iter().flat_map(|connected| look.all(entry, &connected.checks));
+        let devices = seen.map(|sighting| seen::told(&sighting)).collect();
         Resumed { holder: part.name.clone(), counter: self.nanoseconds(state, part.resumed), devices, result }
+    }
+
+    /// Whoever stood still for a keeper before this one went on when its connection ended, and has declared itself since.
+    /// When that was is not known.
+    fn declared_anew(&self, state: &State) -> Vec<Resumed> {
+        let look = self.look(state.counter_khz.or(state.own_khz), When::Undone);
+        let declared = state.connected.iter().filter(|(_, c)| c.handover == Handover::Declared);
+        let resumed = declared.filter_map(|(name, connected)| {
+            let declared = connected.declared.as_ref()?;
+            let seen = declared.devices().map(|address| look.at(address, &connected.checks, false, true));
+            let devices = seen.map(|sighting| seen::told(&sighting)).collect();
+            Some(Resumed { holder: name.clone(), counter: None, devices, result: Ok(()) })
+        });
+        resumed.collect()
     }
 }

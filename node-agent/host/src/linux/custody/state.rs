@@ -11,10 +11,11 @@ use liveupdate_proto::frame::Sequence;
 use liveupdate_proto::handover::v1::envelope::Message;
 use liveupdate_proto::handover::v1::{Check, Commit, Preserve, Quiesce, Refused, Resume, Verdict};
 use liveupdate_proto::packets::Packets;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::arrived::Arrived;
 use super::declared::Declared;
-use super::index::Index;
+use super::index::{Entry, Index};
 use super::index_file::IndexFile;
 use super::log::report;
 use super::options::Options;
@@ -34,6 +35,8 @@ pub(super) struct Shared {
     pub(super) changed: Condvar,
     /// One operation of the keeper at a time; those may take long, and the state's lock is not held meanwhile.
     pub(super) operation: Mutex<()>,
+    /// One at a time takes sessions late: the second would be told that they are taken, as if they were lost.
+    pub(super) taking: Mutex<()>,
 }
 
 impl Shared {
@@ -43,8 +46,8 @@ impl Shared {
         store: FdStore,
         state: State,
     ) -> Self {
-        let (changed, operation) = (Condvar::new(), Mutex::new(()));
-        Self { options, orchestrator, store, state: Mutex::new(state), changed, operation }
+        let (changed, operation, taking) = (Condvar::new(), Mutex::new(()), Mutex::new(()));
+        Self { options, orchestrator, store, state: Mutex::new(state), changed, operation, taking }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -92,6 +95,8 @@ pub(super) struct State {
     pub(super) ledger: Ledger,
     pub(super) connected: BTreeMap<String, Connected>,
     pub(super) leaving: Option<Leaving>,
+    /// Who took part in the attempt that was undone last. None: this keeper knows of none.
+    pub(super) undone: Option<Vec<Undone>>,
     pub(super) arrived: Option<Arrived>,
     /// By the kernel that jumped into this one.
     pub(super) counter_khz: Option<u64>,
@@ -99,6 +104,9 @@ pub(super) struct State {
     pub(super) own_khz: Option<u64>,
     /// For the next connection.
     pub(super) connections: u64,
+    /// By holder: how much shared memory the groups of those who were given its session had, by path, before they could
+    /// take anything out. Not for holders that a former keeper gave it to.
+    pub(super) before_grant: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 /// A holder at the other end of a connection.
@@ -118,6 +126,14 @@ pub(super) struct Connected {
 const MOST_REFUSALS: usize = 16;
 
 impl Connected {
+    /// Its process lives, and its connection has not ended; also when the thread that listens has not noticed yet.
+    pub(super) fn is_there(&self) -> bool {
+        let ended = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let mut connection = [PollFd::new(&*self.packets, PollFlags::RDHUP)];
+        let polled = poll(&mut connection, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        self.peer.alive() && polled.is_ok() && !connection[0].revents().intersects(ended)
+    }
+
     /// Says something. When that is not possible the connection ends, and its thread says so.
     pub(super) fn say(&mut self, attempt: &str, message: Message, files: &[BorrowedFd<'_>]) {
         let sent = self.sequence.encode(attempt, message, files.len());
@@ -158,6 +174,7 @@ pub(super) struct Part {
     pub(super) name: String,
     /// By which connection it takes part: another process of the same name does not.
     pub(super) connection: u64,
+    pub(super) peer: Arc<Peer>,
     pub(super) session: Option<Box<dyn sessions::Leaving>>,
     /// It is ready for its files to be taken.
     pub(super) ready: bool,
@@ -176,13 +193,26 @@ impl Leaving {
         self.parts.iter_mut().find(|part| part.name == name && part.connection == connection)
     }
 
-    /// Gives everything back, in reverse.
-    pub(super) fn give_back(mut self) {
-        drop(self.own.take());
-        while let Some(part) = self.parts.pop() {
-            drop(part.session);
-        }
+    /// What is in custody, apart from who takes part. Sessions are in the order in which they are given back.
+    pub(super) fn part_with(mut self) -> (Vec<Box<dyn sessions::Leaving>>, Vec<Undone>) {
+        let all = self.parts.iter_mut().rev().map(|part| part.session.take());
+        let sessions = std::iter::once(self.own.take()).chain(all).flatten().collect();
+        let undone = self.parts.into_iter().zip(self.index.holders);
+        (sessions, undone.map(|(part, entry)| Undone { part, entry }).collect())
     }
+
+    /// Gives everything back, in reverse.
+    pub(super) fn give_back(self) {
+        let (sessions, _) = self.part_with();
+        sessions.into_iter().for_each(drop);
+    }
+}
+
+/// A holder that took part in an attempt. Its files are given back at once; it may take longer to go on, and is counted
+/// when it does.
+pub(super) struct Undone {
+    pub(super) part: Part,
+    pub(super) entry: Entry,
 }
 
 impl State {
@@ -226,6 +256,20 @@ impl State {
             self.lose(name, id, why);
         }
         Some(left)
+    }
+
+    /// Who takes part in the attempt, or took part in the one that was undone last, with what is known of its files.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (&Part, &Entry)> {
+        let leaving =
+            self.leaving.iter().flat_map(|leaving| leaving.parts.iter().zip(&leaving.index.holders));
+        leaving.chain(self.undone.iter().flatten().map(|undone| (&undone.part, &undone.entry)))
+    }
+
+    /// One of them, by the connection that it takes part with.
+    pub(super) fn part(&mut self, name: &str, connection: u64) -> Option<&mut Part> {
+        let leaving = self.leaving.iter_mut().flat_map(|leaving| &mut leaving.parts);
+        let mut all = leaving.chain(self.undone.iter_mut().flatten().map(|undone| &mut undone.part));
+        all.find(|part| part.name == name && part.connection == connection)
     }
 
     /// The attempt cannot go on because of this holder.

@@ -42,6 +42,11 @@ impl FdStore {
         (Self { notify }, inherited())
     }
 
+    /// There is one.
+    pub(super) fn keeps(&self) -> bool {
+        self.notify.is_some()
+    }
+
     /// Puts a copy of a file there.
     pub(super) fn put(&self, name: &str, file: BorrowedFd<'_>) -> std::io::Result<()> {
         // FDPOLL=0: the manager shall not drop a file because it looks ended.

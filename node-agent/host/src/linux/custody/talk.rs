@@ -311,7 +311,7 @@ impl Holder<'_> {
             self.shared.resumed_after(state, &self.name, ticks)?;
             self.shared.publish(state);
         } else if effects.contains(&Effect::HasResumed)
-            && let Some(part) = state.leaving.as_mut().and_then(|leaving| leaving.part(&self.name, self.id))
+            && let Some(part) = state.part(&self.name, self.id)
         {
             part.resumed = Some(ticks);
         }

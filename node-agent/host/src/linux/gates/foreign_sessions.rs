@@ -31,7 +31,7 @@ pub fn foreign_sessions(processes: Result<&Processes, &ReadError>, ours: Ours<'_
         let count = processes.unreadable.len();
         found.unknown(
             format!("files of {count} processes could not be looked at, among them {first}"),
-            "run the keeper as root, with CAP_SYS_PTRACE",
+            "let agent and keeper read other processes: CAP_SYS_PTRACE, and no AppArmor profile that forbids it",
         );
     }
     found.good("/proc/*/fd: no session of the orchestrator but our own");

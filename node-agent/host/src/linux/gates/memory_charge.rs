@@ -7,6 +7,18 @@ use crate::linux::root::ReadError;
 /// The successor's control group, and every group above it, has room for the memory that it will be charged
 /// with. What the holder's own group already has of it (`shmem`) comes back with it and is not counted twice.
 pub fn memory_charge(holder: &str, levels: Result<&[Level], &ReadError>, bytes: u64) -> Gate {
+    // Each group above counts what its own group has.
+    let own = levels.ok().and_then(|levels| levels.first()).map_or(0, |own| own.shmem);
+    memory_charge_of(holder, levels, bytes, |_| own)
+}
+
+/// The same where what each group has of the memory already is known better; at most all of it.
+pub fn memory_charge_of(
+    holder: &str,
+    levels: Result<&[Level], &ReadError>,
+    bytes: u64,
+    charged: impl Fn(&Level) -> u64,
+) -> Gate {
     let mut found = Findings::of(GateId::MemoryCharge, holder);
     let levels = match levels {
         Ok([]) => {
@@ -25,10 +37,9 @@ pub fn memory_charge(holder: &str, levels: Result<&[Level], &ReadError>, bytes: 
             return found.gate();
         }
     };
-    let charged = levels.first().map_or(0, |own| own.shmem.min(bytes));
     for level in levels {
         let Some(max) = level.max else { continue };
-        let room = max.saturating_sub(level.current.saturating_sub(charged));
+        let room = max.saturating_sub(level.current.saturating_sub(charged(level).min(bytes)));
         let evidence = format!(
             "/sys/fs/cgroup{}: memory.max {}, of which {} is left for {}",
             level.path,

@@ -46,7 +46,7 @@ pub use iommufd_preserved::iommufd_preserved;
 pub use kexec_allowed::{Loaded, kexec_allowed};
 pub use kexec_handover::{Bundle, kexec_handover};
 pub use live_update_kernel::live_update_kernel;
-pub use memory_charge::memory_charge;
+pub use memory_charge::{memory_charge, memory_charge_of};
 pub use memory_preservable::{Projection, memory_preservable};
 pub use module_loadable::module_loadable;
 pub use native_driver_race::native_driver_race;

@@ -66,10 +66,8 @@ fn shim(found: &mut Findings, device: &PciDevice, next: NextKernel<'_>) {
             Err(error) => found.unknown(format!("{path}, loaded before {MODULE}: {error}"), &order),
             Ok(takes) if takes.is_empty() => continue,
             Ok(_) if device.modalias.is_empty() => {
-                found.unknown(
-                    format!("whether {path}, loaded before {MODULE}, takes it does not show"),
-                    &order,
-                );
+                found
+                    .unknown(format!("cannot tell whether {path}, loaded before {MODULE}, takes it"), &order);
             }
             Ok(takes) if takes.iter().any(|alias| glob(alias, &device.modalias)) => {
                 found.bad(format!("shim: {path} takes it, and is loaded before {MODULE}"), &order);

@@ -20,7 +20,7 @@ pub fn vfio_state_preserved(address: &str, driver: &Driver, told: &Told) -> Gate
         }
         Some(phase @ (Phase::Frozen | Phase::Incoming | Phase::Retrieved)) => found.bad(
             format!("{at}: {phase:?}: it has not been given back since the last jump"),
-            "wait until its holder has resumed, or release it",
+            "wait until its holder has resumed, or give it up: `kubectl liveupdate release`",
         ),
         None => found.bad(
             format!("{at}: unknown or not there: its driver cannot hand it over"),

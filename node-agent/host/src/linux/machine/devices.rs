@@ -7,12 +7,15 @@ use liveupdate_node_core::gate::{self, Gate, GateId, Scope};
 use liveupdate_node_core::{Continuity, GateResult};
 
 use super::LinuxHost;
+use super::settle::Kept;
 use super::store::io_error;
 use crate::linux::cgroup::Owner;
+use crate::linux::custody::Custodian;
 use crate::linux::custody::published::Published;
-use crate::linux::pci::PciDevices;
+use crate::linux::pci::{self, PciDevices};
 use crate::linux::processes::{Process, Processes};
-use crate::{Device, Holder, HostError};
+use crate::linux::root::ReadError;
+use crate::{Device, Held, Holder, HostError};
 
 /// Everybody who holds something, aware or not.
 pub(super) struct Holders {
@@ -81,10 +84,40 @@ impl LinuxHost {
         Ok(self.who_holds()?.all())
     }
 
-    /// Processes of the holders that are handed over; those of the devices in `stop` are not.
-    pub(super) fn holder_pids(&self, stop: &[String]) -> Result<Vec<u32>, HostError> {
-        let stays = |known: &&Published| !known.devices.iter().any(|device| stop.contains(device));
-        Ok(self.known()?.iter().filter(stays).map(|known| known.pid).collect())
+    /// Holders that are handed over, those of the devices in `stop` apart: all that are known, and all that are in custody,
+    /// also when their connection has ended since.
+    pub(super) fn handed_over(&self, stop: &[String]) -> Result<Vec<Kept>, HostError> {
+        let stays = |known: &Published| !known.devices.iter().any(|device| stop.contains(device));
+        let known = self.known()?.into_iter().filter(stays);
+        let known = known.map(|known| Kept { pid: Some(known.pid), cgroup: known.cgroup });
+        let taken = self.custody.iter().flat_map(Custodian::handed_over);
+        Ok(known.chain(taken.map(|(pid, cgroup)| Kept { pid, cgroup })).collect())
+    }
+
+    /// See [`crate::Host::held`]. Processes are looked through only where somebody who did not declare it could hold a device.
+    pub(super) fn read_held(&self, custody: &Custodian) -> Result<Held, HostError> {
+        let mut held = Held::default();
+        for (name, devices) in custody.declared() {
+            held.devices.extend(devices.into_iter().map(|device| (device, name.clone())));
+            held.holders.insert(name);
+        }
+        let seeing = |error: ReadError| io_error("see who holds devices", &error);
+        let mut free = pci::openable(&self.root).map_err(seeing)?;
+        free.retain(|device| !held.devices.contains_key(&device.address));
+        if free.is_empty() {
+            return Ok(held);
+        }
+        let processes = Processes::read(&self.root).map_err(seeing)?;
+        if let Some(first) = processes.unreadable.into_iter().next() {
+            return Err(seeing(first));
+        }
+        // What was declared to us we have open ourselves.
+        for process in processes.holding.iter().filter(|process| process.pid != self.own_pid) {
+            for device in free.iter().filter(|device| process.has(device)) {
+                held.devices.entry(device.address.clone()).or_insert_with(|| name(process));
+            }
+        }
+        Ok(held)
     }
 
     /// See [`crate::Host::devices`].

@@ -14,7 +14,7 @@ use crate::linux::custody::published::Published;
 use crate::linux::gates;
 use crate::linux::kubelet::Kubelet;
 use crate::linux::memory::{self, Shared};
-use crate::linux::processes::{Process, Processes};
+use crate::linux::processes::{self, Process, Processes};
 use crate::linux::root::{ReadError, Root};
 
 /// The kernel's number of the file system that huge pages of the pool are in.
@@ -73,14 +73,14 @@ fn shared_memory(root: &Root, pid: u32) -> Result<Vec<Shared>, ReadError> {
     let folder = format!("/proc/{pid}/fd");
     for fd in root.names(&folder)? {
         let path = format!("{folder}/{fd}");
-        // Closed meanwhile, or no memfd.
-        let Ok(target) = root.link(&path) else { continue };
+        let Some(target) = processes::target(root, &path)? else { continue };
         let name = match target.strip_prefix("/memfd:") {
             Some(name) => name,
             // What came through a live update has no name any more, not even a memfd's.
             None if target == "/ (deleted)" => "",
             None => continue,
         };
+        // Closed meanwhile.
         let path = root.path(&path);
         let (Ok(file), Ok(system)) = (fs::metadata(&path), rustix::fs::statfs(&path)) else { continue };
         if found.iter().any(|known| known.memfd && known.inode == file.ino()) {

@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 use liveupdate_node_core::verdict::Signer;
 use rustix::rand::GetRandomFlags;
 
-use super::counter::nanoseconds;
 use super::store::io_error;
 use super::{LinuxHost, Role};
 use crate::bundle::Delivery;
 use crate::linux::custody::Custodian;
+use crate::linux::ticks;
 use crate::{
-    Custody, Device, Gate, Holder, Host, HostError, JumpIntent, JumpRefused, Jumped, Quiesced,
+    Custody, Device, Gate, Held, Holder, Host, HostError, JumpIntent, JumpRefused, Jumped, Quiesced,
     ReclaimedDevice, ReclaimedHolder, Resumed, Target,
 };
 
@@ -51,15 +51,13 @@ impl Host for LinuxHost {
     }
 
     fn monotonic(&self) -> Result<Duration, HostError> {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let part = |part: i64| u64::try_from(part).unwrap_or(0);
-        Ok(Duration::from_secs(part(now.tv_sec)) + Duration::from_nanos(part(now.tv_nsec)))
+        Ok(self.calls.clock())
     }
 
     fn counter(&self) -> Result<Option<u64>, HostError> {
         let khz = self.custody.as_ref().and_then(Custodian::counter_khz);
         let counter = self.counter.and_then(|counter| Some((counter.ticks()?, khz.unwrap_or(counter.khz()))));
-        Ok(counter.map(|(ticks, khz)| nanoseconds(ticks, khz)))
+        Ok(counter.map(|(ticks, khz)| ticks::nanoseconds(ticks, khz)))
     }
 
     fn wall(&self) -> Result<i64, HostError> {
@@ -83,6 +81,10 @@ impl Host for LinuxHost {
 
     fn holders(&self) -> Result<Vec<Holder>, HostError> {
         self.read_holders()
+    }
+
+    fn held(&self) -> Result<Held, HostError> {
+        self.read_held(self.keeping("held")?)
     }
 
     fn gates(&self, target: Option<&Target>) -> Result<Vec<Gate>, HostError> {
@@ -191,7 +193,14 @@ impl Host for LinuxHost {
         self.persist_target(target, go_on)
     }
 
+    fn may_uninstall(&self) -> Result<(), HostError> {
+        crate::linux::installation::is_ours(&self.root)
+    }
+
     fn uninstall(&self) -> Result<(), HostError> {
+        self.may_uninstall()?;
+        // Before the unit: while that is there, the rest can be tried again.
+        crate::linux::signers::put(&self.root, &self.options.signers, &[])?;
         crate::linux::installation::remove(&self.root, &*self.calls)
     }
 

@@ -6,13 +6,17 @@
 //!                  ▲                     ▲                          ▲                             │
 //!                  └─────────────────────┴──────────────────────────┴───── refused, in reverse ◄──┘
 //! ```
+//! Any of it may take long, and holders stand still: before each the intent's limit is looked at, and what is left of it
+//! is all that a disk is given.
 
 use std::convert::Infallible;
+
+use liveupdate_proto::causes::chain;
 
 use super::LinuxHost;
 use super::boot::{self, JUMP, JumpRecord};
 use super::filesystems::Filesystems;
-use super::freeze;
+use super::freeze::{self, Limit};
 use super::store::io_error;
 use crate::{HostError, JumpIntent, JumpRefused, Target};
 
@@ -31,12 +35,18 @@ impl LinuxHost {
         };
         self.store.write(JUMP, Some(&record))?;
         self.phase("commit");
-        let mut why = match self.commit(intent) {
-            Ok(()) => self.leave(&filesystems),
-            Err(error) => error.to_string(),
+        let limit = Limit::new(&*self.calls, intent.until);
+        let mut why = match self.tell(intent, &limit) {
+            Ok(()) => self.leave(&filesystems, &limit),
+            Err(why) => why,
         };
         self.phase("refused");
         self.handover_refused();
+        if let Some(custody) = &self.custody {
+            // Before anything is written: the journal's own file system may be what does not come to rest, so that nobody can
+            // write there, and guests would wait for it. What comes of it is asked again by whoever wanted the jump.
+            let _ = custody.resume("the jump was refused");
+        }
         record.over = true;
         if let Err(error) = self.store.write(JUMP, Some(&record)) {
             why = format!("{why}; and then: {error}");
@@ -54,17 +64,22 @@ impl LinuxHost {
         }
     }
 
+    /// From here on holders wait for the jump, or to hear that there is none.
+    fn tell(&self, intent: &JumpIntent, limit: &Limit<'_>) -> Result<(), String> {
+        limit.left("holders were told of it")?;
+        self.commit(intent).map_err(|error| error.to_string())
+    }
+
     /// The last that is done here; why it came back.
-    fn leave(&self, filesystems: &Filesystems) -> String {
+    fn leave(&self, filesystems: &Filesystems, limit: &Limit<'_>) -> String {
         self.phase("rest");
-        let at_rest = match freeze::bring_to_rest(&*self.calls, &self.root, filesystems) {
+        let at_rest = match freeze::bring_to_rest(&*self.calls, &self.root, filesystems, limit) {
             Ok(at_rest) => at_rest,
             Err(why) => return why,
         };
-        let Err(refused) = self.calls.reboot();
-        let cause =
-            std::error::Error::source(&refused).map_or_else(String::new, |cause| format!(": {cause}"));
-        let mut why = format!("{refused}{cause}");
+        let stand = self.all_stand().map_err(|gone| gone.to_string());
+        let may = stand.and_then(|()| limit.left("the kernel was asked to jump"));
+        let Err(mut why) = may.and_then(|_| self.calls.reboot().map_err(|refused| chain(&refused)));
         for wrong in at_rest.go_on() {
             why = format!("{why}; {wrong}");
         }

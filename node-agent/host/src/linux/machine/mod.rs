@@ -35,7 +35,8 @@ mod tests;
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ pub struct Options {
     pub root: Root,
     /// Folder of the records, on a disk that outlives a power cut.
     pub state: String,
-    /// Folder of what is told on this boot alone.
+    /// Folder of what is told on this boot alone, root's; the keeper's own socket is there.
     pub run: String,
     /// Folder of the bundles.
     pub bundles: String,
@@ -94,6 +95,11 @@ impl Options {
             signers: "/etc/liveupdate/signers".into(),
             boot: fallback::BOOT.map(str::to_owned).into(),
         }
+    }
+
+    /// Where holders find the keeper: in a folder of its own, which their pods can mount without what else is told.
+    pub fn holders_socket(&self) -> String {
+        format!("{}/holders/holders.sock", self.run)
     }
 
     /// As a command line names the machine: `linux`, or `linux:ROOT` where its files are elsewhere. None:
@@ -171,7 +177,13 @@ impl LinuxHost {
             host.let_go_on()?;
             // Holders stand still until they are heard: what takes its time comes after.
             host.take_office()?;
-            host.note_boot()?;
+            match host.note_boot() {
+                // What came through the jump is given back all the same.
+                Err(error @ HostError::Io { .. }) => {
+                    eprintln!("liveupdate: it is not noted that this boot was jumped to: {error}");
+                }
+                noted => noted?,
+            }
         }
         host.counter = Counter::find(&host.root, &host.store, role == Role::Keeper)?;
         if let Some(custody) = &host.custody {
@@ -183,7 +195,11 @@ impl LinuxHost {
     /// Makes itself known, and takes custody.
     fn take_office(&mut self) -> Result<(), HostError> {
         let run = self.root.path(&self.options.run);
-        fs::create_dir_all(&run).map_err(|error| io_error(format!("make {}", run.display()), &error))?;
+        let socket = self.root.path(&self.options.holders_socket());
+        for folder in [Some(run.as_path()), socket.parent()].into_iter().flatten() {
+            let made = make_for_root(folder);
+            made.map_err(|error| io_error(format!("make {}", folder.display()), &error))?;
+        }
         let boot_id = self.read_boot_id()?;
         let record = KeeperRecord {
             boot_id: boot_id.clone(),
@@ -197,7 +213,7 @@ impl LinuxHost {
         let written = text.and_then(|text| fs::write(&path, text));
         written.map_err(|error| io_error(format!("write {}", path.display()), &error))?;
         let options = custody::Options {
-            socket: run.join("holders.sock"),
+            socket,
             published: run.join("holders.json"),
             device: self.root.path(crate::linux::kho::LIVEUPDATE),
             root: self.root.clone(),
@@ -248,6 +264,11 @@ impl LinuxHost {
         self.custody.as_ref().map_or(Ok(()), |custody| custody.commit(intent, ticks))
     }
 
+    /// Nobody who is in custody may run again.
+    fn all_stand(&self) -> Result<(), HostError> {
+        self.custody.as_ref().map_or(Ok(()), Custodian::all_stand)
+    }
+
     fn handover_refused(&self) {
         if let Some(custody) = &self.custody {
             custody.refused();
@@ -268,6 +289,12 @@ impl LinuxHost {
         // In one piece, which others that write there cannot part.
         let _ = io::stderr().write_all(line.as_bytes());
     }
+}
+
+/// A folder that nobody but root looks into. The kubelet makes it open to all where a pod mounts it before there is a keeper.
+fn make_for_root(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
 }
 
 /// A gate of the node or the target.

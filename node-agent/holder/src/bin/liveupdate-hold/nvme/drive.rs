@@ -20,6 +20,9 @@ use crate::memory::PAGE;
 /// Between two looks at commands that are waited for.
 pub(super) const MOMENT: Duration = Duration::from_micros(500);
 
+/// Over how long the counter's frequency is measured.
+const MEASURED: Duration = Duration::from_millis(50);
+
 /// How it is used.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Use {
@@ -74,7 +77,7 @@ impl Drive {
             }
             outside = Some(map);
         }
-        let khz = khz().ok_or("the CPU's counter cannot be measured")?;
+        let khz = ticks::khz(MEASURED).ok_or("the CPU's counter cannot be measured")?;
         let state = State {
             number: 0,
             address: address.into(),
@@ -282,13 +285,4 @@ impl Drive {
             _ => (&self.opened.memory, at(data(id))),
         }
     }
-}
-
-/// The counter's frequency, over a moment.
-fn khz() -> Option<u64> {
-    let (from, begun) = (ticks::now()?, Instant::now());
-    std::thread::sleep(Duration::from_millis(50));
-    let (to, took) = (ticks::now()?, begun.elapsed());
-    let khz = u128::from(to.checked_sub(from)?) * 1_000_000 / took.as_nanos().max(1);
-    u64::try_from(khz).ok().filter(|khz| *khz > 0)
 }

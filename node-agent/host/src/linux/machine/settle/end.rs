@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use super::super::calls::{Calls, Ending};
 use super::table::{Process, is_alive};
 use crate::HostError;
@@ -46,7 +48,7 @@ fn signal(calls: &dyn Calls, root: &Root, process: &Process, how: Ending) -> Res
     }
     match calls.end(process.pid, how) {
         // It ended by itself.
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::SRCH) => Ok(()),
         Err(error) => Err(HostError::Io {
             what: format!("end process {} ({})", process.pid, process.name),
             why: error.to_string(),

@@ -1,13 +1,14 @@
 //! Settling: everybody who is not handed over comes to an end, in order, and what they wrote gets to the disk.
 //!
 //! ```text
-//!  kubelet ─► containers ─► services │ processes ─► image loaded again ─► memory locked ─► synced
+//!  kubelet ─► containers ─► scopes, services │ processes ─► image loaded again ─► memory locked ─► synced
 //!     ▲            │            │
 //!     └────────────┴────────────┴── thaw: what systemd stopped, it starts again; the kubelet last, which
-//!                                   starts containers. Processes without systemd stay ended.
+//!                                   starts containers. Scopes and processes without systemd stay ended.
 //! ```
 //! What was stopped is on disk before it is stopped, so that a keeper that was started again can thaw. Login
-//! sessions are left alone: they keep no data of their own, and end with the kernel.
+//! sessions are left alone: they keep no data of their own, and end with the kernel. Nothing is stopped with which systemd
+//! would stop somebody who is spared.
 
 mod end;
 mod services;
@@ -21,6 +22,7 @@ use super::filesystems::Filesystems;
 use super::store::io_error;
 use crate::HostError;
 use crate::linux::cgroup::Owner;
+pub(super) use spared::Kept;
 use spared::Spared;
 use table::{Process, Table};
 
@@ -91,10 +93,16 @@ impl LinuxHost {
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<(), HostError> {
         let systemd = self.root.exists(SYSTEMD);
-        let holders = self.holder_pids(stop)?;
+        let holders = self.handed_over(stop)?;
         let table = Table::read(&self.root).map_err(|error| io_error("see what runs", &error))?;
-        let spared = Spared::of(&table, self.own_pid, &holders, &self.options.spare);
-        let stopped = Stopped { boot_id: self.read_boot_id()?, units: Vec::new() };
+        let mut spared = Spared::of(&table, self.own_pid, &holders, &self.options.spare);
+        if systemd {
+            spared = spared.with_needs(&*self.calls)?;
+        }
+        let boot_id = self.read_boot_id()?;
+        // What an attempt before this one could not start again is still to be started.
+        let owed = self.store.read::<Stopped>(KEY)?.filter(|stopped| stopped.boot_id == boot_id);
+        let stopped = owed.unwrap_or(Stopped { boot_id, units: Vec::new() });
         let mut settling = Settling { host: self, systemd, spared, stopped };
         for step in Step::all(systemd) {
             if !go_on() {
@@ -111,12 +119,23 @@ impl LinuxHost {
     pub(super) fn thaw_all(&self) -> Result<(), HostError> {
         let boot_id = self.read_boot_id()?;
         let stopped = self.store.read::<Stopped>(KEY)?;
-        let Some(stopped) = stopped.filter(|stopped| stopped.boot_id == boot_id) else { return Ok(()) };
+        let Some(mut stopped) = stopped.filter(|stopped| stopped.boot_id == boot_id) else { return Ok(()) };
         self.phase("thaw");
-        for units in stopped.units.iter().rev() {
-            services::start(&*self.calls, units)?;
+        let (before, mut wrong) = (stopped.clone(), Vec::new());
+        // All of them, whatever becomes of one: without its kubelet a node is nobody's.
+        for units in stopped.units.iter_mut().rev() {
+            let failed = services::start(&*self.calls, units);
+            wrong.extend(failed.iter().map(|(unit, error)| format!("{unit}: {error}")));
+            units.retain(|unit| failed.iter().any(|(left, _)| left == unit));
         }
-        self.store.write::<Stopped>(KEY, None)
+        if wrong.is_empty() {
+            return self.store.write::<Stopped>(KEY, None);
+        }
+        stopped.units.retain(|units| !units.is_empty());
+        if stopped != before {
+            self.store.write(KEY, Some(&stopped))?;
+        }
+        Err(io_error("start again what Settling had stopped", &wrong.join("; ")))
     }
 }
 
@@ -138,7 +157,7 @@ impl Settling<'_> {
 
     fn kubelet(&mut self, go_on: &mut dyn FnMut() -> bool) -> Result<(), HostError> {
         if self.systemd {
-            let units = services::kubelets(&*self.host.calls)?;
+            let units = services::kubelets(&*self.host.calls, &self.spared)?;
             return self.stop(&units, go_on);
         }
         self.end(go_on, |process| KUBELETS.contains(&process.name.as_str()), |_, _| false, |_, _| true)
@@ -153,9 +172,8 @@ impl Settling<'_> {
     }
 
     fn services(&mut self, go_on: &mut dyn FnMut() -> bool) -> Result<(), HostError> {
-        let (starters, services) = services::others(&*self.host.calls, &self.spared)?;
-        self.stop(&starters, go_on)?;
-        self.stop(&services, go_on)
+        let all = services::others(&*self.host.calls, &self.spared)?;
+        all.iter().try_for_each(|units| self.stop(units, go_on))
     }
 
     fn processes(&mut self, go_on: &mut dyn FnMut() -> bool) -> Result<(), HostError> {
@@ -207,6 +225,11 @@ impl Settling<'_> {
         let asked = |process: &Process| asked(&found, process);
         end::end(&*host.calls, &host.root, &found, asked, host.options.grace, go_on)
     }
+}
+
+/// For the machine's log.
+fn tell(what: &str) {
+    eprintln!("liveupdate-keeper: settle: {what}");
 }
 
 fn is_contained(process: &Process) -> bool {

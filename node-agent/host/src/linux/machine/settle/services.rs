@@ -1,10 +1,12 @@
 //! Services by systemd: stopped in the order that their units say, and started again by thaw.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::calls::{Calls, Said};
 use super::super::store::io_error;
 use super::spared::Spared;
+use super::tell;
 use crate::HostError;
 
 /// Those that start containers anew when one ends.
@@ -18,18 +20,37 @@ const KUBELETS: [&str; 8] = [
     "snap.kubelet.daemon.service",
     "snap.microk8s.daemon-kubelite.service",
 ];
+/// States of services and scopes that have processes.
+pub(super) const LIVING: &str = "running,abandoned";
+/// How scopes of login sessions are called.
+const SESSION: &str = "session-";
 
 /// Names of the kubelets that run.
-pub(super) fn kubelets(calls: &dyn Calls) -> Result<Vec<String>, HostError> {
+pub(super) fn kubelets(calls: &dyn Calls, spared: &Spared) -> Result<Vec<String>, HostError> {
     let running = running(calls, "service", "running")?;
-    Ok(running.into_iter().filter(|unit| KUBELETS.contains(&unit.as_str())).collect())
+    let kubelets: Vec<String> =
+        running.into_iter().filter(|unit| KUBELETS.contains(&unit.as_str())).collect();
+    // While one runs it starts again what is ended.
+    let needed = kubelets.iter().find_map(|unit| Some((unit, spared.needed_by(unit)?)));
+    match needed {
+        None => Ok(kubelets),
+        Some((unit, by)) => Err(HostError::WrongMoment {
+            operation: "settle",
+            why: format!(
+                "{unit} has to be stopped, and systemd would stop {by} with it; take it out of what {by} \
+                 requires, binds to or is part of"
+            ),
+        }),
+    }
 }
 
-/// All that is to be stopped, and first what would start it again: timers, paths, and the sockets of the
-/// services that go.
-pub(super) fn others(calls: &dyn Calls, spared: &Spared) -> Result<(Vec<String>, Vec<String>), HostError> {
+/// All that is to be stopped, one after the other: first what would start others again (timers, paths, and the sockets of
+/// the services that go), then scopes (virtual machines and containers, which services may serve), then services.
+pub(super) fn others(calls: &dyn Calls, spared: &Spared) -> Result<[Vec<String>; 3], HostError> {
     let goes = |unit: &String| !spared.unit(unit) && !KUBELETS.contains(&unit.as_str());
     let services: Vec<String> = running(calls, "service", "running")?.into_iter().filter(goes).collect();
+    let scopes = running(calls, "scope", LIVING)?.into_iter();
+    let scopes = scopes.filter(|scope| goes(scope) && !scope.starts_with(SESSION)).collect();
     let mut starters = Vec::new();
     for kind in ["timer", "path"] {
         starters.extend(running(calls, kind, "waiting,running")?.into_iter().filter(goes));
@@ -39,14 +60,56 @@ pub(super) fn others(calls: &dyn Calls, spared: &Spared) -> Result<(Vec<String>,
     starters.extend(sockets.filter(|socket| {
         goes(socket) && services.iter().any(|service| stem(service).starts_with(&stem(socket)))
     }));
-    Ok((starters, services))
+    let mut all = [starters, scopes, services];
+    let refusing = refusing(calls, &all.concat())?;
+    all.iter_mut().for_each(|units| units.retain(|unit| !refusing.contains(unit)));
+    Ok(all)
 }
 
-fn running(calls: &dyn Calls, kind: &str, states: &str) -> Result<Vec<String>, HostError> {
-    let (kind, states) = (format!("--type={kind}"), format!("--state={states}"));
-    let arguments = ["list-units", "--no-legend", "--plain", "--full", &kind, &states];
+/// Those that are not to be stopped or started by hand. Stopping one would fail, and starting it again after an abort.
+fn refusing(calls: &dyn Calls, units: &[String]) -> Result<Vec<String>, HostError> {
+    let mut refusing = Vec::new();
+    for unit in show(calls, units, &["Id", "RefuseManualStop", "RefuseManualStart"])? {
+        let refuses = |property: &str| unit.get(property).is_some_and(|set| set == "yes");
+        if let Some(name) =
+            unit.get("Id").filter(|_| refuses("RefuseManualStop") || refuses("RefuseManualStart"))
+        {
+            tell(&format!(
+                "{name} is not stopped, since its unit has RefuseManualStop= or RefuseManualStart=: it ends with \
+                 the kernel, after all that was written is synced"
+            ));
+            refusing.push(name.clone());
+        }
+    }
+    Ok(refusing)
+}
+
+/// Units of some types (`service,scope`) that are in one of these states.
+pub(super) fn running(calls: &dyn Calls, types: &str, states: &str) -> Result<Vec<String>, HostError> {
+    let (types, states) = (format!("--type={types}"), format!("--state={states}"));
+    let arguments = ["list-units", "--no-legend", "--plain", "--full", &types, &states];
     let said = asked(calls, &arguments)?;
     Ok(said.output.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+}
+
+/// Properties of units, one map for each.
+pub(super) fn show(
+    calls: &dyn Calls,
+    units: &[String],
+    properties: &[&str],
+) -> Result<Vec<BTreeMap<String, String>>, HostError> {
+    if units.is_empty() {
+        // It would show systemd's own.
+        return Ok(Vec::new());
+    }
+    let properties = format!("--property={}", properties.join(","));
+    let said = asked(calls, &with(&["show", &properties], units))?;
+    // One paragraph for each.
+    let shown = said.output.split("\n\n").map(|unit| {
+        let lines = unit.lines().filter_map(|line| line.split_once('='));
+        lines.map(|(property, value)| (property.to_owned(), value.to_owned())).collect()
+    });
+    Ok(shown.collect())
 }
 
 /// Stops units, all in one order of systemd's. `grace`: after it systemd is asked to kill what is left.
@@ -59,9 +122,16 @@ pub(super) fn stop(
     if units.is_empty() {
         return Ok(());
     }
-    let mut arguments = vec!["stop", "--no-block", "--"];
-    arguments.extend(units.iter().map(String::as_str));
-    asked(calls, &arguments)?;
+    if asked(calls, &with(&["stop", "--no-block"], units)).is_err() {
+        // One that is gone by now keeps nobody else running.
+        for unit in units.iter().map(std::slice::from_ref) {
+            if let Err(error) = asked(calls, &with(&["stop", "--no-block"], unit))
+                && !left(calls, unit)?.is_empty()
+            {
+                return Err(error);
+            }
+        }
+    }
     let began = std::time::Instant::now();
     let mut forced = false;
     loop {
@@ -73,10 +143,8 @@ pub(super) fn stop(
             return Err(HostError::Cancelled);
         }
         if !forced && began.elapsed() >= grace {
-            let mut arguments = vec!["kill", "--signal=SIGKILL", "--"];
-            arguments.extend(left.iter().map(String::as_str));
             // A unit that ended meanwhile has nothing to kill.
-            let _ = calls.systemctl(&arguments);
+            let _ = calls.systemctl(&with(&["kill", "--signal=SIGKILL"], &left));
             forced = true;
         }
         if began.elapsed() >= grace * 2 + Duration::from_secs(10) {
@@ -89,27 +157,42 @@ pub(super) fn stop(
 
 /// Those that have not ended.
 fn left(calls: &dyn Calls, units: &[String]) -> Result<Vec<String>, HostError> {
-    let mut arguments = vec!["show", "--property=Id,ActiveState", "--"];
-    arguments.extend(units.iter().map(String::as_str));
-    let said = asked(calls, &arguments)?;
-    let mut left = Vec::new();
-    // One paragraph for each.
-    for unit in said.output.split("\n\n") {
-        let field = |name: &str| unit.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        let ended = matches!(field("ActiveState"), None | Some("inactive" | "failed"));
-        left.extend(field("Id").filter(|_| !ended).map(str::to_owned));
-    }
-    Ok(left)
+    let shown = show(calls, units, &["Id", "ActiveState"])?.into_iter();
+    let left = shown.filter(|unit| {
+        let state = unit.get("ActiveState").map(String::as_str);
+        !matches!(state, None | Some("inactive" | "failed"))
+    });
+    Ok(left.filter_map(|unit| unit.get("Id").cloned()).collect())
 }
 
-/// Starts units again; does not wait until they are up.
-pub(super) fn start(calls: &dyn Calls, units: &[String]) -> Result<(), HostError> {
-    if units.is_empty() {
-        return Ok(());
+/// Starts units again; does not wait until they are up. Each is tried, whatever becomes of the others; those that are to be
+/// tried again, with what systemd said.
+pub(super) fn start(calls: &dyn Calls, units: &[String]) -> Vec<(String, HostError)> {
+    // Nobody can start a scope: who made it has to make it again.
+    let units: Vec<String> = units.iter().filter(|unit| !unit.ends_with(".scope")).cloned().collect();
+    if units.is_empty() || asked(calls, &with(&["start", "--no-block"], &units)).is_ok() {
+        return Vec::new();
     }
-    let mut arguments = vec!["start", "--no-block", "--"];
-    arguments.extend(units.iter().map(String::as_str));
-    asked(calls, &arguments).map(drop)
+    let failed = units.iter().filter_map(|unit| {
+        let alone = std::slice::from_ref(unit);
+        let error = asked(calls, &with(&["start", "--no-block"], alone)).err()?;
+        if is_gone(calls, alone) {
+            tell(&format!("{unit} was stopped and cannot be started again: {error}"));
+            return None;
+        }
+        Some((unit.clone(), error))
+    });
+    failed.collect()
+}
+
+/// There is nothing to start: it was made for once, or was taken away or forbidden meanwhile.
+fn is_gone(calls: &dyn Calls, unit: &[String]) -> bool {
+    let shown = show(calls, unit, &["Id", "LoadState"]).unwrap_or_default();
+    shown.iter().any(|unit| matches!(unit.get("LoadState").map(String::as_str), Some("not-found" | "masked")))
+}
+
+fn with<'a>(words: &[&'a str], units: &'a [String]) -> Vec<&'a str> {
+    words.iter().copied().chain(["--"]).chain(units.iter().map(String::as_str)).collect()
 }
 
 fn asked(calls: &dyn Calls, arguments: &[&str]) -> Result<Said, HostError> {

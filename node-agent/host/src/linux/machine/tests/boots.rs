@@ -11,7 +11,8 @@ use crate::{Host, HostError, JumpIntent, Target};
 fn jumped(machine: &Machine) -> (String, Target) {
     let (keeper, target) = (machine.keeper(), machine.bundle("new"));
     keeper.stage(&target, &mut |_, _| true).unwrap();
-    let intent = JumpIntent { attempt: "a-1".into(), nonce: "0".repeat(32), target: target.clone() };
+    let until = std::time::Duration::MAX;
+    let intent = JumpIntent { attempt: "a-1".into(), nonce: "0".repeat(32), target: target.clone(), until };
     keeper.jump(&intent).unwrap_err();
     // The recorder comes back from reboot(2); a kernel does not.
     let record = String::from_utf8(keeper.load("jump").unwrap().unwrap()).unwrap();
@@ -50,6 +51,20 @@ fn a_power_cut_instead_of_the_jump_and_another_release_prove_nothing() {
     let keeper = machine.keeper();
     assert_eq!(keeper.boot_id_before().unwrap(), Some(before));
     assert_eq!(keeper.bundle_digest().unwrap(), None);
+}
+
+#[test]
+fn a_disk_that_takes_no_record_after_the_jump_keeps_nobody_from_what_came_through() {
+    let machine = Machine::new();
+    let (before, target) = jumped(&machine);
+    machine.boot("b", &target.release, 208);
+    // Where the new record would be written.
+    let in_the_way = machine.options().root.path("/var/lib/liveupdate/jump.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let keeper = machine.keeper();
+    assert!(keeper.store("jump", b"x").is_err(), "it cannot be written");
+    assert_eq!(keeper.boot_id_before().unwrap(), Some(before), "that it was jumped to is known all the same");
+    assert!(keeper.reclaim().is_ok());
 }
 
 #[test]
@@ -123,6 +138,18 @@ fn an_aware_holder_of_memory_passes_by_what_is_read_of_its_process() {
     }
     // The link of a fixture leads nowhere, so that nothing is known of the memory: unknown is no pass.
     assert_eq!(of(GateId::MemoryPreservable).result, GateResult::Unknown);
+    machine.write("proc/900/smaps", &root.text("/proc/301/smaps").unwrap());
+    let memory = || {
+        let gates = agent.gates(None).unwrap();
+        gates.into_iter().find(|gate| gate.id == GateId::MemoryPreservable && gate.subject == "vm-a").unwrap()
+    };
+    assert_eq!(memory().result, GateResult::Pass, "{:#?}", memory());
+    // What may not be looked at may be memory, too.
+    machine.write("proc/900/fd/8", "");
+    let unseen = memory();
+    assert_eq!(unseen.result, GateResult::Unknown, "{unseen:#?}");
+    assert!(unseen.evidence.contains("/proc/900/fd/8: "), "{unseen:#?}");
+    std::fs::remove_file(root.path("/proc/900/fd/8")).unwrap();
     std::fs::remove_file(wants.join("vm-a.service")).unwrap();
     let gates = agent.gates(None).unwrap();
     assert_eq!(gate::result(&gates, GateId::HolderReturns, "vm-a"), GateResult::Fail);

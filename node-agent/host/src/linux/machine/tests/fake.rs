@@ -34,8 +34,14 @@ pub(super) struct Recorder {
     failing: Mutex<BTreeMap<String, i32>>,
     /// Running units, by type.
     units: Mutex<BTreeMap<String, Vec<String>>>,
+    /// What more is known of units, by their names.
+    properties: Mutex<BTreeMap<String, BTreeMap<String, String>>>,
     /// Processes that do not end when they are asked.
     stubborn: Mutex<Vec<u32>>,
+    /// The machine's clock: nothing but what is called takes any time.
+    clock: Mutex<Duration>,
+    /// Calls that take their time, by what they are logged as.
+    slow: Mutex<BTreeMap<String, Duration>>,
 }
 
 const MOUNTS: &str = "\
@@ -59,7 +65,10 @@ impl Machine {
             log: Mutex::default(),
             failing: Mutex::default(),
             units: Mutex::default(),
+            properties: Mutex::default(),
             stubborn: Mutex::default(),
+            clock: Mutex::new(Duration::from_secs(100)),
+            slow: Mutex::default(),
         };
         let machine = Self { folder, calls: Arc::new(calls) };
         machine.write("proc/self/mountinfo", MOUNTS);
@@ -142,12 +151,17 @@ impl Machine {
 
     /// What the keeper tells of its only holder, which has 1 MiB and no devices.
     pub(super) fn publish(&self, name: &str, pid: u32, cgroup: &str) {
+        self.publish_with(name, pid, cgroup, &[]);
+    }
+
+    /// The same with devices.
+    pub(super) fn publish_with(&self, name: &str, pid: u32, cgroup: &str, devices: &[String]) {
         let holder = Published {
             name: name.into(),
             pid,
             cgroup: cgroup.into(),
             state: "Declared".into(),
-            devices: Vec::new(),
+            devices: devices.to_vec(),
             dma_targets: 0,
             quiesces_dma: false,
             memory_bytes: 1 << 20,
@@ -194,19 +208,51 @@ impl Recorder {
         self.failing.lock().unwrap().insert(call.to_owned(), errno);
     }
 
+    /// What systemd knows of a unit.
+    pub(super) fn unit(&self, name: &str, properties: &[(&str, &str)]) {
+        let mut all = self.properties.lock().unwrap();
+        let known = all.entry(name.to_owned()).or_default();
+        known.extend(properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    }
+
+    fn property(&self, unit: &str, name: &str) -> String {
+        let all = self.properties.lock().unwrap();
+        all.get(unit).and_then(|known| known.get(name)).cloned().unwrap_or_default()
+    }
+
+    /// A unit runs.
+    pub(super) fn runs(&self, name: &str) -> bool {
+        self.units.lock().unwrap().values().flatten().any(|unit| unit == name)
+    }
+
     pub(super) fn stubborn(&self, pid: u32) {
         self.stubborn.lock().unwrap().push(pid);
     }
 
+    /// A call takes its time.
+    pub(super) fn slow(&self, call: &str, takes: Duration) {
+        self.slow.lock().unwrap().insert(call.to_owned(), takes);
+    }
+
     fn called(&self, call: String) -> io::Result<()> {
+        self.within(call, Duration::MAX)
+    }
+
+    fn within(&self, call: String, limit: Duration) -> io::Result<()> {
+        let takes = self.slow.lock().unwrap().get(&call).copied().unwrap_or_default();
+        *self.clock.lock().unwrap() += takes.min(limit);
+        if takes > limit {
+            self.log.lock().unwrap().push(format!("{call}, given up"));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("not done within {limit:?}")));
+        }
         let errno = self.failing.lock().unwrap().get(&call).copied();
         self.log.lock().unwrap().push(call);
         errno.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
     }
 
-    fn on(&self, what: &str, place: &Path) -> io::Result<()> {
+    fn on(&self, what: &str, place: &Path, limit: Duration) -> io::Result<()> {
         let place = place.strip_prefix(&self.folder).unwrap().display().to_string();
-        self.called(format!("{what} /{place}"))
+        self.within(format!("{what} /{place}"), limit)
     }
 
     fn loaded(&self, loaded: &str) {
@@ -219,6 +265,10 @@ impl Recorder {
 }
 
 impl Calls for Recorder {
+    fn clock(&self) -> Duration {
+        *self.clock.lock().unwrap()
+    }
+
     fn load(
         &self,
         kernel: BorrowedFd<'_>,
@@ -252,20 +302,20 @@ impl Calls for Recorder {
         self.called("sync all".into())
     }
 
-    fn sync(&self, place: &Path, _: Duration) -> io::Result<()> {
-        self.on("sync", place)
+    fn sync(&self, place: &Path, limit: Duration) -> io::Result<()> {
+        self.on("sync", place, limit)
     }
 
-    fn freeze(&self, place: &Path) -> io::Result<()> {
-        self.on("freeze", place)
+    fn freeze(&self, place: &Path, limit: Duration) -> io::Result<()> {
+        self.on("freeze", place, limit)
     }
 
-    fn thaw(&self, place: &Path) -> io::Result<()> {
-        self.on("thaw", place)
+    fn thaw(&self, place: &Path, limit: Duration) -> io::Result<()> {
+        self.on("thaw", place, limit)
     }
 
-    fn remount(&self, place: &Path, read_only: bool, _: &str) -> io::Result<()> {
-        self.on(if read_only { "read-only" } else { "writable" }, place)
+    fn remount(&self, place: &Path, read_only: bool, _: &str, limit: Duration) -> io::Result<()> {
+        self.on(if read_only { "read-only" } else { "writable" }, place, limit)
     }
 
     fn lock_memory(&self) -> io::Result<()> {
@@ -287,8 +337,8 @@ impl Calls for Recorder {
         let mut output = String::new();
         match arguments[0] {
             "list-units" => {
-                let kind = arguments.iter().find_map(|word| word.strip_prefix("--type=")).unwrap();
-                for unit in units.get(kind).into_iter().flatten() {
+                let kinds = arguments.iter().find_map(|word| word.strip_prefix("--type=")).unwrap();
+                for unit in kinds.split(',').filter_map(|kind| units.get(kind)).flatten() {
                     output += &format!("{unit} loaded active running Something of that name\n");
                 }
             }
@@ -296,15 +346,40 @@ impl Calls for Recorder {
                 for unit in named() {
                     let active = units.values().flatten().any(|other| other == unit);
                     let state = if active { "active" } else { "inactive" };
-                    output += &format!("Id={unit}\nActiveState={state}\n\n");
+                    output += &format!("Id={unit}\nActiveState={state}\n");
+                    for (property, value) in self.properties.lock().unwrap().get(*unit).into_iter().flatten()
+                    {
+                        output += &format!("{property}={value}\n");
+                    }
+                    output += "\n";
                 }
             }
             verb => {
-                if verb == "stop" {
-                    units.values_mut().for_each(|all| all.retain(|unit| !named().any(|name| name == unit)));
+                let can = |name: &str| match verb {
+                    "stop" => self.property(name, "RefuseManualStop").is_empty(),
+                    "start" => self.property(name, "LoadState").is_empty(),
+                    _ => true,
+                };
+                // Of some that are named it does what it can.
+                let (done, not): (Vec<&str>, Vec<&str>) = named().copied().partition(|name| can(name));
+                let mut ended: Vec<String> = done.iter().map(|name| (*name).to_owned()).collect();
+                while let Some(name) = ended.pop().filter(|_| verb == "stop") {
+                    let needs = |unit: &&String| {
+                        let named = ["Requires", "BindsTo", "PartOf"].map(|named| self.property(unit, named));
+                        named.iter().any(|units| units.split(' ').any(|unit| unit == name))
+                    };
+                    ended.extend(units.values().flatten().filter(needs).cloned());
+                    units.values_mut().for_each(|all| all.retain(|unit| *unit != name));
+                    if self.property(&name, "Transient") == "yes" {
+                        self.unit(&name, &[("LoadState", "not-found")]);
+                    }
                 }
                 drop(units);
                 self.called(format!("{verb} {}", named().copied().collect::<Vec<_>>().join(" ")))?;
+                if let Some(first) = not.first() {
+                    let complaint = format!("Failed to {verb} {first}.");
+                    return Ok(Said { well: false, output, complaint });
+                }
             }
         }
         Ok(Said { well: true, output, complaint: String::new() })

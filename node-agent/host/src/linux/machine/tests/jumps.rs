@@ -1,10 +1,12 @@
 //! The order of a jump, and how it is taken back.
 
+use std::time::Duration;
+
 use super::fake::Machine;
 use crate::{Host, JumpIntent, Target};
 
 fn intent(target: Target) -> JumpIntent {
-    JumpIntent { attempt: "a-1".into(), nonce: "0".repeat(32), target }
+    JumpIntent { attempt: "a-1".into(), nonce: "0".repeat(32), target, until: Duration::MAX }
 }
 
 fn ready(machine: &Machine) -> (super::super::LinuxHost, JumpIntent) {
@@ -12,6 +14,16 @@ fn ready(machine: &Machine) -> (super::super::LinuxHost, JumpIntent) {
     keeper.stage(&target, &mut |_, _| true).unwrap();
     machine.calls.taken();
     (keeper, intent(target))
+}
+
+/// What is left of a permission when the keeper jumps.
+const LEFT: Duration = Duration::from_secs(30);
+
+/// As [`ready`], with no more time than that.
+fn permitted(machine: &Machine) -> (super::super::LinuxHost, JumpIntent) {
+    let (keeper, intent) = ready(machine);
+    let until = keeper.monotonic().unwrap() + LEFT;
+    (keeper, JumpIntent { until, ..intent })
 }
 
 const DOWN: [&str; 9] = [
@@ -63,6 +75,65 @@ fn a_file_system_that_does_not_come_to_rest_ends_the_jump_before_it_and_all_goes
         assert_eq!(done[done.len() - 2..], ["thaw /data", "thaw /boot/efi"]);
         assert!(!done.iter().any(|call| call.starts_with("reboot")), "{done:?}");
     }
+}
+
+#[test]
+fn invariant_2_a_disk_that_takes_too_long_ends_the_jump_with_its_permission_and_all_goes_on() {
+    let minute = Duration::from_secs(60);
+    for (call, why) in
+        [("freeze /", "cannot be frozen: not done within 30s"), ("sync /", "not done within 10s")]
+    {
+        let machine = Machine::new();
+        let (keeper, intent) = permitted(&machine);
+        machine.calls.slow(call, minute);
+        let refused = keeper.jump(&intent).unwrap_err();
+        assert!(refused.why.contains("/ (ext4) cannot be") && refused.why.contains(why), "{}", refused.why);
+        let done = machine.calls.taken();
+        let end = [format!("{call}, given up"), "thaw /data".into(), "thaw /boot/efi".into()];
+        assert_eq!(done[done.len() - 3..], end);
+        assert!(
+            keeper.monotonic().unwrap() <= intent.until,
+            "holders stood still no longer than was permitted"
+        );
+    }
+    // Nor is there more time for what cannot be frozen and is made read-only.
+    let machine = Machine::new();
+    let (keeper, intent) = permitted(&machine);
+    machine.calls.fail("freeze /boot/efi", libc::EOPNOTSUPP);
+    machine.calls.slow("read-only /boot/efi", minute);
+    let refused = keeper.jump(&intent).unwrap_err();
+    assert!(
+        refused.why.contains("/boot/efi (vfat) can neither be frozen nor made read-only"),
+        "{}",
+        refused.why
+    );
+    assert_eq!(machine.calls.taken().last().unwrap(), "read-only /boot/efi, given up");
+}
+
+#[test]
+fn invariant_2_a_permission_that_runs_out_on_the_way_is_none_any_more() {
+    for (second, before, at_rest) in [
+        ("freeze /data", "before / (ext4) was at rest", 2),
+        ("freeze /var/lib/liveupdate", "before the kernel was asked to jump", 4),
+    ] {
+        let machine = Machine::new();
+        let (keeper, intent) = permitted(&machine);
+        for call in ["freeze /boot/efi", second] {
+            machine.calls.slow(call, LEFT / 2);
+        }
+        let refused = keeper.jump(&intent).unwrap_err();
+        assert!(refused.why.contains("the time for the jump ran out"), "{}", refused.why);
+        assert!(refused.why.contains(before), "{}", refused.why);
+        let done = machine.calls.taken();
+        let count = |what: &str| done.iter().filter(|call| call.starts_with(what)).count();
+        assert_eq!((count("freeze"), count("thaw"), count("reboot")), (at_rest, at_rest, 0), "{done:?}");
+    }
+    let machine = Machine::new();
+    let (keeper, intent) = permitted(&machine);
+    let over = JumpIntent { until: keeper.monotonic().unwrap(), ..intent };
+    let refused = keeper.jump(&over).unwrap_err();
+    assert!(refused.why.contains("before holders were told of it"), "{}", refused.why);
+    assert_eq!(machine.calls.taken(), [""; 0]);
 }
 
 #[test]

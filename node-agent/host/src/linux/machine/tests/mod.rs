@@ -2,10 +2,13 @@
 
 mod boots;
 mod fake;
+mod guests;
+mod holds;
 mod jumps;
 mod records;
 mod returns;
 mod settles;
 mod stages;
+mod stands;
 mod trust;
 mod uninstalls;
