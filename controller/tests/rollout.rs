@@ -193,6 +193,85 @@ async fn a_malformed_verb_is_told_and_ignored() {
     assert!(lab.status("kernel").finished_at.is_none());
 }
 
+/// Asks for `release` of these, as a person does.
+fn release(lab: &Lab, items: &[&str]) {
+    let revision = lab.status("kernel").revision;
+    let items: Vec<String> = items.iter().map(|node| format!("{node}@{revision}")).collect();
+    lab.cluster.edit_update("kernel", |update| {
+        update.annotations.insert("liveupdate.dev/release".into(), items.join(","));
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn invariant_8_what_a_node_keeps_is_given_up_by_the_verb_alone_and_told() {
+    let lab = Lab::new(2);
+    lab.agents.fault("n00", Fault::HolderStaysAway);
+    lab.cluster.apply("kernel", spec("{}"));
+    let stopped = |lab: &Lab| !lab.status("kernel").failing.is_empty() && lab.agents.unconfirmed() == 0;
+    lab.control("a", LONG, stopped).await;
+    assert_eq!(lab.status("kernel").failing[0].reason, "Quarantined");
+
+    // Of other nodes there is nothing to give up, and the status says why.
+    release(&lab, &["n01", "nobody"]);
+    lab.control("a", LONG, |lab| lab.status("kernel").summary.contains("\"nobody\" does not exist")).await;
+    let summary = lab.status("kernel").summary;
+    assert!(summary.contains("verb release: node \"n01\" is not Quarantined"), "{summary}");
+    assert_eq!(lab.agents.keeping(), ["n00"]);
+
+    // Another controller than the one that took the verb may carry it out.
+    lab.agents.fault("n00", Fault::HoldsFast);
+    release(&lab, &["n00"]);
+    lab.control("a", LONG, |lab| lab.status("kernel").summary.contains("it holds fast")).await;
+    let verbs = lab.status("kernel").verbs;
+    assert!(verbs.iter().any(|verb| verb.starts_with("release: n00/")), "{verbs:?}");
+    assert_eq!(lab.agents.keeping(), ["n00"]);
+    lab.agents.heal("n00");
+    let over = |lab: &Lab| {
+        let told = lab.cluster.node_update("n00").unwrap().status.last_failure;
+        told.contains("an operator gave up") && lab.agents.unconfirmed() == 0
+    };
+    lab.control("b", LONG, over).await;
+    assert_eq!(lab.agents.keeping(), [""; 0]);
+    let status = lab.cluster.node_update("n00").unwrap().status;
+    assert_eq!((status.state.as_str(), status.reason.as_str()), ("Failed", "Quarantined"), "as before");
+    assert_eq!(lab.status("kernel").failures, 1, "counted once");
+    let notes = lab.cluster.notes();
+    let told = notes.iter().filter(|note| note.reason == "FilesReleased").count();
+    assert_eq!(told, 1, "{notes:#?}");
+
+    // The note is gone: what the next attempt leaves there is not given up by the same word.
+    lab.control("b", LONG, |lab| {
+        !lab.status("kernel").verbs.iter().any(|verb| verb.starts_with("release: n00/"))
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn invariant_8_a_node_that_keeps_files_is_not_begun_anew_under_another_revision() {
+    let lab = Lab::new(1);
+    lab.agents.fault("n00", Fault::HolderStaysAway);
+    lab.cluster.apply("kernel", spec("{}"));
+    let stopped = |lab: &Lab| !lab.status("kernel").failing.is_empty() && lab.agents.unconfirmed() == 0;
+    lab.control("a", LONG, stopped).await;
+    lab.cluster.edit_update("kernel", |update| {
+        let spec = update.spec.as_mut().unwrap();
+        spec.target.release = "7.3.6".into();
+        update.generation += 1;
+    });
+    let blocked = |lab: &Lab| {
+        let status = lab.cluster.node_update("n00").unwrap().status;
+        status.state == "Blocked" && status.reason == "Quarantined"
+    };
+    lab.control("a", LONG, blocked).await;
+    assert_eq!(lab.agents.jumps()["n00"], 1);
+
+    lab.agents.heal("n00");
+    release(&lab, &["n00"]);
+    let status = lab.roll("kernel").await;
+    assert_eq!((status.counts.updated, lab.agents.jumps()["n00"]), (1, 2), "{status:?}");
+    assert_eq!(lab.agents.keeping(), [""; 0]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_deleted_update_leaves_nothing_behind() {
     let lab = Lab::new(4);

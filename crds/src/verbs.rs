@@ -10,7 +10,7 @@
 //! liveupdate.dev/hold:           7f3c9a21
 //! ```
 //!
-//! - `argument` is a step (`approve`) or a node (`retry`, `skip`); the other verbs have none. `@` may stand
+//! - `argument` is a step (`approve`) or a node (`retry`, `skip`, `release`); the other verbs have none. `@` may stand
 //!   before the revision all the same.
 //! - `revision` is at least four hex digits of `status.revision`. Items of another revision are ignored: an
 //!   approval that was meant for one kernel never lets another one through.
@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 pub use liveupdate_planner::{Verb, VerbKind};
 
 /// All verbs, in the order of the documentation.
-pub const ALL: [VerbKind; 7] = [
+pub const ALL: [VerbKind; 8] = [
     VerbKind::Approve,
     VerbKind::Abort,
     VerbKind::Resume,
@@ -36,6 +36,7 @@ pub const ALL: [VerbKind; 7] = [
     VerbKind::Skip,
     VerbKind::Hold,
     VerbKind::AcceptFailure,
+    VerbKind::Release,
 ];
 
 /// Fewest hex digits of a revision that a verb may be bound to.
@@ -52,6 +53,7 @@ pub const fn word(kind: VerbKind) -> &'static str {
         VerbKind::Skip => "skip",
         VerbKind::Hold => "hold",
         VerbKind::AcceptFailure => "accept-failure",
+        VerbKind::Release => "release",
     }
 }
 
@@ -66,6 +68,7 @@ pub const fn annotation(kind: VerbKind) -> &'static str {
         VerbKind::Skip => "liveupdate.dev/skip",
         VerbKind::Hold => "liveupdate.dev/hold",
         VerbKind::AcceptFailure => "liveupdate.dev/accept-failure",
+        VerbKind::Release => "liveupdate.dev/release",
     }
 }
 
@@ -74,7 +77,7 @@ pub const fn annotation(kind: VerbKind) -> &'static str {
 pub const fn argument_name(kind: VerbKind) -> Option<&'static str> {
     match kind {
         VerbKind::Approve => Some("step"),
-        VerbKind::Retry | VerbKind::Skip => Some("node"),
+        VerbKind::Retry | VerbKind::Skip | VerbKind::Release => Some("node"),
         VerbKind::Abort | VerbKind::Resume | VerbKind::Hold | VerbKind::AcceptFailure => None,
     }
 }
@@ -267,7 +270,7 @@ fn spell(verb: &Verb) -> String {
 const fn form(kind: VerbKind) -> &'static str {
     match kind {
         VerbKind::Approve => "STEP@REVISION",
-        VerbKind::Retry | VerbKind::Skip => "NODE@REVISION",
+        VerbKind::Retry | VerbKind::Skip | VerbKind::Release => "NODE@REVISION",
         VerbKind::Abort | VerbKind::Resume | VerbKind::Hold | VerbKind::AcceptFailure => "REVISION",
     }
 }

@@ -189,6 +189,17 @@ async fn of_an_update_the_controller_writes_status_and_finalizer_and_nobody_else
     assert!(refused.contains("may not write the spec"), "{refused}");
     let refused = patch(r#"{"metadata":{"finalizers":["a.b/c"]}}"#).await.unwrap_err();
     assert!(refused.contains("any finalizer but"), "{refused}");
+    // Else whoever takes over its pod approves, or hands the update to the garbage collector.
+    for metadata in [
+        r#"{"annotations":{"liveupdate.dev/approve":"canary@7f3c9a21"}}"#,
+        r#"{"annotations":{"liveupdate.dev/abort":"7f3c9a21"}}"#,
+        r#"{"labels":{"a":"b"}}"#,
+        r#"{"ownerReferences":[{"apiVersion":"v1","kind":"Node","name":"n1","uid":"u"}]}"#,
+    ] {
+        let refused = cluster.patch("lu", "kernel-735", &format!(r#"{{"metadata":{metadata}}}"#)).await;
+        let refused = refused.expect_err(metadata);
+        assert!(refused.contains("the metadata of a LiveUpdate"), "{metadata}: {refused}");
+    }
     cluster.refused(&controller(), &["delete", "lu", "kernel-735"], "cannot delete").await;
     let foreign = status(Account::admin(), r#"{"epoch":{"cluster":"c","counter":6}}"#).await;
     assert!(foreign.contains("may not write it"), "{foreign:?}");

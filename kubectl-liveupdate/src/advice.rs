@@ -62,7 +62,9 @@ pub const fn advice(reason: Reason) -> &'static str {
         Reason::VerifyFailed => {
             "find out why the kubelet does not report the target, then `kubectl liveupdate retry UPDATE NODE`"
         }
-        Reason::Quarantined => "start the holder, which may still come for its files",
+        Reason::Quarantined => {
+            "start the holder, which may still come for its files; if it never will, `kubectl liveupdate release UPDATE NODE` gives them up for good"
+        }
         Reason::HolderNotResumed => "look at the holder: its guest stands still",
         Reason::BlackoutOverBudget => {
             "find what took long with `kubectl liveupdate explain NODE`, or raise blackoutBudget"

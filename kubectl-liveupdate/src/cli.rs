@@ -113,6 +113,18 @@ The spec is not edited: the pause is an annotation, so GitOps does not fight it.
     /// Accept the failures so far; the budget counts from here
     #[command(after_help = "Example:\n  kubectl liveupdate accept-failure gpu-kernels")]
     AcceptFailure(VerbArgs),
+    /// Give up for good what a quarantined node keeps for its holders
+    #[command(after_help = "\
+Examples:
+  kubectl liveupdate explain node-07               # who did not come, and for what
+  kubectl liveupdate release gpu-kernels node-07   # they never will
+
+What is given up: memory and devices of every holder that did not take them back after the jump.
+They are gone for good; a guest that comes for them afterwards starts from nothing. Before that a
+holder may come at any time: nothing is given up by itself. The node counts as failed and stays
+what its record says; `retry` lets it be tried again. It takes the right to approve (ClusterRole
+liveupdate-approver).")]
+    Release(NodeVerbArgs),
     /// Run an update against an imagined fleet, without any cluster
     #[command(after_help = "\
 Examples:

@@ -42,9 +42,9 @@ pub fn place(words: &[String]) -> Place {
         [] => Place::Command,
         [
             "status" | "approve" | "abort" | "pause" | "hold" | "resume" | "retry" | "skip"
-            | "accept-failure",
+            | "accept-failure" | "release",
         ] => Place::Update,
-        ["explain"] | ["retry" | "skip", _] => Place::Node,
+        ["explain"] | ["retry" | "skip" | "release", _] => Place::Node,
         ["approve", _] => Place::Step,
         _ => Place::Nothing,
     }
@@ -100,6 +100,7 @@ mod tests {
         assert_eq!(place("status "), Place::Update);
         assert_eq!(place("explain no"), Place::Node);
         assert_eq!(place("retry gpu "), Place::Node);
+        assert_eq!((place("release "), place("release gpu no")), (Place::Update, Place::Node));
         assert_eq!(place("approve gpu ca"), Place::Step);
         assert_eq!(place("status -w "), Place::Update);
         assert_eq!(place("status --context "), Place::Nothing);

@@ -41,9 +41,10 @@ fn cell(text: &str) -> String {
 fn commands() -> String {
     let mut text = format!(
         "# kubectl liveupdate\n\n{MADE}\
-         The plugin is one binary, `kubectl-liveupdate`; kubectl finds it in the PATH. It reads the kubeconfig as \
-         kubectl\ndoes. Verbs are annotations on the LiveUpdate ([api.md](api.md)), so that whoever may patch it \
-         may give them.\n"
+         The plugin is one binary, `kubectl-liveupdate`; kubectl finds it in the PATH (`cargo install --locked \
+         --path kubectl-liveupdate`\nputs it there). It reads the kubeconfig as kubectl does. Verbs are annotations \
+         on the LiveUpdate ([api.md](api.md)): they\nneed the right to update it, but `approve` and `release` the verb \
+         `approve` on `liveupdates` ([install.md](install.md)).\n"
     );
     let mut root = Cli::command().term_width(100);
     root.build();

@@ -101,7 +101,7 @@ pub enum Error {
     #[error("the bundle cannot be used")]
     Bundle(#[source] Box<liveupdate_host::bundle::BundleError>),
     /// A registry is of no use.
-    #[error("the registry is of no use")]
+    #[error("the registry cannot be used")]
     Registry(#[source] Box<liveupdate_registry::Error>),
     /// A manifest cannot be used.
     #[error("{0}")]

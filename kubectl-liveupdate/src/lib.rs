@@ -78,6 +78,9 @@ async fn with_cluster(cli: &Cli) -> Result<(), Error> {
         Command::Retry(args) => (&args.name, args.options, verbs::Request::Retry { node: args.node.clone() }),
         Command::Skip(args) => (&args.name, args.options, verbs::Request::Skip { node: args.node.clone() }),
         Command::AcceptFailure(args) => (&args.name, args.options, verbs::Request::AcceptFailure),
+        Command::Release(args) => {
+            (&args.name, args.options, verbs::Request::Release { node: args.node.clone() })
+        }
     };
     let said = verbs::run(connect().await?, name, &request, options).await?;
     output::print(&said)

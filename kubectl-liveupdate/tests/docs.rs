@@ -24,7 +24,9 @@ fn every_reason_is_explained_and_every_command_is_shown() {
         assert_eq!(row.map(|row| row.matches(" | ").count()), Some(2), "{reason}: {row:?}");
         assert!(reason.meaning().ends_with('.'), "{reason} is not explained in a sentence");
     }
-    for command in ["status", "explain", "approve", "abort", "pause", "resume", "retry", "skip", "simulate"] {
+    let all =
+        ["status", "explain", "approve", "abort", "pause", "resume", "retry", "skip", "release", "simulate"];
+    for command in all {
         assert!(commands.contains(&format!("## kubectl liveupdate {command}\n")), "{command}");
         assert!(commands.contains(&format!("Usage: kubectl liveupdate {command} ")), "{command}");
     }

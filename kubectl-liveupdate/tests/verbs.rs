@@ -259,6 +259,57 @@ async fn a_node_is_retried_twice_and_the_lists_do_not_grow() {
     assert_eq!(server.update["metadata"]["annotations"]["liveupdate.dev/retry"], "node-3@7f3c9a21#1");
 }
 
+fn release() -> Verb {
+    Verb::Release { node: "node-3".into() }
+}
+
+#[tokio::test]
+async fn what_a_release_gives_up_is_said_and_only_a_quarantined_node_has_any() {
+    let shared = server(update(json!({})));
+    assert!(refusal(&shared, release()).await.contains("node \"node-3\" has no record"));
+    for (state, reason) in [("Failed", "DidNotReturn"), ("Updated", "Updated"), ("Reclaiming", "InProgress")]
+    {
+        shared.lock().unwrap().node = Some(failed_node(state, reason));
+        let said = refusal(&shared, release()).await;
+        assert!(
+            said.contains(&format!("is {state} ({reason}): only of a node that is Quarantined")),
+            "{said}"
+        );
+    }
+    let mut node = failed_node("Failed", "Quarantined");
+    node["status"]["message"] = "these holders did not take their files back: vm-b".into();
+    node["status"]["devices"] = json!([
+        {"address": "0000:01:00.0", "model": "10de:2330", "holder": "vm-a", "outcome": "Paused"},
+        {"address": "0000:03:00.0", "model": "10de:2330", "holder": "vm-b", "outcome": "Lost"},
+    ]);
+    shared.lock().unwrap().node = Some(node);
+    let said = run(&shared, release()).await.unwrap();
+    assert_eq!(
+        said,
+        "liveupdate \"gpu\": release node-3 taken by the controller\n\
+         What node \"node-3\" kept (these holders did not take their files back: vm-b) is given up: memory and \
+         devices of its holders are gone for good, and a holder that comes now starts from nothing. Devices: \
+         0000:03:00.0 of vm-b. The node counts as failed and stays what its record says; `kubectl liveupdate \
+         retry` lets it be tried again.\n\
+         Follow it with: kubectl liveupdate status gpu -w\n"
+    );
+    let patch = shared.lock().unwrap().patches.pop().unwrap().1;
+    assert_eq!(
+        patch["metadata"],
+        json!({"resourceVersion": "7", "annotations": {"liveupdate.dev/release": "node-3@7f3c9a21"}})
+    );
+}
+
+#[tokio::test]
+async fn a_run_that_is_over_still_gives_up_what_its_nodes_keep() {
+    let over = json!({"finishedAt": "2026-11-23T14:00:00Z", "conditions": [condition("Succeeded", "True", "CompletedWithSkipped")]});
+    let shared = server(update(over));
+    // Another target may have found it so: the record says Blocked then.
+    shared.lock().unwrap().node = Some(failed_node("Blocked", "Quarantined"));
+    assert!(run(&shared, release()).await.unwrap().contains("release node-3 taken"));
+    assert!(refusal(&shared, Verb::Skip { node: "node-3".into() }).await.contains("is over"));
+}
+
 #[tokio::test]
 async fn a_bundle_that_came_up_as_another_kernel_is_not_retried() {
     let shared = server(update(json!({"badTargets": ["sha256:1"]})));

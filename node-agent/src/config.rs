@@ -15,7 +15,7 @@ pub struct AgentConfig {
     pub listen: SocketAddr,
     /// Folder with `ca.crt`, `tls.crt` and `tls.key`.
     pub tls_dir: PathBuf,
-    /// The controller's enrolment address (`host:port`); without it nobody is knocked at.
+    /// The controller's enrolment address (`host:port`); without it the agent calls no controller.
     pub controller: Option<String>,
     /// How it gets its certificate by itself; without it the files in `tls_dir` are somebody else's to write.
     pub enrolment: Option<Enrolment>,

@@ -66,7 +66,10 @@ fn receive(
     };
     match &received {
         Ok(()) => tracing::info!(node = node.name, %repository, "the bundle is here"),
-        Err(why) => tracing::warn!(node = node.name, %repository, %why, "the bundle was not fetched"),
+        Err(why) => {
+            let digest = &wanted.target.digest;
+            tracing::warn!(node = node.name, %repository, digest, %why, "the bundle was not fetched");
+        }
     }
     received
 }

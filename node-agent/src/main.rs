@@ -9,9 +9,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use liveupdate_agent::install::{self, Done, Wanted};
 use liveupdate_agent::{AgentConfig, AgentServer, Ending, Enrolment};
+use liveupdate_host::bundle::Signers;
 use liveupdate_host::linux::machine::Role;
 use liveupdate_host::linux::root::Root;
 use liveupdate_keeper::{MachineArguments, Socket};
+use liveupdate_proto::causes::chain;
 use liveupdate_proto::tls::{Identity, Leaf};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -49,9 +51,24 @@ struct InstallKeeper {
     /// The keeper's socket, on the host.
     #[arg(long, default_value = "/run/liveupdate/keeper.sock")]
     socket: PathBuf,
+    /// Folder with the public keys (NAME.pub) of those who may sign bundles: they are put where keeper and agent look
+    /// for them on the host. Those that were put there before and are not here are taken away, as all are without it;
+    /// keys that came there in another way stay.
+    #[arg(long, value_name = "DIR")]
+    signers: Option<PathBuf>,
     /// What the keeper is started with, after `--host linux`: the same words as the agent's.
     #[arg(last = true)]
     arguments: Vec<String>,
+}
+
+/// The part of the keeper's command line that the installer has to understand.
+#[derive(Debug, Parser)]
+#[command(name = "liveupdate-keeper")]
+struct Start {
+    #[command(flatten)]
+    machine: MachineArguments,
+    #[arg(long = "socket")]
+    _socket: Option<PathBuf>,
 }
 
 /// The node's face towards the liveupdate controller.
@@ -81,7 +98,7 @@ struct Arguments {
     /// File with the CAs to trust, with --enrol-token; a change of it is taken over.
     #[arg(long, requires = "enrol_token")]
     trust: Option<PathBuf>,
-    /// The controller's enrolment address (host:port); without it nobody is knocked at.
+    /// The controller's enrolment address (host:port); without it the agent calls no controller.
     #[arg(long)]
     controller: Option<String>,
     /// File with credentials for registries, as a Secret of type kubernetes.io/dockerconfigjson holds them; read anew
@@ -116,26 +133,35 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut text = error.to_string();
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                text.push_str(&format!(": {error}"));
-                cause = error.source();
-            }
-            eprintln!("liveupdate-agent: {text}");
+            eprintln!("liveupdate-agent: {}", chain(&*error));
             ExitCode::FAILURE
         }
     }
 }
 
 fn install_keeper(arguments: InstallKeeper) -> Result<(), Box<dyn std::error::Error>> {
-    let InstallKeeper { host, program, socket, arguments } = arguments;
+    let InstallKeeper { host, program, socket, signers, arguments } = arguments;
+    let words = ["liveupdate-keeper", "--host", "linux"].into_iter().map(str::to_owned);
+    let start = Start::try_parse_from(words.chain(arguments.iter().cloned()))
+        .map_err(|error| format!("the keeper would not start with these arguments: {error}"))?;
+    let folder = start.machine.linux().ok_or("the keeper's machine is no Linux")?.signers;
     // Before the host is entered.
     let program =
         std::fs::read(&program).map_err(|error| format!("cannot read {}: {error}", program.display()))?;
+    let signers = match signers {
+        Some(keys) => {
+            Signers::read(&keys).map_err(|error| format!("cannot read {}: {error}", keys.display()))?
+        }
+        None => Signers::default(),
+    };
     let host = install::Host::enter(&host).map_err(|error| {
         format!("cannot enter the host under {} (CAP_SYS_CHROOT): {error}", host.display())
     })?;
+    // First: they count also while the keeper is busy, or is not ours to install.
+    if install::signers(&Root::machine(), &folder, &signers)? {
+        let names: Vec<&str> = signers.signers.iter().map(|signer| signer.name.as_str()).collect();
+        tracing::info!(folder, signers = names.join(", "), "the keys of signers are put there");
+    }
     let keeper = Socket::new(socket, STATUS_PATIENCE);
     match install::install(&Root::machine(), &Wanted { program, arguments }, &host, &keeper)? {
         Done::Installed => tracing::info!("the keeper is installed and runs"),

@@ -1,10 +1,11 @@
 //! What all calls of one agent share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use liveupdate_host::{Host, HostError};
 use liveupdate_keeper::{ClientError, KeeperClient};
+use liveupdate_proto::causes::chain;
 use liveupdate_proto::common::v1::{AttemptReport, Subject};
 use liveupdate_proto::keeper::v1::{Reply, Request, reply, request};
 use liveupdate_proto::refusal::Refusal;
@@ -34,6 +35,8 @@ pub(crate) struct Node {
     pub(crate) stages: Stages,
     pub(crate) registry: liveupdate_registry::Options,
     pub(crate) fetches: Fetches,
+    /// What was written down last of a target that does not fit: it is asked about every minute.
+    pub(crate) unfit: Mutex<String>,
     /// Cancelled when the agent is to end; everything that it spawned ends with it.
     pub(crate) ending: CancellationToken,
     powered_off: AtomicBool,
@@ -60,6 +63,7 @@ impl Node {
             stages: Stages::default(),
             registry: config.registry.clone(),
             fetches: Fetches::default(),
+            unfit: Mutex::default(),
             ending,
             powered_off: AtomicBool::new(false),
         }
@@ -125,10 +129,7 @@ impl Node {
                 self.power_off();
                 Err(Refusal::PoweredOff.status(error.to_string()))
             }
-            Ok(Err(error)) => {
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-                Err(Refusal::KeeperUnreachable.status(format!("{error}{}", cause.unwrap_or_default())))
-            }
+            Ok(Err(error)) => Err(Refusal::KeeperUnreachable.status(chain(&error))),
             Err(_) => Err(Refusal::KeeperUnreachable.status("the call to the keeper broke off")),
         }
     }

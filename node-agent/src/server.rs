@@ -80,6 +80,9 @@ pub struct AgentHandle {
 impl AgentServer {
     /// Starts an agent in the current runtime. It answers when this returns, which may take until it is
     /// enrolled.
+    ///
+    /// # Errors
+    /// The address cannot be listened on, or the credentials cannot be used.
     pub async fn spawn(
         mut config: AgentConfig,
         host: Arc<dyn Host>,

@@ -38,7 +38,11 @@ pub(crate) fn begin(
         if let Some(wanted) = wanted.filter(|wanted| wanted.target == target)
             && let Err(error) = fetched(&node, &wanted, &sender, &cancel).await
         {
-            sender.send_replace(Stage::Failed(node.host_error(&error)));
+            // Why is written down where it is fetched.
+            sender.send_replace(Stage::Failed(match error {
+                HostError::Malformed { .. } => Refusal::BundleUnusable.status(error.to_string()),
+                error => node.host_error(&error),
+            }));
             return;
         }
         // Its end is told by it; broken off, the sender goes with it.
@@ -100,6 +104,10 @@ fn load(node: &Node, target: &Target, sender: &watch::Sender<Stage>, cancel: &At
         // The machine or this agent ends: whoever comes after that stages anew.
         Err(error @ (HostError::Cancelled | HostError::PoweredOff)) => Stage::Failed(node.host_error(&error)),
         // Neither bundle nor kernel will think better of it: whoever waits for the target need not go on.
-        Err(error) => Stage::Failed(Refusal::BundleUnusable.status(error.to_string())),
+        Err(error) => {
+            let Target { bundle, digest, .. } = target;
+            tracing::warn!(node = node.name, bundle, digest, why = %error, "the bundle was not staged");
+            Stage::Failed(Refusal::BundleUnusable.status(error.to_string()))
+        }
     });
 }

@@ -11,6 +11,7 @@ use crate::fleet::{Fleet, known};
 use crate::input::{AttemptFacts, Node};
 use crate::output::Action;
 use crate::ownership::Owners;
+use crate::release;
 use crate::run::Run;
 use crate::todo::Todo;
 
@@ -24,7 +25,9 @@ pub(crate) fn nodes(runs: &[Run<'_>], owners: &Owners, fleet: &Fleet<'_>, todo: 
         .collect();
     for (index, node) in fleet.busy() {
         let stray = known(node).filter(|k| !flying.contains(&(node.name.as_str(), k.attempt.as_str())));
-        if let Some(known) = stray {
+        if let Some(known) = stray
+            && !release::is_noted(runs, node, known)
+        {
             settle(node, known, todo);
         }
         let Some(mark) = &node.mark else { continue };

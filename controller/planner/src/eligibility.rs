@@ -118,6 +118,12 @@ fn answered<'a>(
     if run.record.bad_targets.contains(spec.digest.as_str()) {
         return blocked(Reason::BadTarget, "the bundle came up as another kernel on another node");
     }
+    if let Some((attempt, why)) = &facts.kept {
+        let message = format!(
+            "files of attempt {attempt} are kept for their holders, and nothing begins before: {why}"
+        );
+        return blocked(Reason::Quarantined, message);
+    }
     let Some(verdict) = verdict else { return asking("its gates are being read") };
     if let Some((reason, message)) = &verdict.blocked {
         let mut standing = blocked(*reason, message);
@@ -146,7 +152,7 @@ pub(crate) fn is_hindered(update_uid: &Text, spec: &Spec, node: &Node, facts: &A
         verdict.update_uid == *update_uid && verdict.revision == spec.revision && verdict.blocked.is_some()
     });
     let node_hinders = node.malformed.is_some() || !node.ready || node.foreign.is_some();
-    node_hinders || verdict || facts.boot_id != node.boot_id
+    node_hinders || verdict || facts.kept.is_some() || facts.boot_id != node.boot_id
 }
 
 /// Whether the agent is still at an attempt (one in flight is not looked at here).

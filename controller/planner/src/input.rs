@@ -221,6 +221,8 @@ pub enum VerbKind {
     Hold,
     /// Accept the failures so far; the budget counts from here.
     AcceptFailure,
+    /// Argument: node. Give up the files that it keeps in quarantine, for good.
+    Release,
 }
 
 /// What an update's status says: the durable part.
@@ -314,7 +316,7 @@ pub struct Mark {
 /// What a `NodeLiveUpdate` says, if its `nodeUid` is this node's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeRecord {
-    /// From `spec`: the attempt that the controller wants.
+    /// From `status.claimedAttempt`: the attempt that the controller wants.
     pub claimed_attempt: Text,
     /// From `status`: whose the rest is.
     pub update_uid: Text,
@@ -398,6 +400,11 @@ pub struct AgentFacts {
     pub verdict: Option<Verdict>,
     /// The attempt that it knows of.
     pub attempt: Option<AttemptFacts>,
+    /// The attempt of which it keeps files in quarantine, whether or not that is confirmed, and its sentence about
+    /// it. Nothing new can begin on the node before their holders come, or somebody gives them up.
+    pub kept: Option<(Text, Text)>,
+    /// The attempt whose files it would not give up when it was told to, and why.
+    pub refusal: Option<(Text, Text)>,
 }
 
 /// Answer to a preflight.
@@ -486,6 +493,7 @@ pub struct Proof {
     pub boot_id_before: String,
     /// Its release.
     pub release: String,
-    /// The nonce came back through the preserved index, or nothing was handed over that could carry it.
+    /// The nonce came back through the preserved index; or nothing was handed over that could carry it, and the node has its
+    /// own record of the jump.
     pub nonce_returned: bool,
 }

@@ -4,8 +4,8 @@
 //! observed, so that a controller which was killed anywhere plans the same again (invariant 6).
 //!
 //! ```text
-//! verbs, revision ─► endings ─► ownership ─► members ─► stop ─► attempts ─► capacity ─► steps ─► admission
-//!                                                                            └─► finish, cleanup, report
+//! verbs, revision ─► endings ─► ownership ─► members ─► stop ─► attempts, release ─► capacity ─► steps ─► admission
+//!                                                                                     └─► finish, cleanup, report
 //! ```
 #![no_std]
 extern crate alloc;
@@ -32,6 +32,7 @@ mod preflight;
 mod progress;
 mod proof;
 pub mod reason;
+mod release;
 mod report_nodes;
 mod report_update;
 mod revision;
@@ -77,6 +78,7 @@ fn pass(snapshot: &Snapshot, now: Time, reported: Reported) -> Plan {
         members::collect(run, position, wanted, &owners, &fleet, &mut todo);
         run.stop = stop::of(run, policy);
         attempts::advance(run, &fleet, &mut todo);
+        release::advance(run, &fleet, &mut todo);
     }
     let mut capacity = capacity::Capacity::new(&runs, &owners, &fleet, policy);
     for run in &mut runs {

@@ -65,7 +65,7 @@ pub enum Action {
         /// What must stand there.
         mark: Mark,
     },
-    /// Write the attempt into the `NodeLiveUpdate`'s spec.
+    /// Write the attempt into the `NodeLiveUpdate`'s status.
     Claim {
         /// The node.
         node: Text,
@@ -132,6 +132,16 @@ pub enum Action {
         /// The attempt.
         attempt: Text,
     },
+    /// Have the agent give up the files that are kept of the attempt, for good: an operator's word. Said in every
+    /// pass until the agent says that it keeps nothing of it.
+    Release {
+        /// The node.
+        node: Text,
+        /// Name of the update that the word was given to.
+        update: Text,
+        /// The attempt.
+        attempt: Text,
+    },
 }
 
 /// What statuses shall say.
@@ -157,6 +167,8 @@ pub struct UpdateReport {
     pub message: String,
     /// What stops new nodes: reason of the condition `Paused`.
     pub paused: Option<Reason>,
+    /// Sentences about verbs that are refused, or taken and not carried out yet.
+    pub remarks: Vec<String>,
     /// Older updates that want the same nodes.
     pub conflicted_with: Vec<Text>,
     /// Selected.

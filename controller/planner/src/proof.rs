@@ -7,8 +7,9 @@
 use crate::input::{Node, Proof};
 use crate::output::Reason;
 
-/// Whether the jump went to the target: another boot, with the nonce of this attempt, of this release. The
-/// release is not known here for an attempt of an older revision; the node itself compared it then.
+/// Whether the jump went to the target: another boot, with the nonce of this attempt (or the node's own record of the jump
+/// where it handed nothing over), of this release. The release is not known here for an attempt of an older revision; the
+/// node itself compared it then.
 pub(crate) fn jump(proof: &Proof, release: Option<&str>) -> Result<(), Reason> {
     let other_boot = !proof.boot_id.is_empty() && proof.boot_id != proof.boot_id_before;
     let right_release = release.is_none_or(|release| release == proof.release);

@@ -36,7 +36,7 @@ reasons! {
     Baking,
     /// The step waits for `kubectl liveupdate approve`.
     WaitingForApproval,
-    /// `spec.paused`, the verb `hold`, or the failure budget stops new nodes.
+    /// `spec.paused` or the verb `hold` stops new nodes.
     Paused,
     /// The policy's hold stops every update.
     PolicyHold,
@@ -108,7 +108,7 @@ reasons! {
     CanaryTooSmall,
     /// The run goes on.
     Progressing,
-    /// Only verdicts are found out.
+    /// Dry run: verdicts are computed, no node is started.
     DryRun,
     /// Every eligible node runs the target.
     Completed,

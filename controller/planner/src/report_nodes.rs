@@ -15,6 +15,7 @@ use crate::fleet::Fleet;
 use crate::input::{Agent, Node, NodeRecord, Text};
 use crate::output::{NodeClass, NodeReport, NodeReports, Reason};
 use crate::ownership::Owners;
+use crate::release;
 use crate::run::{End, Run, Standing};
 
 /// Where a node's report comes from.
@@ -72,7 +73,8 @@ pub(crate) fn of(
             }
             Source::Member(run, member)
                 if reported == Reported::News
-                    && is_on_record(&runs[run], node, &runs[run].members[member].standing) =>
+                    && is_on_record(&runs[run], node, &runs[run].members[member].standing)
+                    && release::news(&runs[run], node).is_none() =>
             {
                 None
             }
@@ -81,7 +83,8 @@ pub(crate) fn of(
                 if message.is_empty() {
                     message.clone_from(&turns[run]);
                 }
-                Some(of_standing(&runs[run], node, &runs[run].members[member].standing, message))
+                let report = of_standing(&runs[run], node, &runs[run].members[member].standing, message);
+                Some(given_up(&runs[run], node, report))
             }
             Source::Nobody => unowned(runs, owners.of[index], node),
         };
@@ -124,6 +127,14 @@ fn of_standing(run: &Run<'_>, node: &Node, standing: &Standing<'_>, message: Tex
     }
 }
 
+/// A failed node whose files were given up says that from then on.
+fn given_up(run: &Run<'_>, node: &Node, report: NodeReport) -> NodeReport {
+    match release::news(run, node) {
+        Some(words) => NodeReport { message: words.clone(), last_failure: words, ..report },
+        None => report,
+    }
+}
+
 /// A node that no update wants keeps the end that it had; otherwise it is idle, if its agent answers. One
 /// whose attempt leaves an update in this very pass is free for others in the next.
 fn unowned(runs: &[Run<'_>], owner: Option<usize>, node: &Node) -> Option<NodeReport> {
@@ -131,8 +142,9 @@ fn unowned(runs: &[Run<'_>], owner: Option<usize>, node: &Node) -> Option<NodeRe
     if let Some(record) = record
         && let Some(standing) = past(runs, record)
     {
-        return Some(NodeReport {
-            update: update_of(runs, record).map(|run| run.update.name.clone()),
+        let run = update_of(runs, record);
+        let report = NodeReport {
+            update: run.map(|run| run.update.name.clone()),
             class: standing.class,
             reason: standing.reason,
             message: standing.message,
@@ -141,6 +153,10 @@ fn unowned(runs: &[Run<'_>], owner: Option<usize>, node: &Node) -> Option<NodeRe
             aborts: record.aborts,
             last_failure: record.last_failure.clone(),
             end: record.end,
+        };
+        return Some(match run {
+            Some(run) => given_up(run, node, report),
+            None => report,
         });
     }
     if let Some(owner) = owner {

@@ -25,6 +25,7 @@ pub(crate) fn of(run: &Run<'_>, runs: &[Run<'_>], fleet: &Fleet<'_>, now: Time) 
         progress: Some(progress),
         message: String::new(),
         paused: run.stop.map(|stop| stop.reason).filter(|reason| stops_for_now(*reason)),
+        remarks: run.remarks.clone(),
         conflicted_with: run.conflicts.iter().map(|&other| runs[other].update.name.clone()).collect(),
         total: tally.total,
         eligible: tally.eligible,

@@ -34,6 +34,8 @@ pub(crate) struct Run<'a> {
     pub(crate) conflicts: BTreeSet<usize>,
     /// A verb of this pass accepts the failures so far.
     pub(crate) accepts: bool,
+    /// What is to be said of verbs.
+    pub(crate) remarks: Vec<String>,
     pub(crate) tally: Tally,
     pub(crate) stop: Option<Stop>,
     pub(crate) limit: Limit,
@@ -159,6 +161,7 @@ impl<'a> Run<'a> {
             entries: Vec::new(),
             conflicts: BTreeSet::new(),
             accepts: false,
+            remarks: Vec::new(),
             tally: Tally::default(),
             stop: None,
             limit: Limit::default(),

@@ -28,6 +28,11 @@ fn takes_part(update: &Update, spec: &Spec, node: &Node) -> bool {
     spec.include_joining || node.created <= update.created
 }
 
+/// Whether the update wants a node.
+pub(crate) fn selects(update: &Update, spec: &Spec, node: &Node) -> bool {
+    takes_part(update, spec, node) && spec.selector.matches(&node.labels)
+}
+
 /// Label sets that are looked for again by where they are.
 const RECENT: usize = 64;
 

@@ -6,7 +6,7 @@
 //!
 //! `retry` has to be exactly once although what it forgets stands in another object: it is taken together
 //! with a note of the attempt that is forgiven (`node/attempt`), which lasts until the node's own record
-//! says nothing bad of that attempt any more.
+//! says nothing bad of that attempt any more. `release` has such a note, too (release.rs).
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -16,6 +16,7 @@ use alloc::vec::Vec;
 use crate::amount::count;
 use crate::fleet::Fleet;
 use crate::input::{Node, NodeEnd, Verb, VerbKind};
+use crate::release;
 use crate::run::{MAX_ABORTS, Run};
 
 /// Nodes that a status can name as skipped.
@@ -29,14 +30,16 @@ const MIN_REVISION: usize = 4;
 /// Takes the verbs that were not taken yet, and forgets those that are spent.
 pub(crate) fn take(run: &mut Run<'_>, fleet: &Fleet<'_>) {
     forget(run, fleet);
-    let fresh: Vec<&Verb> = run
+    let mut fresh: Vec<&Verb> = run
         .update
         .verbs
         .iter()
         .filter(|verb| is_bound(verb, &run.record.revision) && !run.record.verbs.contains(*verb))
         .collect();
+    // `retry` forgets the record by which `release` knows what to give up.
+    fresh.sort_by_key(|verb| verb.kind != VerbKind::Release);
     for verb in fresh {
-        // With the note that `retry` adds.
+        // With the note that `retry` and `release` add.
         let room = run.record.verbs.len() + 2 < MAX_VERBS;
         if (room || verb.kind == VerbKind::Abort) && apply(run, verb, fleet) {
             run.record.verbs.insert(verb.clone());
@@ -65,6 +68,13 @@ fn apply(run: &mut Run<'_>, verb: &Verb, fleet: &Fleet<'_>) -> bool {
             }
         }
         VerbKind::Retry => retry(run, &verb.argument, fleet),
+        VerbKind::Release => match release::take(run, &verb.argument, fleet) {
+            Ok(()) => true,
+            Err(why) => {
+                run.remarks.push(why);
+                false
+            }
+        },
     }
 }
 
@@ -73,6 +83,9 @@ fn retry(run: &mut Run<'_>, name: &str, fleet: &Fleet<'_>) -> bool {
         return false;
     }
     let Some(index) = fleet.index_of(name) else { return false };
+    if release::is_pending(run, name) {
+        return false;
+    }
     run.record.skipped.remove(name);
     let Some(attempt) = bad_attempt(run, fleet.at(index)) else { return true };
     let failed = run
@@ -149,7 +162,10 @@ fn forget(run: &mut Run<'_>, fleet: &Fleet<'_>) {
             }
             VerbKind::Resume => !given.contains(verb) && !hold_is_lifted_only_by_resume(run, &given),
             VerbKind::Retry if verb.argument.contains('/') => !note_is_needed(run, verb, fleet),
-            VerbKind::Retry | VerbKind::Skip | VerbKind::AcceptFailure => !given.contains(verb),
+            VerbKind::Release if verb.argument.contains('/') => !release::is_needed(run, verb, fleet),
+            VerbKind::Retry | VerbKind::Skip | VerbKind::AcceptFailure | VerbKind::Release => {
+                !given.contains(verb)
+            }
         })
         .cloned()
         .collect();

@@ -40,14 +40,14 @@ const EVIDENCE: usize = 200;
 const DEVICE_EVIDENCE: usize = 120;
 
 /// Longest sentence of a node about its attempt's end.
-const WHY: usize = 600;
+pub const WHY: usize = 600;
 
 /// A reason by its word.
 pub fn reason(word: &str) -> Option<Reason> {
     Reason::ALL.iter().copied().find(|reason| reason.as_str() == word)
 }
 
-/// Gates for a status: evidence only where it says more than that all is well.
+/// Gates for a status: evidence only where it says more than that all is well, such as whose kernel it is.
 pub fn gates(gates: &[Gate]) -> Vec<GateStatus> {
     let some = |text: &str, limit| (!text.is_empty()).then(|| cut(text, limit).to_owned());
     let of = |gate: &Gate| {
@@ -61,7 +61,12 @@ pub fn gates(gates: &[Gate]) -> Vec<GateStatus> {
             id: cut(&gate.id, 63).to_owned(),
             subject: some(&gate.subject, 128),
             result: result.to_owned(),
-            evidence: if tell { some(&gate.evidence, EVIDENCE) } else { None },
+            evidence: match gate.id.as_str() {
+                // Names and keys of two lists of signers.
+                "TargetTrusted" => some(&gate.evidence, WHY),
+                _ if tell => some(&gate.evidence, EVIDENCE),
+                _ => None,
+            },
             remedy: if tell { some(&gate.remedy, EVIDENCE) } else { None },
         }
     };
@@ -118,6 +123,8 @@ pub fn devices(found: &[Device], before: &[DeviceStatus]) -> Vec<DeviceStatus> {
             let new = device(found);
             match before.iter().find(|old| old.address == new.address) {
                 Some(old) => DeviceStatus {
+                    // A verdict's rests on the target's gates, too; of those, a mere look says nothing.
+                    ceiling: if old.verdict.is_some() { old.ceiling } else { new.ceiling },
                     verdict: old.verdict.clone(),
                     decided_by: old.decided_by.clone(),
                     outcome: old.outcome.clone(),
@@ -254,6 +261,11 @@ fn facts(facts: &common::DeviceFacts) -> String {
     format!("reset={reset} dma={dma} interrupts={interrupts} config={config} state={state}")
 }
 
+/// The node keeps files of the attempt for holders that did not come. An agent of before says so by the state alone.
+pub fn keeps(report: &AttemptReport) -> bool {
+    report.kept || report.state() == NodeState::Quarantined
+}
+
 /// How far an attempt is; an error says why the report makes no sense. `permitted`: we gave our permission.
 pub fn attempt_state(report: &AttemptReport, permitted: bool, seen: Time) -> Result<AttemptState, String> {
     let proof = || {
@@ -345,6 +357,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn of_gates_that_pass_one_says_what_it_found_and_that_is_who_signed() {
+        let gate = |id: &str, evidence: &str| Gate {
+            id: id.into(),
+            result: GateResult::Pass.into(),
+            evidence: evidence.into(),
+            ..Gate::default()
+        };
+        let by = format!("manifest sha256:{}: signed by release (key {})", "0".repeat(64), "1".repeat(32));
+        let by = format!("{by}; policy: signed by release-team (key {})", "1".repeat(32));
+        let found = gates(&[gate("KexecAllowed", "nothing is in the way"), gate("TargetTrusted", &by)]);
+        assert_eq!(found.iter().map(|gate| gate.evidence.clone()).collect::<Vec<_>>(), [None, Some(by)]);
+    }
+
+    #[test]
     fn a_devices_evidence_stays_with_its_outcome_and_is_short() {
         let address = "0000:01:00.0".to_owned();
         let outcome = |evidence: &str| common::DeviceOutcome {
@@ -370,5 +396,17 @@ mod tests {
         // What was said of an attempt is nothing of the next one's.
         outcomes(&report(""), &mut found);
         assert_eq!(found[0].evidence, None);
+    }
+
+    #[test]
+    fn what_a_device_could_get_by_a_verdict_stays_when_its_node_is_only_looked_at() {
+        let seen = Device { address: "0000:01:00.0".into(), holder: "vmm".into(), ..Device::default() };
+        let able = Device { ceiling: common::Continuity::Uninterrupted.into(), ..seen.clone() };
+        let looked = devices(&[able.clone()], &[]);
+        assert_eq!(looked[0].ceiling, Some(Continuity::Uninterrupted));
+        let blocks =
+            DeviceVerdict { device: Some(seen), fate: Fate::Blocks.into(), ..DeviceVerdict::default() };
+        let judged = verdicts(&[blocks], &looked);
+        assert_eq!(devices(&[able], &judged)[0].ceiling, None);
     }
 }

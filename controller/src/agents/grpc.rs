@@ -12,8 +12,8 @@ use liveupdate_proto::causes::chain;
 use liveupdate_proto::node::v1::node_client::NodeClient;
 use liveupdate_proto::node::v1::{
     AbortReply, AbortRequest, ConfirmRequest, InspectReply, InspectRequest, OutcomeReply, OutcomeRequest,
-    Permission, PreflightReply, PreflightRequest, RunEvent, RunRequest, StageProgress, StageRequest, Start,
-    run_request,
+    Permission, PreflightReply, PreflightRequest, ReleaseReply, ReleaseRequest, RunEvent, RunRequest,
+    StageProgress, StageRequest, Start, run_request,
 };
 use liveupdate_proto::refusal::Refusal;
 use liveupdate_proto::tls::{Credentials, DialOptions, Identity, TlsError, connect};
@@ -147,6 +147,7 @@ impl Agents for Grpc {
     unary!(preflight, PreflightRequest, PreflightReply);
     unary!(abort, AbortRequest, AbortReply);
     unary!(outcome, OutcomeRequest, OutcomeReply);
+    unary!(release, ReleaseRequest, ReleaseReply);
 
     async fn confirm(&self, peer: &Peer, request: ConfirmRequest) -> Result<()> {
         let mut client = self.client(peer).await?;

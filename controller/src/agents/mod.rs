@@ -5,7 +5,8 @@ use std::future::Future;
 use futures::stream::LocalBoxStream;
 use liveupdate_proto::node::v1::{
     AbortReply, AbortRequest, ConfirmRequest, InspectReply, InspectRequest, OutcomeReply, OutcomeRequest,
-    Permission, PreflightReply, PreflightRequest, RunEvent, StageProgress, StageRequest, Start,
+    Permission, PreflightReply, PreflightRequest, ReleaseReply, ReleaseRequest, RunEvent, StageProgress,
+    StageRequest, Start,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -78,6 +79,8 @@ pub trait Agents: 'static {
     fn outcome(&self, peer: &Peer, request: OutcomeRequest) -> impl Future<Output = Result<OutcomeReply>>;
     /// The outcome is on record.
     fn confirm(&self, peer: &Peer, request: ConfirmRequest) -> impl Future<Output = Result<()>>;
+    /// Gives up what is kept of an attempt, for good.
+    fn release(&self, peer: &Peer, request: ReleaseRequest) -> impl Future<Output = Result<ReleaseReply>>;
     /// The machine there has begun anew: what was open to it is of no use any more.
     fn hang_up(&self, _node: &str) {}
     /// Closes what was not used for a while. Called now and then.

@@ -68,6 +68,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
                 Action::ReadLease { node } => self.read_lease(node, now),
                 Action::RecordEnd { node, attempt } => self.record_end(node, attempt, &plan.report),
                 Action::Confirm { node, attempt } => self.confirm(node, attempt),
+                Action::Release { node, update, attempt } => self.release(node, update, attempt),
             }
         }
     }
@@ -271,6 +272,20 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         self.work.begin(key, async move {
             let result = calls.confirm(&about).await;
             Done::Confirm { uid: about.peer.uid, attempt: about.attempt, result }
+        });
+    }
+
+    fn release(&mut self, node: &str, update: &str, attempt: &str) {
+        let key = (node.to_owned(), Kind::Release);
+        if !self.free(&key, attempt) {
+            return;
+        }
+        let Some(about) = self.about(node, Some(update), attempt) else { return };
+        tracing::warn!(node, update, attempt, "the files that are kept of it are to be given up");
+        let calls = self.calls.clone();
+        self.work.begin(key, async move {
+            let result = calls.release(&about).await.map(Box::new);
+            Done::Release { uid: about.peer.uid, attempt: about.attempt, result }
         });
     }
 

@@ -9,7 +9,7 @@ use liveupdate_proto::MINOR_VERSION;
 use liveupdate_proto::common::v1::{self as common, AttemptReport, Demands, Subject, Target};
 use liveupdate_proto::node::v1::{
     AbortRequest, ConfirmRequest, InspectReply, InspectRequest, OutcomeReply, OutcomeRequest, Permission,
-    PreflightReply, PreflightRequest, Receipt, StageRequest, Start, run_event,
+    PreflightReply, PreflightRequest, Receipt, ReleaseRequest, StageRequest, Start, run_event,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
@@ -18,6 +18,8 @@ use crate::clock::Clock;
 
 /// How long an agent may take to tell what it knows.
 const SHORT: Duration = Duration::from_secs(10);
+/// How long it may take to let go of files: their pages are freed one by one, seconds for a hundred GiB.
+const RELEASE: Duration = Duration::from_secs(120);
 
 /// What a run said.
 #[derive(Clone, Debug)]
@@ -177,6 +179,15 @@ impl<A: Agents, K: Clock> Calls<A, K> {
             Err(AgentError::NotFound(_)) => Ok(()),
             other => other,
         }
+    }
+
+    /// Gives up what is kept of an attempt.
+    pub async fn release(&self, about: &About) -> Result<AttemptReport, AgentError> {
+        let request = ReleaseRequest { subject: Some(about.subject()) };
+        let reply = self.within(RELEASE, about, self.agents.release(&about.peer, request)).await?;
+        let report = reply.attempt.unwrap_or_default();
+        let checked = check::report_of(&about.attempt, &report);
+        believed(report, checked)
     }
 
     /// Stages and runs an attempt to its end, or joins it; what it says goes to `news`.

@@ -46,6 +46,7 @@ pub enum Done {
     Abort { asked: Whom, attempt: String, result: Answer<Box<Option<AttemptReport>>> },
     Outcome { asked: Whom, attempt: String, result: Answer<Box<Option<OutcomeReply>>> },
     Confirm { uid: String, attempt: String, result: Answer<()> },
+    Release { uid: String, attempt: String, result: Answer<Box<AttemptReport>> },
     NodeLease { boot: String, result: Result<Option<String>, ClusterError> },
     Event { result: Result<(), ClusterError> },
 }
@@ -109,6 +110,11 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
                     self.outcome(key, asked.turn, &attempt, result);
                 }
             }
+            Done::Release { uid, attempt, result } => {
+                if self.is(name, &uid) {
+                    self.released(key, &attempt, result);
+                }
+            }
             Done::Confirm { uid, attempt, result } => {
                 if self.is(name, &uid) {
                     match result {
@@ -125,6 +131,26 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
                             self.call_failed(key, &error, "Confirm");
                         }
                     }
+                }
+            }
+        }
+    }
+
+    fn released(&mut self, key: &Key, attempt: &str, result: Answer<Box<AttemptReport>>) {
+        let node = key.0.as_str();
+        match result {
+            Ok(report) => {
+                self.work.succeeded(key);
+                self.world.attempt_report(node, &report, self.clock.now());
+            }
+            Err(error) => {
+                self.work.failed(key, attempt, self.clock.monotonic(), CALL_RETRY);
+                match error {
+                    AgentError::Refused(why) | AgentError::NotFound(why) => {
+                        tracing::warn!(node, attempt, why, "the files that are kept of it are not given up");
+                        self.world.release_refused(node, attempt, &why);
+                    }
+                    error => self.call_failed(key, &error, "Release"),
                 }
             }
         }

@@ -128,6 +128,9 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
 
     /// Stamps the epoch on every unfinished update, so that the API server refuses an older leader from
     /// here on. Only then may anything be read that is planned from.
+    ///
+    /// # Errors
+    /// The API server, for the first update that could not be stamped.
     pub async fn fence(&self) -> Result<(), ClusterError> {
         let epoch = crate::convert::wire_epoch(&self.term.epoch);
         for update in self.cluster.list_updates().await? {

@@ -1,4 +1,5 @@
-//! Events: on transitions alone, at most three per node and run (begun, ended, or blocked).
+//! Events: on transitions alone, at most three per node and run (begun, ended, or blocked); and one more where a person
+//! gave up what was kept of a failed attempt.
 
 use std::rc::Rc;
 
@@ -38,6 +39,17 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
             reason: report.reason.as_str().to_owned(),
             message: format!("LiveUpdate {update}: {}", report.message),
             warning: bad,
+        })
+    }
+
+    /// What was kept of a failed attempt is gone for good, and by whose word.
+    pub(super) fn given_up(node: &Node, report: &NodeReport) -> Option<Note> {
+        let update = report.update.as_deref()?;
+        Some(Note {
+            about: About::Node { name: node.name.to_string(), uid: node.uid.clone() },
+            reason: "FilesReleased".to_owned(),
+            message: format!("LiveUpdate {update}, verb release: {}", report.message),
+            warning: true,
         })
     }
 

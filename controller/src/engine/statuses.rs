@@ -230,6 +230,10 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         let newly_blocked = report.class == NodeClass::Blocked && object.status.state != "Blocked";
         let notes = match write {
             Write::Claim { update, attempt } => vec![Self::started(found, update, attempt)],
+            // It has its end on record: what is new is that its files were given up.
+            Write::End(attempt) if ends(&object.status) && object.status.attempt == attempt => {
+                Self::given_up(found, report).into_iter().collect()
+            }
             Write::End(_) => Self::told(found, report, true).into_iter().collect(),
             Write::State if newly_blocked => Self::told(found, report, false).into_iter().collect(),
             Write::State => Vec::new(),
@@ -313,6 +317,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         }
         let mut problems = side.problems.clone();
         problems.extend(self.world.policy_problem().map(str::to_owned));
+        problems.extend(wanted.remarks.iter().cloned());
         let context = update_status::Context {
             object,
             epoch: &self.term.epoch,

@@ -16,7 +16,7 @@ pub enum Kind {
     Finalizer,
     /// Marks or unmarks a Node.
     NodeMark,
-    /// Makes or deletes a `NodeLiveUpdate`, or writes its spec or status.
+    /// Makes or deletes a `NodeLiveUpdate`, or writes its status.
     NodeUpdate,
     /// Asks an agent for all that it knows.
     Inspect,
@@ -30,6 +30,8 @@ pub enum Kind {
     Outcome,
     /// Tells an agent that an outcome is on record.
     Confirm,
+    /// Has an agent give up what it keeps of an attempt.
+    Release,
     /// Reads a node's Lease.
     NodeLease,
     /// Records an Event.
@@ -60,7 +62,7 @@ impl Kind {
             Self::Event => 2,
             Self::Inspect | Self::Preflight => 3,
             Self::Run => 4,
-            Self::Abort | Self::Outcome | Self::Confirm | Self::NodeLease => 5,
+            Self::Abort | Self::Outcome | Self::Confirm | Self::Release | Self::NodeLease => 5,
         }
     }
 }

@@ -49,7 +49,10 @@ impl World {
         if side.is_news(turn) {
             match &reply.attempt {
                 Some(report) if !report.confirmed => attempt(node, side, report, now),
-                _ => forget_attempt(node),
+                told => {
+                    forget_attempt(node);
+                    keeps(node, told.as_ref());
+                }
             }
         }
     }
@@ -221,6 +224,14 @@ impl World {
         }
     }
 
+    /// The agent would not give up what it keeps of an attempt.
+    pub fn release_refused(&mut self, node: &str, attempt_id: &str, why: &str) {
+        let Some((node, _)) = self.node_mut(node) else { return };
+        if let Agent::Answered(known) = &mut node.agent {
+            known.refusal = Some((Text::copy(attempt_id), Text::copy(check::cut(why, 400))));
+        }
+    }
+
     /// A call failed.
     pub fn call_failed(&mut self, node: &str, error: &AgentError, now: Time) {
         match error {
@@ -275,6 +286,7 @@ fn answer(
     if known.boot_id != boot_id {
         // What was found out in another boot says nothing about this one.
         known.verdict = None;
+        (known.kept, known.refusal) = (None, None);
         known.digest = Text::default();
         side.facts.digest.clear();
         known.boot_id = if node.boot_id == *boot_id { node.boot_id.clone() } else { Text::copy(boot_id) };
@@ -309,6 +321,17 @@ fn set_attempt(node: &mut Node, attempt: &str, state: AttemptState) {
             ..AgentFacts::default()
         };
         node.agent = Agent::Answered(facts);
+    }
+}
+
+/// Takes what an agent says of files that it keeps; nothing of an attempt: it keeps none.
+fn keeps(node: &mut Node, told: Option<&AttemptReport>) {
+    let Agent::Answered(known) = &mut node.agent else { return };
+    known.kept = told
+        .filter(|report| facts::keeps(report))
+        .map(|report| (Text::copy(&report.attempt), Text::copy(check::cut(&report.message, facts::WHY))));
+    if known.kept.is_none() {
+        known.refusal = None;
     }
 }
 
@@ -355,6 +378,7 @@ fn attempt(node: &mut Node, side: &mut NodeSide, report: &AttemptReport, now: Ti
             if !(asks && before_jump && side.session.is_some()) {
                 set_attempt(node, &report.attempt, state);
             }
+            keeps(node, Some(report));
         }
         Err(why) => misbehaves(node, &why),
     }

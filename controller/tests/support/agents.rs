@@ -15,8 +15,8 @@ use liveupdate_proto::common::v1::{
 };
 use liveupdate_proto::node::v1::{
     AbortReply, AbortRequest, ConfirmRequest, Device, InspectReply, InspectRequest, Jumping, OutcomeReply,
-    OutcomeRequest, Permission, PreflightReply, PreflightRequest, Receipt, RunEvent, StageProgress,
-    StageRequest, Start, run_event,
+    OutcomeRequest, Permission, PreflightReply, PreflightRequest, Receipt, ReleaseReply, ReleaseRequest,
+    RunEvent, StageProgress, StageRequest, Start, run_event,
 };
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
@@ -47,6 +47,10 @@ pub enum Fault {
     LateAnswer,
     /// Its copy of the bundle is damaged.
     DamagedBundle,
+    /// It jumps, and a holder does not come for its files.
+    HolderStaysAway,
+    /// It cannot let go of files that are kept.
+    HoldsFast,
 }
 
 struct Node {
@@ -120,6 +124,13 @@ impl FakeAgents {
         self.nodes.borrow().values().filter(|node| node.back_at.is_some()).count()
     }
 
+    /// Nodes that keep files in quarantine.
+    pub fn keeping(&self) -> Vec<String> {
+        let nodes = self.nodes.borrow();
+        let keeps = |node: &Node| node.attempt.as_ref().is_some_and(|attempt| attempt.kept);
+        nodes.iter().filter(|(_, node)| keeps(node)).map(|(name, _)| name.clone()).collect()
+    }
+
     pub fn unconfirmed(&self) -> usize {
         self.nodes.borrow().values().filter(|n| n.attempt.as_ref().is_some_and(|a| !a.confirmed)).count()
     }
@@ -160,6 +171,12 @@ impl FakeAgents {
                 if wrong {
                     report.set_state(NodeState::Failed);
                     report.reason = "WrongKernel".into();
+                }
+                if node.faults.contains(&Fault::HolderStaysAway) {
+                    report.set_state(NodeState::Quarantined);
+                    report.reason = "Quarantined".into();
+                    report.message = "these holders did not take their files back: vmm".into();
+                    report.kept = true;
                 }
                 report.proof = Some(Proof {
                     boot_id: boot.clone(),
@@ -257,7 +274,7 @@ impl Agents for FakeAgents {
             bundle_digest: node.digest.clone(),
             simulated: true,
             devices: vec![device()],
-            attempt: node.attempt.clone().filter(|attempt| !attempt.confirmed),
+            attempt: node.attempt.clone().filter(|attempt| !attempt.confirmed || attempt.kept),
             minor_version: MINOR_VERSION,
             ..InspectReply::default()
         };
@@ -319,6 +336,7 @@ impl Agents for FakeAgents {
                         return Err(AgentError::Refused("AttemptRepeated".into()));
                     }
                 }
+                Some(old) if old.kept => return Err(AgentError::Refused("OtherAttempt".into())),
                 _ => {
                     let mut report = AttemptReport {
                         attempt: subject.attempt.clone(),
@@ -410,5 +428,24 @@ impl Agents for FakeAgents {
             report.confirmed = true;
         }
         Ok(())
+    }
+
+    async fn release(&self, peer: &Peer, request: ReleaseRequest) -> Result<ReleaseReply> {
+        self.latency().await;
+        let subject = request.subject.unwrap_or_default();
+        let mut nodes = self.nodes.borrow_mut();
+        let node = self.reach(&mut nodes, peer, Some(&subject))?;
+        if node.faults.contains(&Fault::HoldsFast) {
+            return Err(AgentError::Refused("WrongState: it holds fast".into()));
+        }
+        let Some(report) = node.attempt.as_mut().filter(|a| a.attempt == subject.attempt) else {
+            return Err(AgentError::Refused("OtherAttempt".into()));
+        };
+        if report.kept {
+            report.set_state(NodeState::Failed);
+            report.message.push_str("; an operator gave up the files that were kept");
+            (report.kept, report.confirmed) = (false, false);
+        }
+        Ok(ReleaseReply { attempt: Some(report.clone()) })
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::NodeLiveUpdateStatus;
 use crate::rules;
 
-/// Nothing: nobody asks a node for anything but the controller, whose word is in the status.
+/// Always empty. What the controller has begun stands in `status.claimedAttempt`.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "liveupdate.dev",

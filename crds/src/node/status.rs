@@ -25,10 +25,10 @@ pub struct NodeLiveUpdateStatus {
     /// Boot id of the running kernel, as the kubelet wrote it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub boot_id: String,
-    /// The node's state (DESIGN: `Idle`, `Queued`, `Preserving` … `Updated`, `Failed`, `Blocked`).
+    /// The node's state: `Idle`, `Preflight`, `Queued`, `Staging`, `Preserving`, `Settling`, `Quiescing`, `Committing`, `Jumping`, `Returned`, `Reclaiming`, `Verifying`, `Persisting`, `Updated`; or `Blocked`, `Thawing`, `Aborted`, `Failed`, `Quarantined`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub state: String,
-    /// What it waits on or why it is so: one of `Reason`.
+    /// What it waits on or why it is so: one word of docs/reasons.md.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
     /// A sentence about that.
@@ -60,7 +60,7 @@ pub struct NodeLiveUpdateStatus {
     /// When the node was seen updated and verified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified_at: Option<Time>,
-    /// Result of every gate; evidence only where it is not `Pass`.
+    /// Result of every gate; evidence only where it is not `Pass`, and of `TargetTrusted`: who signed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub gates: Vec<GateStatus>,

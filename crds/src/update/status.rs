@@ -156,7 +156,7 @@ pub struct InFlight {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitingGroup {
-    /// The reason, one of `Reason`.
+    /// The reason, one word of docs/reasons.md.
     pub reason: String,
     /// How many.
     pub count: i32,
@@ -200,7 +200,7 @@ pub struct OutcomeCount {
 pub struct FailingNode {
     /// The node.
     pub node: String,
-    /// The reason, one of `Reason`.
+    /// The reason, one word of docs/reasons.md.
     pub reason: String,
     /// A sentence: what happened and what to do.
     pub message: String,

@@ -20,7 +20,7 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<Bundle>,
     /// The bundle that holds the kernel, in a registry: `REGISTRY/REPOSITORY@sha256:…`, as `kubectl liveupdate
-    /// bundle push` prints it. The nodes' agents fetch it; who signed it is asked before anything large is.
+    /// bundle push` prints it. The nodes' agents fetch it; its signature is checked before anything large is downloaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     // So that its last part is a word of at most 253 bytes, whatever the registry is called.
     #[schemars(length(max = 320))]

@@ -116,6 +116,7 @@ pub fn walk(asked: &Asked, devices: Vec<ScopedDevice>, fleet: u32) -> Course {
         boot_id: "after".to_owned(),
         release: attempt.target.release.clone(),
         nonce: Some(attempt.nonce),
+        from: Some(attempt.boot_id.clone()),
     };
     walk.then(assumed::JUMP, Event::Started(evidence));
     walk.then(Duration::ZERO, Event::Retrieved);

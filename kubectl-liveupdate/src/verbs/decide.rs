@@ -37,6 +37,11 @@ pub enum Request {
     },
     /// Accept the failures so far.
     AcceptFailure,
+    /// Give up what a quarantined node keeps.
+    Release {
+        /// The node.
+        node: String,
+    },
 }
 
 impl Request {
@@ -44,7 +49,7 @@ impl Request {
     #[must_use]
     pub fn node(&self) -> Option<&str> {
         match self {
-            Self::Retry { node } | Self::Skip { node } => Some(node),
+            Self::Retry { node } | Self::Skip { node } | Self::Release { node } => Some(node),
             Self::Approve { .. } | Self::Abort | Self::Pause | Self::Resume | Self::AcceptFailure => None,
         }
     }
@@ -58,6 +63,7 @@ impl Request {
             Self::Retry { .. } => VerbKind::Retry,
             Self::Skip { .. } => VerbKind::Skip,
             Self::AcceptFailure => VerbKind::AcceptFailure,
+            Self::Release { .. } => VerbKind::Release,
         }
     }
 
@@ -120,6 +126,7 @@ pub fn decide(request: &Request, update: &LiveUpdate, subject: &Subject) -> Resu
         Request::Retry { node } => retry(update, status, node, subject)?,
         Request::Skip { node } => skip(update, status, node, subject)?,
         Request::AcceptFailure => accept_failure(status)?,
+        Request::Release { node } => release(node, subject)?,
     };
     let kind = request.kind();
     let verb = Verb {
@@ -137,9 +144,12 @@ pub fn decide(request: &Request, update: &LiveUpdate, subject: &Subject) -> Resu
     let opposite = match kind {
         VerbKind::Resume => Some(VerbKind::Hold),
         VerbKind::Hold => Some(VerbKind::Resume),
-        VerbKind::Approve | VerbKind::Abort | VerbKind::Retry | VerbKind::Skip | VerbKind::AcceptFailure => {
-            None
-        }
+        VerbKind::Approve
+        | VerbKind::Abort
+        | VerbKind::Retry
+        | VerbKind::Skip
+        | VerbKind::AcceptFailure
+        | VerbKind::Release => None,
     };
     if let Some(opposite) = opposite {
         annotations.insert(verbs::annotation(opposite).to_owned(), Value::Null);
@@ -155,7 +165,7 @@ pub fn decide(request: &Request, update: &LiveUpdate, subject: &Subject) -> Resu
     })
 }
 
-/// What every verb needs: a revision that speaks of the present spec, and a run that is not over.
+/// What every verb needs: a revision that speaks of the present spec, and all but `release` a run that is not over.
 fn steerable<'a>(request: &Request, update: &'a LiveUpdate) -> Result<&'a LiveUpdateStatus, String> {
     let name = update.name_any();
     let unseen =
@@ -167,7 +177,8 @@ fn steerable<'a>(request: &Request, update: &'a LiveUpdate) -> Result<&'a LiveUp
              the verb would be bound to the former revision; try again in a moment"
         ));
     }
-    if status.finished_at.is_some() {
+    // What a run left behind is given up long after its end.
+    if status.finished_at.is_some() && request.kind() != VerbKind::Release {
         let (word, _) = summary::word(update);
         return Err(format!(
             "liveupdate {name:?} is over ({word}): there is nothing left to {}",
@@ -263,7 +274,7 @@ fn pause(update: &LiveUpdate) -> Result<(String, String), String> {
     Ok((
         String::new(),
         format!(
-            "No node is started and no jump permitted until `kubectl liveupdate resume`{also}. Nodes that have jumped finish."
+            "No further node is started until `kubectl liveupdate resume`{also}. Nodes that have begun still jump and finish: `kubectl liveupdate abort` undoes those that have not jumped."
         ),
     ))
 }
@@ -374,6 +385,43 @@ fn skip(
         format!("Node {node:?} is left as it is; percentages are of the nodes that remain.")
     };
     Ok((node.to_owned(), then))
+}
+
+/// A node's record says that it is quarantined when its attempt failed so, and when what an attempt before left there
+/// keeps another one away.
+fn release(node: &str, subject: &Subject) -> Result<(String, String), String> {
+    let said = subject.record.as_ref().and_then(|record| record.status.as_ref());
+    let Some(said) = said else {
+        return Err(format!(
+            "node {node:?} has no record: `kubectl get nodeliveupdates` says which are Quarantined"
+        ));
+    };
+    if said.reason != Reason::Quarantined.as_str() {
+        return Err(format!(
+            "node {node:?} is {} ({}): only of a node that is Quarantined there is anything to release; \
+             see `kubectl liveupdate explain {node}`",
+            said.state, said.reason
+        ));
+    }
+    let why = if said.message.is_empty() { String::new() } else { format!(" ({})", said.message) };
+    let lost: Vec<String> = said
+        .devices
+        .iter()
+        .filter(|device| device.outcome.as_deref() == Some("Lost"))
+        .map(|device| match &device.holder {
+            Some(holder) => format!("{} of {holder}", device.address),
+            None => device.address.clone(),
+        })
+        .collect();
+    let lost = if lost.is_empty() { String::new() } else { format!(" Devices: {}.", lost.join(", ")) };
+    Ok((
+        node.to_owned(),
+        format!(
+            "What node {node:?} kept{why} is given up: memory and devices of its holders are gone for good, and a \
+             holder that comes now starts from nothing.{lost} The node counts as failed and stays what its record \
+             says; `kubectl liveupdate retry` lets it be tried again."
+        ),
+    ))
 }
 
 /// What the node's object says, if it speaks of this update.

@@ -82,7 +82,7 @@ fn on_blocked_fail_counts_it_against_the_budget() {
     });
 }
 
-/// The strictest voice wins, and is named (DESIGN: three voices decide).
+/// The strictest voice wins, and is named (docs/concepts.md: three voices decide).
 #[test]
 fn a_workloads_refusal_blocks_its_node_alone() {
     run(async |bed| {

@@ -2,6 +2,7 @@
 
 use liveupdate_crds::LiveUpdateSpec;
 use liveupdate_lab::vm::{Hold, Variant};
+use liveupdate_lab::wait::{self, Answer};
 use liveupdate_lab_guest::Order;
 
 use crate::bed::{Bed, ENOUGH, INIT, Wanted};
@@ -56,6 +57,32 @@ async fn invariant_8_a_keeper_killed_after_the_jump_gives_back_when_it_is_starte
     bed.await_success("real").await;
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
     assert_eq!(bed.said_times("made"), 1, "{:?}", bed.said());
+}
+
+/// On a real kernel, too: the session is kept until the verb ends it, and whoever comes then finds nothing.
+#[tokio::test]
+async fn invariant_8_what_nobody_came_for_is_given_up_by_the_verb_and_the_next_holder_begins_anew() {
+    let bed = bed("die-when-granted").await;
+    let soon = |spec: &mut LiveUpdateSpec| spec.deadlines.reclaim = "20s".parse().unwrap();
+    bed.apply_with("real", &bed.targets[0], soon).await;
+    bed.await_line("dies with its session granted").await;
+    let record = bed.await_node("a failure", |status| status.state == "Failed").await;
+    assert_eq!(record.reason, "Quarantined", "{record:#?}");
+    let (update, node) = (bed.update_name("real"), bed.node.name());
+    let said = bed.plane.plugin(&["release", &update, node]).await.unwrap();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let told = "an operator gave up the files";
+    let record = bed.await_node("them given up", |status| status.last_failure.contains(told)).await;
+    assert_eq!((record.state.as_str(), record.reason.as_str()), ("Failed", "Quarantined"), "{record:#?}");
+    // It comes as ever, and begins as it did when the guest was made.
+    mend(&bed).await;
+    wait::until("a holder that begins anew", ENOUGH, async || {
+        let made = bed.said_times("made");
+        Ok(if made > 1 { Answer::Yes(()) } else { Answer::not_yet(format!("{:?}", bed.said())) })
+    })
+    .await
+    .unwrap();
+    assert_eq!(bed.said_times("resumed"), 0, "{:?}", bed.said());
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ pub enum Error {
         limit: Duration,
     },
     /// Bytes come, but too few of them.
-    #[error("{what}: less than {least} bytes came in {within:?}, which is given up")]
+    #[error("{what}: given up: fewer than {least} bytes came within {within:?}")]
     Slow {
         /// Which request.
         what: String,

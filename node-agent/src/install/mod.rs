@@ -9,10 +9,15 @@
 //! ```
 //! It runs as the first container of the agent's pod, each time that a pod starts. The host's own `systemctl` speaks
 //! with its systemd (docs/adr/0007).
+//!
+//! Beside it, and whatever the keeper does, it puts the keys there of those who may sign bundles ([`signers`]): the
+//! platform's word, as the chart's values have it. Agent and keeper read them anew whenever they are asked.
 
 mod files;
 mod systemd;
 
+use liveupdate_host::HostError;
+use liveupdate_host::bundle::Signers;
 use liveupdate_host::linux::installation::{MARK, OTHER_UNIT_FILES, PROGRAM_FILE, SYSTEMD, UNIT, UNIT_FILE};
 use liveupdate_host::linux::root::{ReadError, Root};
 use liveupdate_keeper::{ClientError, KeeperClient};
@@ -97,6 +102,12 @@ pub enum InstallError {
     /// The keeper that runs makes no sense.
     #[error("whether the keeper that runs is idle is not known")]
     Keeper(#[source] ClientError),
+    /// Something that is to be a signer's key is none.
+    #[error("not all that should be keys of signers are; nothing was changed: {}", .0.join(", "))]
+    NoKeys(Vec<String>),
+    /// The keys of signers are not as they should be.
+    #[error("the keys of signers cannot be put on the host")]
+    Signers(#[source] HostError),
     /// The new keeper did not come up.
     #[error("the new keeper does not come up ({why}); {undone}")]
     NotUp {
@@ -153,6 +164,18 @@ pub fn install(
     };
     let why = liveupdate_proto::causes::chain(&error);
     Err(InstallError::NotUp { why, undone: undo(root, &before, systemd) })
+}
+
+/// Puts the keys of those who may sign bundles into a folder of the host, and takes those away that it put there before;
+/// true when that changed something. May be called at any time, and again after any error or kill.
+///
+/// # Errors
+/// [`InstallError::NoKeys`], [`InstallError::Signers`].
+pub fn signers(root: &Root, folder: &str, wanted: &Signers) -> Result<bool, InstallError> {
+    if !wanted.skipped.is_empty() {
+        return Err(InstallError::NoKeys(wanted.skipped.clone()));
+    }
+    liveupdate_host::linux::signers::put(root, folder, &wanted.signers).map_err(InstallError::Signers)
 }
 
 /// The unit's text: the shipped one, with this start.

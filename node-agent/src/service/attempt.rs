@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use liveupdate_proto::common::v1::{AttemptReport, Subject};
-use liveupdate_proto::keeper::v1::{Abort, Confirm, Uninstall, refusal::Cause, reply, request};
-use liveupdate_proto::node::v1::OutcomeReply;
+use liveupdate_proto::keeper::v1::{Abort, Confirm, Release, Uninstall, refusal::Cause, reply, request};
+use liveupdate_proto::node::v1::{OutcomeReply, ReleaseReply};
 use liveupdate_proto::refusal::Refusal;
 use tonic::Status;
 
@@ -85,13 +85,28 @@ pub(crate) async fn confirm(node: &Arc<Node>, subject: Subject) -> Result<(), St
     }
 }
 
+/// Gives up what is kept of an attempt. The keeper alone knows whether it is in quarantine.
+pub(crate) async fn release(node: &Arc<Node>, subject: Subject) -> Result<ReleaseReply, Status> {
+    let attempt = subject.attempt.clone();
+    match node.kept(subject, request::Message::Release(Release {})).await? {
+        Some(report) => {
+            tracing::warn!(node = node.name, attempt, "the files that were kept are given up");
+            Ok(ReleaseReply { attempt: Some(report) })
+        }
+        None => Err(Refusal::NeverBegan.status(format!("attempt {attempt} never began here"))),
+    }
+}
+
 /// Removes the keeper with its unit. It does so itself: it alone knows whether it is idle, and is on the host with all
-/// the rights that this takes.
-pub(crate) async fn uninstall(node: &Arc<Node>, subject: Subject) -> Result<(), Status> {
+/// the rights that this takes. A dry run only asks whether it could.
+pub(crate) async fn uninstall(node: &Arc<Node>, subject: Subject, dry_run: bool) -> Result<(), Status> {
     if node.runs.busy() || node.stages.busy() {
         return Err(Refusal::Busy.status("an attempt is being staged or run here; wait, or abort it"));
     }
-    node.kept(subject, request::Message::Uninstall(Uninstall {})).await?;
+    node.kept(subject, request::Message::Uninstall(Uninstall { dry_run })).await?;
+    if dry_run {
+        return Ok(());
+    }
     // What was staged for an attempt that never began is nobody's any more.
     run::unstage(node).await;
     tracing::info!(node = node.name, "the keeper is uninstalled");

@@ -12,8 +12,8 @@ use liveupdate_proto::convert;
 use liveupdate_proto::node::v1::node_server;
 use liveupdate_proto::node::v1::{
     AbortReply, AbortRequest, ConfirmReply, ConfirmRequest, InspectReply, InspectRequest, OutcomeReply,
-    OutcomeRequest, PreflightReply, PreflightRequest, RunEvent, RunRequest, StageProgress, StageRequest,
-    UninstallReply, UninstallRequest,
+    OutcomeRequest, PreflightReply, PreflightRequest, ReleaseReply, ReleaseRequest, RunEvent, RunRequest,
+    StageProgress, StageRequest, UninstallReply, UninstallRequest,
 };
 use liveupdate_proto::refusal::Refusal;
 use liveupdate_registry::NotAReference;
@@ -88,12 +88,18 @@ impl node_server::Node for Service {
         Ok(Response::new(ConfirmReply {}))
     }
 
+    async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseReply>, Status> {
+        let subject = self.0.admit_attempt(request.into_inner().subject).await?;
+        attempt::release(&self.0, subject).await.map(Response::new)
+    }
+
     async fn uninstall(
         &self,
         request: Request<UninstallRequest>,
     ) -> Result<Response<UninstallReply>, Status> {
-        let subject = self.0.admit(request.into_inner().subject).await?;
-        attempt::uninstall(&self.0, subject).await?;
+        let request = request.into_inner();
+        let subject = self.0.admit(request.subject).await?;
+        attempt::uninstall(&self.0, subject, request.dry_run).await?;
         Ok(Response::new(UninstallReply {}))
     }
 }

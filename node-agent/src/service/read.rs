@@ -1,8 +1,10 @@
 //! Calls that change nothing of the machine.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use liveupdate_host::Target;
+use liveupdate_node_core::gate::GateId;
 use liveupdate_node_core::verdict;
 use liveupdate_proto::common::v1::{Gate, GateResult};
 use liveupdate_proto::node::v1::{InspectReply, PreflightReply, PreflightRequest};
@@ -13,6 +15,9 @@ use crate::fetch::{self, Absent};
 use crate::fetches::Wanted;
 use crate::node::Node;
 use crate::{decide, run};
+
+/// Gates that a bundle does not pass by what is in it.
+const TARGET: [GateId; 3] = [GateId::TargetKernel, GateId::TargetTrusted, GateId::ModuleLoadable];
 
 /// Everything that the agent knows. A keeper that cannot be reached is told as a gate that fails, since
 /// that is when somebody wants to look.
@@ -49,7 +54,7 @@ pub(crate) async fn inspect(node: &Arc<Node>) -> Result<InspectReply, Status> {
     reply.minor_version = MINOR_VERSION;
     reply.epoch = epoch;
     match kept {
-        Ok(Some(report)) if !report.confirmed => reply.attempt = Some(report),
+        Ok(Some(report)) if !report.confirmed || report.kept => reply.attempt = Some(report),
         Ok(_) => {}
         Err(status) => no_custody(&mut reply.gates, &status),
     }
@@ -108,10 +113,27 @@ fn no_bundle(reply: &mut PreflightReply, wanted: &Wanted, absent: Absent) {
     });
 }
 
+/// Writes down what speaks against the target itself, once until something else does.
+fn write_down(node: &Node, target: &Target, gates: &[Gate]) {
+    let speaks =
+        |gate: &&Gate| TARGET.iter().any(|id| gate.id == id.as_str()) && gate.result() != GateResult::Pass;
+    let gates: Vec<String> =
+        gates.iter().filter(speaks).map(|gate| format!("{}: {}", gate.id, gate.evidence)).collect();
+    let Target { bundle, digest, .. } = target;
+    let why = gates.join("; ");
+    let now = if why.is_empty() { String::new() } else { format!("{digest} {why}") };
+    let mut told = node.unfit.lock().unwrap_or_else(PoisonError::into_inner);
+    if !why.is_empty() && *told != now {
+        tracing::warn!(node = node.name, bundle, digest, why, "the bundle does not pass");
+    }
+    *told = now;
+}
+
 /// What would happen if the node were updated now.
 pub(crate) async fn preflight(node: &Arc<Node>, request: PreflightRequest) -> Result<PreflightReply, Status> {
     let wanted = super::wanted(request.target.as_ref())?;
     let target = convert::target(request.target.as_ref())?;
+    let asked = target.clone();
     let patience = patience(&request);
     let demands = convert::demands(request.demands.as_ref())?;
     let own = node.own_subject().await?;
@@ -139,8 +161,10 @@ pub(crate) async fn preflight(node: &Arc<Node>, request: PreflightRequest) -> Re
             })
         })
         .await?;
-    if let Some((wanted, absent)) = wanted.zip(absent) {
-        no_bundle(&mut reply, &wanted, absent);
+    match wanted.zip(absent) {
+        // That was written down where it was fetched.
+        Some((wanted, absent)) => no_bundle(&mut reply, &wanted, absent),
+        None => write_down(node, &asked, &reply.gates),
     }
     if let Err(status) = kept {
         no_custody(&mut reply.gates, &status);

@@ -6,12 +6,13 @@ use liveupdate_proto::MINOR_VERSION;
 use liveupdate_proto::common::v1::{Demands, Epoch, GateResult, NodeState, Subject, Target};
 use liveupdate_proto::node::v1::{
     AbortRequest, ConfirmRequest, Fate, InspectRequest, OutcomeRequest, PreflightReply, PreflightRequest,
-    StageRequest, UninstallRequest,
+    ReleaseRequest, StageRequest, UninstallRequest,
 };
 use liveupdate_proto::refusal::Refusal;
 use tonic::Code;
 
 use crate::fixture::{ATTEMPT, Fixture, GPU, demands, machine, refused, soon, subject, target, word};
+use crate::logs::Log;
 
 async fn preflight(
     fixture: &Fixture,
@@ -118,7 +119,8 @@ async fn invariant_5_an_older_epoch_is_refused_by_every_call_also_after_a_restar
         refused(client.abort(AbortRequest { subject: old(), reason: String::new() }).await, stale);
         refused(client.outcome(OutcomeRequest { subject: old() }).await, stale);
         refused(client.confirm(ConfirmRequest { subject: old() }).await, stale);
-        refused(client.uninstall(UninstallRequest { subject: old() }).await, stale);
+        refused(client.release(ReleaseRequest { subject: old() }).await, stale);
+        refused(client.uninstall(UninstallRequest { subject: old(), dry_run: false }).await, stale);
         let start = liveupdate_proto::node::v1::Start { subject: old(), ..crate::fixture::start() };
         refused(fixture.join(start).await, stale);
         let foreign = inspect_as(&fixture, |s| s.epoch = epoch("cluster-b", 99)).await;
@@ -135,7 +137,9 @@ fn epoch(cluster: &str, counter: u64) -> Option<Epoch> {
 async fn malformed_calls_name_the_field() {
     let fixture = Fixture::new().await;
     let mut client = fixture.client().await;
+    let log = Log::keep();
     let status = client.inspect(InspectRequest { subject: None }).await.unwrap_err();
+    log.refused("a call", "Malformed", "call=\"Inspect\"").await;
     let field = |status: &tonic::Status| {
         use tonic_types::StatusExt as _;
         assert_eq!(word(status), (Code::InvalidArgument, Some(Refusal::Malformed)), "{status:?}");
@@ -151,6 +155,7 @@ async fn malformed_calls_name_the_field() {
         (|s| s.node = "worker\u{1b}[2J".into(), "subject.node"),
     ] {
         assert_eq!(field(&inspect_as(&fixture, edit).await.unwrap_err()), expected);
+        log.refused("a call", "Malformed", expected).await;
     }
     for (target, expected) in [
         (Target { bundle: "../7.3".into(), ..target() }, "target.bundle"),
@@ -159,6 +164,7 @@ async fn malformed_calls_name_the_field() {
         (Target { digest: "sha256:12".into(), ..target() }, "target.digest"),
     ] {
         assert_eq!(field(&preflight(&fixture, Some(target), Some(demands())).await.unwrap_err()), expected);
+        log.refused("a call", "Malformed", expected).await;
     }
     assert_eq!(field(&preflight(&fixture, None, Some(demands())).await.unwrap_err()), "target");
     assert_eq!(field(&preflight(&fixture, Some(target()), None).await.unwrap_err()), "demands");
@@ -174,8 +180,10 @@ async fn a_message_over_the_limit_is_refused_and_the_agent_lives_on() {
     let request = PreflightRequest { subject: Some(subject()), target: Some(target()), demands: Some(huge) };
     // Past the client's own limit, to see the server's.
     let mut client = liveupdate_proto::node::v1::node_client::NodeClient::new(fixture.channel().await);
+    let log = Log::keep();
     let status = soon(client.preflight(request.clone())).await.unwrap_err();
     assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
+    log.refused("a call", "Oversized", "call=\"Preflight\"").await;
     // The client's own limit: nothing of it leaves.
     soon(fixture.client().await.preflight(request)).await.unwrap_err();
     inspect_as(&fixture, |_| {}).await.unwrap();
@@ -204,25 +212,37 @@ async fn abort_of_what_never_began_undoes_the_staging_and_is_idempotent() {
 #[tokio::test]
 async fn invariant_8_the_keeper_is_uninstalled_only_when_nothing_is_under_way_or_in_custody() {
     let mut fixture = Fixture::new().await;
-    let request = || UninstallRequest { subject: Some(subject()) };
+    let request = || UninstallRequest { subject: Some(subject()), dry_run: false };
+    let asked = || UninstallRequest { subject: Some(subject()), dry_run: true };
     fixture.stage().await;
     let run = fixture.run().await;
     fixture.outcome_in(NodeState::Settling).await;
-    let busy = refused(soon(fixture.client().await.uninstall(request())).await, Refusal::Busy);
-    assert!(busy.contains("abort"), "{busy}");
+    for request in [asked(), request()] {
+        let busy = refused(soon(fixture.client().await.uninstall(request)).await, Refusal::Busy);
+        assert!(busy.contains("abort"), "{busy}");
+    }
     // Another agent does not know what its keeper has; the keeper does.
     fixture.restart_agent(|_| {}).await;
-    let busy = refused(soon(fixture.client().await.uninstall(request())).await, Refusal::WrongState);
-    assert!(busy.contains(ATTEMPT), "{busy}");
+    for request in [asked(), request()] {
+        let busy = refused(soon(fixture.client().await.uninstall(request)).await, Refusal::WrongState);
+        assert!(busy.contains(ATTEMPT), "{busy}");
+    }
     assert!(fixture.host().staged().unwrap().is_some(), "the image of an attempt that goes on");
     drop(run);
 
     let abort = AbortRequest { subject: Some(subject()), reason: String::new() };
     soon(fixture.client().await.abort(abort)).await.unwrap();
-    let unconfirmed = refused(soon(fixture.client().await.uninstall(request())).await, Refusal::WrongState);
-    assert!(unconfirmed.contains("confirmed"), "{unconfirmed}");
+    for request in [asked(), request()] {
+        let unconfirmed = refused(soon(fixture.client().await.uninstall(request)).await, Refusal::WrongState);
+        assert!(unconfirmed.contains("confirmed"), "{unconfirmed}");
+    }
     soon(fixture.client().await.confirm(ConfirmRequest { subject: Some(subject()) })).await.unwrap();
+    for _ in 0..2 {
+        soon(fixture.client().await.uninstall(asked())).await.unwrap();
+        assert!(!fixture.keeper.is_over(), "it was only asked");
+    }
     soon(fixture.client().await.uninstall(request())).await.unwrap();
+    assert!(fixture.keeper.is_over());
 }
 
 #[tokio::test]

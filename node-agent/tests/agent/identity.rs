@@ -11,6 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::fixture::{Fixture, NODE, UID, refused, soon, subject};
+use crate::logs::Log;
 use crate::pki::{Ca, Folder, credentials};
 
 async fn inspect(fixture: &Fixture) -> Result<InspectReply, tonic::Status> {
@@ -78,9 +79,11 @@ async fn an_agent_of_another_ca_is_not_spoken_to() {
 #[tokio::test]
 async fn a_controller_with_an_expired_certificate_is_refused() {
     let mut fixture = Fixture::new().await;
+    let log = Log::keep();
     fixture.credentials = credentials(&fixture.ca.expired(&Identity::Controller));
     let error = TlsError::of_status(&inspect(&fixture).await.unwrap_err()).unwrap();
     assert!(matches!(error, TlsError::Refused(Objection::Expired)), "{error:?}");
+    log.refused("a connection", "CertificateExpired", "peer=127.0.0.1:").await;
 }
 
 #[tokio::test]
@@ -90,8 +93,10 @@ async fn a_controller_of_another_ca_is_refused() {
     let folder = other.folder(&Identity::Controller);
     fixture.ca.trusting(&folder);
     fixture.credentials = credentials(&folder);
+    let log = Log::keep();
     let error = TlsError::of_status(&inspect(&fixture).await.unwrap_err()).unwrap();
     assert!(matches!(error, TlsError::Refused(Objection::UnknownAuthority)), "{error:?}");
+    log.refused("a connection", "UnknownAuthority", "peer=127.0.0.1:").await;
 }
 
 /// As any other client would see it, one that has no certificate at all.
@@ -103,6 +108,7 @@ async fn a_caller_without_a_certificate_is_refused() {
         .ca_certificate(tonic::transport::Certificate::from_pem(ca))
         .domain_name(Identity::node(NODE, UID).dns_name());
     let endpoint = tonic::transport::Endpoint::from_shared(format!("https://{}", fixture.agent.address()));
+    let log = Log::keep();
     let channel = endpoint.unwrap().tls_config(tls).unwrap().connect().await.unwrap();
     let request = InspectRequest { subject: Some(subject()) };
     let status = soon(NodeClient::new(channel).inspect(request)).await.unwrap_err();
@@ -113,6 +119,7 @@ async fn a_caller_without_a_certificate_is_refused() {
         next = error.source();
     }
     assert!(causes.iter().any(|cause| cause.contains("CertificateRequired")), "{causes:?}");
+    log.refused("a connection", "NoCertificate", "peer=127.0.0.1:").await;
 }
 
 /// Another node's agent has a certificate of the same CA, and still no business here.
@@ -133,11 +140,13 @@ async fn only_the_controller_may_call_an_agent() {
     {
         let mut fixture = Fixture::new().await;
         fixture.credentials = credentials(&folder(&fixture.ca));
+        let log = Log::keep();
         let message = refused(inspect(&fixture).await, Refusal::WrongPeer);
         assert!(
             message.contains(found) && message.contains("expected spiffe://liveupdate.dev/controller"),
             "{message}"
         );
+        log.refused("a call", "WrongPeer", found).await;
     }
 }
 
@@ -171,8 +180,9 @@ async fn health_and_reflection_are_served_to_the_controller_alone() {
     assert!(list.service.iter().any(|service| service.name == "liveupdate.node.v1.Node"), "{list:?}");
 
     fixture.credentials = credentials(&fixture.ca.folder(&Identity::node("worker-2", "u2")));
-    let channel = fixture.channel().await;
+    let (channel, log) = (fixture.channel().await, Log::keep());
     refused(soon(HealthClient::new(channel).check(check)).await, Refusal::WrongPeer);
+    log.refused("a call", "WrongPeer", "call=\"Check\"").await;
 }
 
 #[tokio::test]
@@ -210,10 +220,12 @@ async fn a_peer_that_never_shakes_hands_holds_nobody_up_and_is_cut_off() {
     for _ in 0..8 {
         silent.push(TcpStream::connect(fixture.agent.address()).await.unwrap());
     }
+    let log = Log::keep();
     tokio::time::timeout(Duration::from_secs(3), inspect(&fixture)).await.unwrap().unwrap();
     let mut bytes = [0; 1];
     let read = soon(silent[0].read(&mut bytes)).await;
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    log.refused("a connection", "TimedOut", "peer=127.0.0.1:").await;
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use liveupdate_agent::install::{Done, InstallError, Systemd, Wanted, install};
+use liveupdate_agent::install::{Done, InstallError, Systemd, Wanted, install, signers};
+use liveupdate_host::bundle::{Signer, Signers, SigningKey};
 use liveupdate_host::linux::installation::{MARK, OTHER_UNIT_FILES, PROGRAM_FILE, UNIT_FILE};
 use liveupdate_host::linux::root::Root;
 use liveupdate_keeper::{ClientError, KeeperClient};
@@ -115,6 +116,30 @@ fn a_host_without_a_keeper_gets_one_as_it_is_shipped_with_the_wanted_start() {
     assert_eq!(unit.lines().filter(|line| line.starts_with("ExecStart=")).collect::<Vec<_>>(), [start]);
     let steps = ["daemon-reload", "enable liveupdate-keeper.service", "restart liveupdate-keeper.service"];
     assert_eq!(machine.said(), steps);
+}
+
+/// They count while a keeper is busy as well: whom a node trusts is no business of the keeper's.
+#[test]
+fn keys_of_signers_are_put_there_and_taken_away_and_what_is_none_changes_nothing() {
+    let machine = Machine::new();
+    let folder = "/etc/liveupdate/signers";
+    let (root, source) = (Root::at(&machine.folder), machine.folder.join("volume"));
+    let key = SigningKey::generate().unwrap().public();
+    fs::create_dir_all(&source).unwrap();
+    fs::write(source.join("release.pub"), key.to_pem()).unwrap();
+    assert!(signers(&root, folder, &Signers::read(&source).unwrap()).unwrap());
+    let seen = || Signers::read(&machine.path(folder)).unwrap();
+    assert_eq!(seen().signers, [Signer { name: "release".into(), key }]);
+    let mode = fs::metadata(machine.path(folder).join("release.pub")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o644);
+
+    fs::write(source.join("other.pub"), "-----BEGIN PUBLIC KEY-----").unwrap();
+    fs::write(source.join("release.pub"), SigningKey::generate().unwrap().public().to_pem()).unwrap();
+    let refused = signers(&root, folder, &Signers::read(&source).unwrap()).unwrap_err().to_string();
+    assert!(refused.contains("nothing was changed: other.pub: no key in PEM"), "{refused}");
+    assert_eq!(seen().signers, [Signer { name: "release".into(), key }]);
+    assert!(signers(&root, folder, &Signers::default()).unwrap());
+    assert_eq!(seen(), Signers::default());
 }
 
 #[test]

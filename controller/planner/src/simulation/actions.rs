@@ -63,6 +63,7 @@ impl World {
                 }
             }
             Action::Confirm { node, attempt } => self.confirm(node, attempt),
+            Action::Release { node, attempt, .. } => self.release(node, attempt),
         }
     }
 
@@ -135,7 +136,8 @@ impl World {
         let Some((_, machine)) = self.node(name) else { return };
         let mut violation = None;
         if machine.answers() {
-            let busy = machine.attempt.as_ref().is_some_and(|known| !known.state.is_over());
+            let busy = machine.kept.is_some()
+                || machine.attempt.as_ref().is_some_and(|known| !known.state.is_over());
             let joins = machine.attempt.as_ref().is_some_and(|known| known.attempt == *attempt);
             if !busy && !joins {
                 if machine.began.contains(attempt) {
@@ -183,6 +185,23 @@ impl World {
         {
             machine.attempt = None;
         }
+        self.hear(name);
+    }
+
+    fn release(&mut self, name: &str, attempt: &Text) {
+        let mut violation = None;
+        if let Some((_, machine)) = self.node(name)
+            && machine.answers()
+        {
+            let other = |known: &&Text| *known != attempt;
+            let kept = machine.kept.as_ref().map(|(kept, _)| kept).filter(other);
+            let runs = machine.attempt.as_ref().filter(|known| !known.state.is_over());
+            match kept.or(runs.map(|known| &known.attempt).filter(other)) {
+                Some(it) => violation = Some(format!("files of {attempt} were to be given up, it has {it}")),
+                None => machine.give_up(attempt),
+            }
+        }
+        self.violations.extend(violation);
         self.hear(name);
     }
 

@@ -14,6 +14,9 @@ use crate::Time;
 use crate::input::{Agent, AgentFacts, AttemptFacts, AttemptState, Node, Outcome, Proof, Text, Verdict};
 use crate::output::Reason;
 
+/// What a machine says of what it keeps.
+const KEPT: &str = "these holders did not take their files back: vm-a";
+
 /// How a machine behaves.
 #[derive(Clone, Debug)]
 pub struct Behaviour {
@@ -82,6 +85,9 @@ pub struct Machine {
     /// The controller has heard from its agent since it was started.
     pub(super) said: bool,
     pub(super) attempt: Option<AttemptFacts>,
+    /// The attempt of which it keeps files in quarantine, and its sentence about it: nothing else begins here
+    /// before they are given up.
+    pub(super) kept: Option<(Text, Text)>,
     pub(super) verdict: Option<Verdict>,
     pub(super) due: Option<Time>,
     /// Release and digest that the attempt jumps to.
@@ -101,6 +107,7 @@ impl Machine {
             digest: Text::default(),
             said: false,
             attempt: None,
+            kept: None,
             verdict: None,
             due: None,
             target: (Text::default(), Text::default()),
@@ -163,6 +170,7 @@ impl Machine {
             | one(&mut facts.models, &self.behaviour.models)
             | one(&mut facts.verdict, &self.verdict)
             | one(&mut facts.attempt, &self.attempt)
+            | one(&mut facts.kept, &self.kept)
     }
 
     fn claimed_boot(&self) -> Text {
@@ -187,11 +195,21 @@ impl Machine {
         self.due = Some(now.after(self.behaviour.prepare));
     }
 
+    /// By an operator's word; what is not there any more is given up already.
+    pub(super) fn give_up(&mut self, attempt: &Text) {
+        self.kept = None;
+        let why = format!("{KEPT}; an operator gave up the files that were kept").into();
+        let state = AttemptState::Failed { reason: Reason::Quarantined, why };
+        self.attempt = Some(AttemptFacts { attempt: attempt.clone(), state });
+    }
+
     pub(super) fn permitted(&mut self, now: Time) {
         let fault = self.behaviour.fault;
         let Some(attempt) = &mut self.attempt else { return };
         if let Some(Fault::Fails(reason)) = fault {
-            attempt.state = AttemptState::Failed { reason, why: Text::default() };
+            let why = Text::fixed(if reason == Reason::Quarantined { KEPT } else { "" });
+            self.kept = (reason == Reason::Quarantined).then(|| (attempt.attempt.clone(), why.clone()));
+            attempt.state = AttemptState::Failed { reason, why };
             return;
         }
         attempt.state = AttemptState::Jumping { since: now };

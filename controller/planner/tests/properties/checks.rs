@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use liveupdate_planner::simulation::World;
 use liveupdate_planner::{
-    Action, Agent, Amount, Node, NodeClass, NodeEnd, OnBlocked, Plan, Reason, Spec, Update, VerbKind,
+    Action, Agent, Amount, Node, NodeClass, NodeEnd, OnBlocked, Plan, Reason, Spec, Update, Verb, VerbKind,
 };
 
 /// Everything that must hold.
@@ -171,6 +171,15 @@ fn order(world: &World, action: &Action) {
             assert!(flying(attempt) && marked(name, attempt), "{action:?} without admission or mark");
             let boot = node(world, name).map(|node| node.boot_id.as_str());
             assert_eq!(boot, Some(boot_id.as_str()), "{action:?} for another boot than the kubelet's");
+        }
+        Action::Release { node: name, update, attempt } => {
+            let noted = |update: &Update| {
+                let of_it = |verb: &Verb| verb.argument == format!("{name}/{attempt}");
+                update.record.verbs.iter().any(|verb| verb.kind == VerbKind::Release && of_it(verb))
+            };
+            let by = world.snapshot.updates.iter().find(|other| other.name == *update);
+            assert!(by.is_some_and(noted), "invariant 8: {action:?} before anybody's word was on record");
+            assert!(!flying(attempt), "invariant 8: {action:?} under way");
         }
         Action::Unmark { node: name, mark } => {
             assert_eq!(node(world, name).and_then(|node| node.mark.as_ref()), Some(mark));

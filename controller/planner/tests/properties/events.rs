@@ -95,6 +95,7 @@ fn event() -> impl Strategy<Value = Event> {
     let faults = [
         Fault::Aborts,
         Fault::Fails(Reason::KernelRefused),
+        Fault::Fails(Reason::Quarantined),
         Fault::WrongKernel,
         Fault::NeverReturns,
         Fault::NotReady,
@@ -110,6 +111,7 @@ fn event() -> impl Strategy<Value = Event> {
         VerbKind::Skip,
         VerbKind::Hold,
         VerbKind::AcceptFailure,
+        VerbKind::Release,
     ];
     let node = || 1_u32..9;
     prop_oneof![
@@ -194,7 +196,8 @@ pub(crate) fn mend(world: &mut World) {
             };
             let steps = spec.strategy.steps.iter().map(|step| verb(VerbKind::Approve, &step.name));
             let retries = names.iter().map(|name| verb(VerbKind::Retry, name));
-            update.verbs = steps.chain(retries).chain([verb(VerbKind::Resume, "")]).collect();
+            let releases = names.iter().map(|name| verb(VerbKind::Release, name));
+            update.verbs = steps.chain(retries).chain(releases).chain([verb(VerbKind::Resume, "")]).collect();
         }
     }
 }
@@ -230,7 +233,7 @@ fn happen(world: &mut World, event: &Event) {
         Event::Verb(kind, number) => {
             let argument = match kind {
                 VerbKind::Approve => "canary".to_owned(),
-                VerbKind::Retry | VerbKind::Skip => name(number),
+                VerbKind::Retry | VerbKind::Skip | VerbKind::Release => name(number),
                 _ => String::new(),
             };
             for update in &mut world.snapshot.updates {

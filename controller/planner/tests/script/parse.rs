@@ -77,6 +77,7 @@ impl Play {
             "skip" => VerbKind::Skip,
             "hold" => VerbKind::Hold,
             "accept-failure" => VerbKind::AcceptFailure,
+            "release" => VerbKind::Release,
             other => panic!("unknown verb {other:?}"),
         };
         let argument = words.get(2).copied().unwrap_or_default().to_owned();

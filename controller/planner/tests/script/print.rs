@@ -38,6 +38,7 @@ fn describe(action: &Action) -> (String, String) {
         Action::ReadLease { node } => ("ReadLease".into(), node.to_string()),
         Action::RecordEnd { node, attempt } => of("RecordEnd", node, attempt),
         Action::Confirm { node, attempt } => of("Confirm", node, attempt),
+        Action::Release { node, attempt, .. } => of("Release", node, attempt),
     }
 }
 
@@ -96,6 +97,9 @@ fn update(report: &UpdateReport) -> String {
     }
     if report.frozen {
         line.push_str("; frozen");
+    }
+    for remark in &report.remarks {
+        let _ = write!(line, "; {remark}");
     }
     line
 }

@@ -109,7 +109,7 @@ pub fn proof(attempt: &Attempt, proof: &Proof) -> pb::Proof {
         boot_id: proof.boot_id().into(),
         boot_id_before: attempt.boot_id.clone(),
         release: proof.release().into(),
-        // Where nothing is handed over nothing can carry it: the keeper asked for none, and nor may the controller.
+        // Where nothing is handed over nothing can carry it: a proof is made only by the node's own record of the jump then.
         nonce_returned: proof.nonce_returned() || !attempt.carries_nonce(),
     }
 }

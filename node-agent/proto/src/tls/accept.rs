@@ -61,8 +61,9 @@ enum Owner {
     At(IpAddr),
 }
 
-/// A network of IPv6 addresses is one peer's to choose from.
-fn counted(address: IpAddr) -> IpAddr {
+/// As what an address is counted, wherever one peer may do only so much: a network of IPv6 addresses is one peer's to
+/// choose from.
+pub fn counted(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from(u128::from(v6) >> 64 << 64)),
         v4 @ IpAddr::V4(_) => v4,
@@ -84,6 +85,9 @@ impl Peer {
     }
 
     /// Fails unless it is `expected`.
+    ///
+    /// # Errors
+    /// The peer is somebody else, or has no identity.
     pub fn require(&self, expected: &Identity) -> Result<(), TlsError> {
         let found = self.identity.clone().map_err(|error| match &*error {
             TlsError::WrongPeer { found, .. } => {
@@ -192,8 +196,13 @@ impl Entrance {
             return;
         };
         let acceptor = TlsAcceptor::from(self.credentials.server(self.limits.anonymous.is_some()));
-        match tokio::time::timeout(self.limits.handshake_timeout, accept(acceptor, tcp)).await {
-            Ok(Ok(tls)) => self.connected(tls, address).await,
+        let shaking = async {
+            // A kubelet's probe, every few seconds: it asks whether anybody listens, and goes without a word.
+            if tcp.peek(&mut [0]).await? == 0 { Ok(None) } else { accept(acceptor, tcp).await.map(Some) }
+        };
+        match tokio::time::timeout(self.limits.handshake_timeout, shaking).await {
+            Ok(Ok(Some(tls))) => self.connected(tls, address).await,
+            Ok(Ok(None)) => tracing::debug!(peer = %address, "somebody looked whether anybody listens"),
             Ok(Err(error)) => {
                 let error = TlsError::of_io(&address.to_string(), error);
                 tracing::info!(peer = %address, reason = error.reason(), %error, "refused a connection");

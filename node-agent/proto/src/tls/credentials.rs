@@ -57,6 +57,9 @@ struct Loaded {
 impl Credentials {
     /// Reads the credentials in a folder. `peers` is how many servers' sessions the client side remembers
     /// for resumption (about 2 KiB each when used).
+    ///
+    /// # Errors
+    /// A file cannot be read, or the files do not fit together.
     pub fn load(folder: &Path, peers: usize) -> Result<Self, TlsError> {
         let (files, sessions) = (Files::of(folder), sessions(peers));
         let loaded = files.read(|parts, stamp| build(parts, sessions, stamp))?;
@@ -64,12 +67,18 @@ impl Credentials {
     }
 
     /// Credentials that are in no file. `peers` as in [`Credentials::load`].
+    ///
+    /// # Errors
+    /// They do not fit together.
     pub fn held(pems: &Pems, peers: usize) -> Result<Self, TlsError> {
         let loaded = build(&held(pems), sessions(peers), NO_FILES)?;
         Ok(Self { files: None, sessions: sessions(peers), loaded: Mutex::new(loaded) })
     }
 
     /// Uses others from the next connection on; open connections go on with the old ones.
+    ///
+    /// # Errors
+    /// They do not fit together; the old ones stay in use.
     pub fn replace(&self, pems: &Pems) -> Result<(), TlsError> {
         let loaded = build(&held(pems), self.sessions, NO_FILES)?;
         *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = loaded;

@@ -48,6 +48,9 @@ impl Default for DialOptions {
 /// `max_encoding_message_size` with [`crate::MAX_MESSAGE_BYTES`] on the clients made from it.
 ///
 /// That the *server* refuses our certificate comes with the first call: [`TlsError::of_status`].
+///
+/// # Errors
+/// The address cannot be used, nobody answers there, or somebody else does.
 pub async fn connect(
     credentials: &Arc<Credentials>,
     peer: &Identity,
@@ -59,6 +62,9 @@ pub async fn connect(
 
 /// Connects to `peer` at `address` and to nobody else, as [`connect`], but without a certificate: how an agent
 /// asks for its first one. `trust` is the file with the CAs that are trusted.
+///
+/// # Errors
+/// As [`connect`].
 pub async fn connect_anonymous(
     trust: &Path,
     peer: &Identity,

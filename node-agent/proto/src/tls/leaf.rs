@@ -21,12 +21,18 @@ pub struct Leaf {
 
 impl Leaf {
     /// Reads the first certificate of a PEM file. Whoever signed it is not looked at.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds no certificate.
     pub fn read(path: &Path) -> Result<Self, TlsError> {
         let unreadable = |source| TlsError::Unreadable { path: path.to_path_buf(), source };
         Self::parse(path, &std::fs::read(path).map_err(unreadable)?)
     }
 
     /// The same of PEM that is in no file yet; `path` is where it would be, for errors.
+    ///
+    /// # Errors
+    /// It holds no certificate.
     pub fn parse(path: &Path, pem: &[u8]) -> Result<Self, TlsError> {
         let malformed = |why: String| TlsError::Malformed { path: path.to_path_buf(), why };
         let der = CertificateDer::from_pem_slice(pem).map_err(|error| malformed(error.to_string()))?;

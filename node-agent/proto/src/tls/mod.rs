@@ -21,7 +21,7 @@ mod files;
 mod identity;
 mod leaf;
 
-pub use accept::{AcceptLimits, Peer, TlsConnection, incoming};
+pub use accept::{AcceptLimits, Peer, TlsConnection, counted, incoming};
 pub use calls::{RefusedCalls, Watched};
 pub use credentials::{Credentials, Pems};
 pub use dial::{DialOptions, connect, connect_anonymous};
