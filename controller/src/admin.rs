@@ -150,6 +150,9 @@ pub fn render(report: &Report) -> Value {
 }
 
 /// Serves until the process ends.
+///
+/// # Errors
+/// What the server ended with.
 pub async fn serve(listener: tokio::net::TcpListener, shared: Arc<Shared>) -> std::io::Result<()> {
     axum::serve(listener, router(shared)).await
 }

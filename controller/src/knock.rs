@@ -119,8 +119,9 @@ impl Controller for Door {
         &self,
         request: Request<UninstallRequest>,
     ) -> Result<Response<UninstallReply>, Status> {
+        let peer = peer(&request)?;
         match &self.uninstaller {
-            Some(uninstaller) => uninstaller.answer(request.get_ref()).await.map(Response::new),
+            Some(uninstaller) => uninstaller.answer(peer.address, request.get_ref()).await.map(Response::new),
             None => Err(Refusal::NotBuilt.status("this controller removes no keepers")),
         }
     }

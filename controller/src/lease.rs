@@ -147,7 +147,7 @@ impl<C: Cluster, K: Clock> Elector<C, K> {
             acquired: Some(self.clock.now()),
             renewed: Some(self.clock.now()),
             transitions: lease.transitions.saturating_add(1),
-            version: lease.version,
+            ..lease
         };
         match self.cluster.write_lease(&wanted).await {
             Ok(lease) => {

@@ -17,5 +17,6 @@ pub mod metrics;
 pub mod pki;
 pub mod process;
 pub mod rate;
+pub mod strangers;
 pub mod uninstall;
 pub mod world;

@@ -120,7 +120,7 @@ pub enum Fatal {
         source: std::io::Error,
     },
     /// Not all is as it was asked for.
-    #[error("not all is well; see above")]
+    #[error("one or more checks failed: see the lines above")]
     NotWell,
     /// The system refused something that the process cannot do without.
     #[error("cannot start: {0}")]
@@ -247,6 +247,9 @@ fn ended<E: std::error::Error>(what: &'static str, error: Option<E>) -> Fatal {
 
 /// Stands by, leads, and ends when it is told to (well) or when leadership is lost (with an error, so that
 /// it is started again and stands by with nothing in memory).
+///
+/// # Errors
+/// Leadership was lost, or what the process cannot do without has ended.
 pub async fn run(options: Options) -> Result<(), Fatal> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -271,10 +274,10 @@ pub async fn run(options: Options) -> Result<(), Fatal> {
     };
 
     // Whoever uninstalls comes with a token and no certificate, as whoever enrols: else the door is closed to it.
-    let uninstaller = enroller.as_ref().map(|_| {
-        let (client, credentials) = (client.clone(), Arc::clone(&credentials));
-        let namespace = &options.lease_namespace;
-        Uninstaller::new(client, credentials, Arc::clone(&shared), namespace, options.agent_port)
+    let uninstaller = enroller.as_ref().map(|enroller| {
+        let (client, credentials, shared) = (client.clone(), Arc::clone(&credentials), Arc::clone(&shared));
+        let (namespace, strangers) = (&options.lease_namespace, enroller.strangers());
+        Uninstaller::new(client, credentials, shared, strangers, namespace, options.agent_port)
     });
     let cluster = Rc::new(Kubernetes::new(client, &options.lease_namespace, &options.lease_name, &identity));
     let clock = Rc::new(SystemClock::default());

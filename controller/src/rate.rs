@@ -70,6 +70,9 @@ impl<K: Eq + Hash> PerPeer<K> {
     }
 
     /// Takes one out of the peer's and of everybody's.
+    ///
+    /// # Errors
+    /// Whose share is used up.
     pub fn take(&mut self, peer: K, now: Instant) -> Result<(), Empty> {
         if self.of.len() >= REMEMBERED {
             self.of.retain(|_, bucket| {

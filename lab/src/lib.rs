@@ -1,5 +1,14 @@
-//! Everything real on one machine: a Kubernetes control plane, certificates, processes and a proxy that
-//! counts writes. The demo, the integration tests and the benches are built on it.
+//! Everything real on one machine: a Kubernetes control plane, fleets of simulated nodes, QEMU guests with real kernels,
+//! and the chart as it is installed. The demos, the integration tests and the benches are built on it.
+//!
+//! | | |
+//! |---|---|
+//! | [`control_plane`], [`tools`], [`process`], [`certs`] | etcd and Kubernetes, started and taken down |
+//! | [`testbed`], [`fleet`] | that with the controller and simulated nodes |
+//! | [`stand_in`], [`install`], [`helm`], [`pod_certificates`] | the chart, where no kubelet runs: its pods' programs as they are rendered |
+//! | [`vm`] | guests with real kernels, their devices, the witness; a real node of Kubernetes |
+//! | [`registry`], [`folder_machine`] | a registry of images; a machine that is a folder, with bundles in it |
+//! | [`demo`], [`demo_vm`], [`mod@bench`], [`bench_blackout`] | what `make demo…` and `make bench…` run |
 //!
 //! ```text
 //!  tools ──► binaries of etcd, kube-apiserver, … (built once, cached)
@@ -27,6 +36,7 @@ pub mod demo;
 pub mod demo_vm;
 pub mod error;
 pub mod fleet;
+pub mod folder_machine;
 pub mod helm;
 pub mod install;
 pub mod pod_certificates;
@@ -45,6 +55,7 @@ pub mod write_proxy;
 pub use account::Account;
 pub use control_plane::{Audit, ControlPlane, Options};
 pub use error::{Error, Result};
+pub use folder_machine::FolderMachine;
 pub use process::Process;
 pub use registry::{Registry, RegistryOptions};
 pub use run_dir::RunDir;

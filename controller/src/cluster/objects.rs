@@ -164,6 +164,10 @@ pub struct LeaseObject {
     pub renewed: Option<Time>,
     /// How often it changed hands.
     pub transitions: i32,
+    /// Labels, which are others': without its own, Helm does not take for its release what it kept of the one before.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of others.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// Whether a version is newer than another. Versions of one kind grow; what is no number counts as newer,

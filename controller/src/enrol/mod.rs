@@ -12,28 +12,19 @@ mod decide;
 mod read;
 mod refused;
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use kube::Client;
 use liveupdate_proto::controller::v1::{EnrolReply, EnrolRequest};
 use liveupdate_proto::tls::Identity;
-use tokio::sync::Semaphore;
 
 use crate::pki::{self, IdentityOptions, Signer};
-use crate::rate::{Empty, PerPeer, Rate};
+use crate::strangers::Strangers;
 
 pub use decide::{Bearer, Expected};
 pub use read::review;
 pub use refused::{Reason, Refused};
-
-/// Questions to the API server at a time, each with four requests.
-const AT_ONCE: usize = 8;
-/// What one address may ask for. A fleet behind one address (NAT) is slower, and still gets there.
-const EACH: Rate = Rate { burst: 100.0, per_second: 20.0 };
-/// A fleet of 10,000 that is new has all its certificates within two minutes.
-const ALL: Rate = Rate { burst: 500.0, per_second: 100.0 };
 
 /// Gives out certificates.
 pub struct Enroller {
@@ -41,8 +32,7 @@ pub struct Enroller {
     signer: Arc<Signer>,
     expected: Expected,
     daemonset: String,
-    at_once: Semaphore,
-    rates: Mutex<PerPeer<IpAddr>>,
+    strangers: Arc<Strangers>,
 }
 
 impl std::fmt::Debug for Enroller {
@@ -63,15 +53,19 @@ impl Enroller {
                 audience: options.enrol_audience.clone(),
             },
             daemonset: options.agent_daemonset.clone(),
-            at_once: Semaphore::new(AT_ONCE),
-            rates: Mutex::new(PerPeer::new(EACH, ALL, Instant::now())),
+            strangers: Arc::default(),
         }
+    }
+
+    /// What those who enrol may cost, to be shared with whatever else strangers come for.
+    pub fn strangers(&self) -> Arc<Strangers> {
+        Arc::clone(&self.strangers)
     }
 
     /// A certificate for whoever has the token; why not is logged here, once.
     pub async fn enrol(&self, peer: SocketAddr, request: &EnrolRequest) -> Result<EnrolReply, Refused> {
-        if let Err(empty) = self.take(peer.ip()) {
-            let refused = Refused::new(Reason::TooMany, "more requests than may be made at a time");
+        if let Err(empty) = self.strangers.take(peer.ip()) {
+            let refused = Refused::too_many();
             if empty.news {
                 log(peer, &refused);
             }
@@ -89,10 +83,6 @@ impl Enroller {
         }
     }
 
-    fn take(&self, peer: IpAddr) -> Result<(), Empty> {
-        self.rates.lock().unwrap_or_else(PoisonError::into_inner).take(peer, Instant::now())
-    }
-
     async fn decided(&self, request: &EnrolRequest) -> Result<(Identity, EnrolReply), Refused> {
         let wish = &request.certificate_request;
         if wish.len() > decide::MAX_REQUEST {
@@ -101,7 +91,7 @@ impl Enroller {
         }
         let key = pki::requested_key(wish)
             .map_err(|error| Refused::new(Reason::RequestUnusable, error.to_string()))?;
-        let Ok(_turn) = self.at_once.acquire().await else {
+        let Some(_turn) = self.strangers.turn().await else {
             return Err(Refused::new(Reason::CannotSign, "the process ends"));
         };
         let namespace = &self.expected.namespace;

@@ -83,6 +83,11 @@ impl Refused {
         Self { reason, detail: detail.into() }
     }
 
+    /// More came than are answered.
+    pub fn too_many() -> Self {
+        Self::new(Reason::TooMany, "more requests than may be made at a time")
+    }
+
     /// What the other side is told: enough to know whose fault it is, and nothing about objects that it may not
     /// read.
     pub fn status(&self) -> Status {
@@ -92,7 +97,7 @@ impl Refused {
             Refusal::Malformed => return word.status(format!("{}: {}", self.reason.as_str(), self.detail)),
             Refusal::TokenRefused => "the token is not accepted for enrolment",
             Refusal::NodeUnknown => "there is no such Node any more",
-            Refusal::Busy => "too many ask for certificates at a time; try again in a while",
+            Refusal::Busy => "too many ask at a time; try again in a while",
             Refusal::NotNow => "no certificate can be given out now; try again in a while",
             Refusal::NotBuilt => {
                 "this controller gives out no certificates (--tls-mode=files): give the agent one in --tls-dir"

@@ -74,6 +74,9 @@ pub(super) fn own(
 }
 
 /// The key of a PKCS#10 that is signed with it. Whatever else the request says is ignored.
+///
+/// # Errors
+/// It is no request, or not signed with its own key.
 pub fn requested_key(der: &[u8]) -> Result<PublicKey, IssueError> {
     let bad = |why: &dyn ToString| IssueError::Request(why.to_string());
     let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(der))

@@ -28,7 +28,7 @@ pub enum NotSigned {
     #[error(transparent)]
     Issue(#[from] IssueError),
     /// A CA of ours cannot be read.
-    #[error("a kept CA certificate is none")]
+    #[error("an entry of the CA's Secret is no certificate: delete that entry")]
     Unreadable,
     /// The own credentials do not fit together.
     #[error(transparent)]
@@ -87,6 +87,9 @@ impl Signer {
     }
 
     /// A certificate for somebody's key.
+    ///
+    /// # Errors
+    /// [`NotSigned`].
     pub fn sign(&self, identity: &Identity, key: &PublicKey) -> Result<Issued, NotSigned> {
         let authorities = self.fresh()?;
         let leaf = issue::leaf(&authorities.current, identity, key, now(), self.lifetimes)?;
@@ -100,6 +103,9 @@ impl Signer {
     }
 
     /// Credentials of the controller itself, with a new key.
+    ///
+    /// # Errors
+    /// [`NotSigned`].
     pub fn own(&self) -> Result<Pems, NotSigned> {
         let authorities = self.fresh()?;
         let (certificate, key) =

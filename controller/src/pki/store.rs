@@ -90,6 +90,9 @@ impl Store {
 
     /// Reads both. The ConfigMap comes first: whoever wrote it had written the Secret before, so that the bundle
     /// that follows from the Secret is never older than the one in the ConfigMap.
+    ///
+    /// # Errors
+    /// The API server, or what stands there is not of this product.
     pub async fn read(&self) -> Result<Kept, StoreError> {
         let config_map = Api::<ConfigMap>::namespaced(self.client.clone(), &self.namespace)
             .get_opt(&self.config_map)
@@ -116,6 +119,9 @@ impl Store {
     }
 
     /// Writes the CAs, unless somebody wrote them since they were read.
+    ///
+    /// # Errors
+    /// The API server; somebody else's write among it.
     pub async fn write(&self, kept: &Kept, authorities: &Authorities) -> Result<(), StoreError> {
         let what = self.name("Secret");
         let bytes = serde_json::to_vec(authorities).map_err(|error| StoreError::Api {
@@ -131,6 +137,9 @@ impl Store {
     }
 
     /// Sees to it that the bundle is what is to be trusted, unless somebody wrote it since it was read.
+    ///
+    /// # Errors
+    /// The API server; somebody else's write among it.
     pub async fn publish(&self, kept: &Kept) -> Result<(), StoreError> {
         let Some(authorities) = &kept.authorities else { return Ok(()) };
         let bundle = authorities.bundle();

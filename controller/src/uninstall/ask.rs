@@ -55,7 +55,11 @@ pub async fn uninstall(options: &UninstallOptions) -> bool {
     };
     match tokio::time::timeout(Duration::from_secs(options.timeout), asking).await {
         Ok(Ok(reply)) => {
-            println!("{} keepers are gone", reply.removed);
+            if reply.removed == 0 && !reply.problems.is_empty() {
+                println!("refused, nothing has changed:");
+            } else {
+                println!("{} keepers are gone", reply.removed);
+            }
             for node in &reply.skipped {
                 println!(
                     "{node} is down: what is on it stays; systemctl disable --now liveupdate-keeper when it is back"

@@ -1,17 +1,21 @@
 //! Taking the keepers off the nodes, before the product goes.
 //!
 //! ```text
-//!  uninstall hook ──token──► door of the leader ──nothing in flight──► every agent ──► its keeper, when idle
-//!        ▲                        │ how far it is
-//!        └──── asks again ◄───────┘
+//!  uninstall hook ──token──► door of the leader ──nothing in flight──► every agent ──► whether its keeper is idle
+//!        ▲                        │ how far it is                             │ no one objects
+//!        └──── asks again ◄───────┘                                           ▼
+//!                                                                        every agent ──► its keeper, away
 //! ```
-//! Only the one that leads does it: agents listen to the newest epoch alone. A node that has anything in custody keeps
-//! its keeper, and the uninstall fails with its name.
+//! Only the one that leads does it: agents listen to the newest epoch alone. While one node has anything in custody all
+//! keep their keepers, and the uninstall fails with its name.
 
 mod ask;
 mod nodes;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
@@ -25,7 +29,8 @@ use liveupdate_proto::tls::Credentials;
 use tonic::Status;
 
 use crate::admin::Shared;
-use crate::enrol::{Expected, review};
+use crate::enrol::{Expected, Refused, review};
+use crate::strangers::Strangers;
 
 pub use ask::{UninstallOptions, uninstall};
 
@@ -41,6 +46,7 @@ pub struct Uninstaller {
     client: Client,
     credentials: Arc<Credentials>,
     shared: Arc<Shared>,
+    strangers: Arc<Strangers>,
     expected: Expected,
     agent_port: u16,
     progress: Arc<Mutex<Progress>>,
@@ -62,11 +68,13 @@ impl std::fmt::Debug for Uninstaller {
 }
 
 impl Uninstaller {
-    /// For the account of `namespace` that uninstalls; agents are dialled as the owner of `credentials`.
+    /// For the account of `namespace` that uninstalls; agents are dialled as the owner of `credentials`. Who asks costs no
+    /// more than `strangers` may.
     pub fn new(
         client: Client,
         credentials: Arc<Credentials>,
         shared: Arc<Shared>,
+        strangers: Arc<Strangers>,
         namespace: &str,
         agent_port: u16,
     ) -> Self {
@@ -75,13 +83,27 @@ impl Uninstaller {
             service_account: ACCOUNT.to_owned(),
             audience: AUDIENCE.to_owned(),
         };
-        Self { client, credentials, shared, expected, agent_port, progress: Arc::default() }
+        Self { client, credentials, shared, strangers, expected, agent_port, progress: Arc::default() }
     }
 
     /// Begins, or says how far it is.
-    pub async fn answer(&self, request: &UninstallRequest) -> Result<UninstallReply, Status> {
+    pub async fn answer(
+        &self,
+        peer: SocketAddr,
+        request: &UninstallRequest,
+    ) -> Result<UninstallReply, Status> {
+        if let Err(empty) = self.strangers.take(peer.ip()) {
+            let refused = Refused::too_many();
+            if empty.news {
+                log(peer, &refused);
+            }
+            return Err(refused.status());
+        }
+        let Some(_turn) = self.strangers.turn().await else {
+            return Err(Refusal::NotNow.status("the process ends; ask again in a while"));
+        };
         let bearer = review(&self.client, &request.token, &self.expected).await.map_err(|refused| {
-            tracing::warn!(reason = refused.reason.as_str(), why = refused.detail, "refused to uninstall");
+            log(peer, &refused);
             refused.status()
         })?;
         let Some(epoch) = self.shared.epoch() else {
@@ -97,7 +119,9 @@ impl Uninstaller {
                 return Ok(std::mem::take(&mut progress.reply));
             }
         }
-        self.nothing_in_flight().await?;
+        if let Some(problem) = in_flight(&self.client).await?.into_iter().next() {
+            return Err(Refusal::WrongState.status(problem.why));
+        }
         let nodes = self.nodes().await?;
         let cluster = nodes::cluster(&self.client).await?;
         let mut progress = self.lock();
@@ -121,20 +145,6 @@ impl Uninstaller {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn nothing_in_flight(&self) -> Result<(), Status> {
-        let updates: Api<LiveUpdate> = Api::all(self.client.clone());
-        let updates = updates.list(&ListParams::default()).await.map_err(|error| unavailable(&error))?;
-        let flying =
-            |update: &LiveUpdate| update.status.as_ref().is_some_and(|status| !status.in_flight.is_empty());
-        match updates.items.into_iter().find(flying) {
-            None => Ok(()),
-            Some(update) => Err(Refusal::WrongState.status(format!(
-                "LiveUpdate {} has attempts in flight; let them end, or abort it",
-                update.metadata.name.unwrap_or_default()
-            ))),
-        }
-    }
-
     /// Nodes whose agent has ever answered.
     async fn nodes(&self) -> Result<Vec<String>, Status> {
         let records: Api<NodeLiveUpdate> = Api::all(self.client.clone());
@@ -143,17 +153,66 @@ impl Uninstaller {
     }
 }
 
+fn log(peer: SocketAddr, refused: &Refused) {
+    tracing::warn!(%peer, reason = refused.reason.as_str(), why = refused.detail, "refused to uninstall");
+}
+
 fn unavailable(error: &kube::Error) -> Status {
     Refusal::NotNow.status(format!("the API server cannot be asked: {}", chain(error)))
 }
 
+/// The nodes with an attempt in flight.
+async fn in_flight(client: &Client) -> Result<Vec<UninstallProblem>, Status> {
+    let updates: Api<LiveUpdate> = Api::all(client.clone());
+    let updates = updates.list(&ListParams::default()).await.map_err(|error| unavailable(&error))?;
+    let of = |update: LiveUpdate| {
+        let name = update.metadata.name.unwrap_or_default();
+        let flying = update.status.map(|status| status.in_flight).unwrap_or_default();
+        flying.into_iter().map(move |flight| UninstallProblem {
+            node: flight.node,
+            why: format!("LiveUpdate {name} has attempts in flight; let them end, or abort it"),
+        })
+    };
+    Ok(updates.items.into_iter().flat_map(of).collect())
+}
+
+/// Removes keepers only when none would stay: refused, an uninstall has changed nothing.
 async fn run(caller: nodes::Caller, nodes: Vec<String>, progress: Arc<Mutex<Progress>>) {
     let lock = || progress.lock().unwrap_or_else(PoisonError::into_inner);
-    let asking = nodes.into_iter().map(|node| caller.ask(node, lock().gone.clone()));
+    ask_all(&caller, nodes::Question::Whether, &nodes, &progress).await;
+    // While agents were asked the run of an update went on.
+    let begun = in_flight(&caller.client).await.unwrap_or_else(|unknown| {
+        let why = unknown.message();
+        nodes.iter().map(|node| UninstallProblem { node: node.clone(), why: why.to_owned() }).collect()
+    });
+    let clear = {
+        let mut progress = lock();
+        progress.reply.problems.extend(begun);
+        progress.reply.problems.is_empty()
+    };
+    if clear {
+        tracing::warn!(nodes = nodes.len(), "no node objects: keepers are removed");
+        lock().reply.skipped.clear();
+        ask_all(&caller, nodes::Question::Remove, &nodes, &progress).await;
+    }
+    let mut progress = lock();
+    progress.running = false;
+    progress.reply.done = true;
+}
+
+async fn ask_all(
+    caller: &nodes::Caller,
+    question: nodes::Question,
+    nodes: &[String],
+    progress: &Mutex<Progress>,
+) {
+    let lock = || progress.lock().unwrap_or_else(PoisonError::into_inner);
+    let asking = nodes.iter().map(|node| caller.ask(question, node.clone(), lock().gone.clone()));
     let mut answers = futures::stream::iter(asking.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
     while let Some((node, answer)) = answers.next().await {
         let mut progress = lock();
         match answer {
+            nodes::Answer::Gone(_) if question == nodes::Question::Whether => {}
             nodes::Answer::Gone(uid) => {
                 progress.gone.insert(uid);
                 progress.reply.removed += 1;
@@ -165,7 +224,4 @@ async fn run(caller: nodes::Caller, nodes: Vec<String>, progress: Arc<Mutex<Prog
             }
         }
     }
-    let mut progress = lock();
-    progress.running = false;
-    progress.reply.done = true;
 }

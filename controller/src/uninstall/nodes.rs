@@ -27,7 +27,16 @@ pub(super) async fn cluster(client: &Client) -> Result<String, Status> {
     Ok(system.metadata.uid.unwrap_or_default())
 }
 
-/// What became of a node's keeper.
+/// What an agent is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Question {
+    /// Whether its keeper would go. Nothing changes.
+    Whether,
+    /// To have it removed.
+    Remove,
+}
+
+/// What became of a node's keeper, or would.
 pub(super) enum Answer {
     /// It is gone; the UID of the node.
     Gone(String),
@@ -47,9 +56,14 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Has the keeper of a node removed. `gone`: those of which it is known that they do not answer any more.
-    pub(super) async fn ask(&self, name: String, gone: BTreeSet<String>) -> (String, Answer) {
-        let answer = match tokio::time::timeout(PATIENCE, self.try_ask(&name, &gone)).await {
+    /// Asks the agent of a node. `gone`: nodes of which it is known that their keeper does not answer any more.
+    pub(super) async fn ask(
+        &self,
+        question: Question,
+        name: String,
+        gone: BTreeSet<String>,
+    ) -> (String, Answer) {
+        let answer = match tokio::time::timeout(PATIENCE, self.try_ask(question, &name, &gone)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(why)) => Answer::Kept(why),
             Err(_) => Answer::Kept(format!("no answer within {} s", PATIENCE.as_secs())),
@@ -57,7 +71,12 @@ impl Caller {
         (name, answer)
     }
 
-    async fn try_ask(&self, name: &str, gone: &BTreeSet<String>) -> Result<Answer, String> {
+    async fn try_ask(
+        &self,
+        question: Question,
+        name: &str,
+        gone: &BTreeSet<String>,
+    ) -> Result<Answer, String> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let node = nodes.get_opt(name).await.map_err(|error| chain(&error))?;
         let Some(node) = node else { return Ok(Answer::Down) };
@@ -88,7 +107,8 @@ impl Caller {
             ..Subject::default()
         };
         let mut agent = NodeClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        match agent.uninstall(UninstallRequest { subject: Some(subject) }).await {
+        let dry_run = question == Question::Whether;
+        match agent.uninstall(UninstallRequest { subject: Some(subject), dry_run }).await {
             Ok(_) => Ok(Answer::Gone(uid)),
             Err(status)
                 if Refusal::of(&status) == Some(Refusal::KeeperUnreachable) && gone.contains(&uid) =>

@@ -72,6 +72,12 @@ capabilities: {drop: [ALL]}
 {{- fail (printf "tls.mode is podCertificate and this is Kubernetes %s: such volumes are there from 1.37 on; choose another tls.mode" .Capabilities.KubeVersion.Version) -}}
 {{- end -}}
 {{- end -}}
+{{- if and .Values.bundles.signers (not .Values.keeper.install) -}}
+{{- fail "bundles.signers has keys and keeper.install is false: nobody would put them on nodes; have your images of nodes bring them (/etc/liveupdate/signers/NAME.pub)" -}}
+{{- end -}}
+{{- if and .Values.agent.registry.ca .Values.agent.registry.caConfigMap -}}
+{{- fail "agent.registry.ca and agent.registry.caConfigMap are both set: put all certificates into one of them" -}}
+{{- end -}}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.nodeCidrs) -}}
 {{- fail "networkPolicy is enabled and networkPolicy.nodeCidrs is empty: no agent could knock; name the address ranges of your nodes" -}}
 {{- end -}}

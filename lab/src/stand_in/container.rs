@@ -48,6 +48,18 @@ pub(super) fn command(
     Ok(spec)
 }
 
+/// What a flag of the container names, where it lies here; none: it has no such flag.
+pub(super) fn named_by(
+    placed: &Placed,
+    container: &Container,
+    mounted: &BTreeMap<String, PathBuf>,
+    flag: &str,
+) -> Option<PathBuf> {
+    let mounts = mounts(container, mounted);
+    let mut arguments = container.args.iter().flatten().map(|text| translate(placed, &mounts, text));
+    arguments.find_map(|text| text.strip_prefix(flag).map(PathBuf::from))
+}
+
 /// Path in the container and folder of the run, the longest path first.
 fn mounts(container: &Container, mounted: &BTreeMap<String, PathBuf>) -> Vec<(String, PathBuf)> {
     let mounts = container.volume_mounts.iter().flatten();
@@ -116,22 +128,16 @@ current-context: pod
     Ok(path.to_string_lossy().into_owned())
 }
 
-/// Whether the readiness probe, if there is one, is answered well.
+/// Whether the readiness probe, if there is one, is answered well. One that is not stood in for never is.
 pub(super) async fn is_ready(container: &Container, address: IpAddr) -> bool {
-    let Some(probe) = container.readiness_probe.as_ref().and_then(|probe| probe.http_get.as_ref()) else {
-        return true;
-    };
-    let number = match &probe.port {
-        IntOrString::Int(number) => Some(*number),
-        IntOrString::String(name) => {
-            let mut ports = container.ports.iter().flatten();
-            ports.find(|port| port.name.as_deref() == Some(name)).map(|port| port.container_port)
-        }
-    };
-    let Some(port) = number.and_then(|number| u16::try_from(number).ok()) else { return false };
-    let path = probe.path.as_deref().unwrap_or("/");
+    let Some(probe) = &container.readiness_probe else { return true };
     let asking = async {
-        let mut stream = TcpStream::connect(SocketAddr::new(address, port)).await.ok()?;
+        if let Some(probe) = &probe.tcp_socket {
+            return connect(container, address, &probe.port).await.map(|_| true);
+        }
+        let probe = probe.http_get.as_ref()?;
+        let path = probe.path.as_deref().unwrap_or("/");
+        let mut stream = connect(container, address, &probe.port).await?;
         stream
             .write_all(format!("GET {path} HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n").as_bytes())
             .await
@@ -141,4 +147,15 @@ pub(super) async fn is_ready(container: &Container, address: IpAddr) -> bool {
         Some(String::from_utf8_lossy(answer.get(..read)?).contains(" 200 "))
     };
     tokio::time::timeout(PROBE, asking).await.ok().flatten().unwrap_or(false)
+}
+
+async fn connect(container: &Container, address: IpAddr, port: &IntOrString) -> Option<TcpStream> {
+    let number = match port {
+        IntOrString::Int(number) => *number,
+        IntOrString::String(name) => {
+            let mut ports = container.ports.iter().flatten();
+            ports.find(|port| port.name.as_deref() == Some(name))?.container_port
+        }
+    };
+    TcpStream::connect(SocketAddr::new(address, u16::try_from(number).ok()?)).await.ok()
 }

@@ -79,6 +79,9 @@ impl Life {
         let mounted = volumes::mount(&self.placed).await?;
         for init in self.placed.spec.init_containers.clone().unwrap_or_default() {
             if init.name == INSTALLER {
+                let keys = container::named_by(&self.placed, &init, &mounted, "--signers=");
+                let put = self.placed.machine.put_signers(keys.as_deref());
+                put.map_err(|reason| Error::Pod { pod: self.name(), reason })?;
                 let keeper =
                     self.placed.ground.programs.get("/liveupdate-keeper").cloned().unwrap_or_default();
                 self.placed.machine.install_keeper(&keeper, &self.placed.ground.logs).await?;

@@ -11,6 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::Client;
+use liveupdate_agent::install::signers;
+use liveupdate_host::bundle::Signers;
+use liveupdate_host::linux::machine::Options;
+use liveupdate_host::linux::root::Root;
 use liveupdate_host::simulated::World;
 use liveupdate_proto::causes::chain;
 use tokio::sync::watch;
@@ -117,7 +121,8 @@ impl Machine {
         self.client.clone()
     }
 
-    pub(super) fn root(&self) -> &Path {
+    /// The host's `/`.
+    pub fn root(&self) -> &Path {
         &self.root
     }
 
@@ -154,6 +159,16 @@ impl Machine {
             tokio::time::sleep(POLL).await;
         }
         Ok(())
+    }
+
+    /// What the init container does first, by its own code: the keys of those who may sign bundles lie on the host.
+    pub(super) fn put_signers(&self, keys: Option<&Path>) -> std::result::Result<(), String> {
+        let wanted = match keys {
+            Some(keys) => Signers::read(keys).map_err(|error| format!("{}: {error}", keys.display()))?,
+            None => Signers::default(),
+        };
+        let options = Options::at(Root::at(&self.root));
+        signers(&options.root, &options.signers, &wanted).map(drop).map_err(|error| chain(&error))
     }
 
     /// Starts the keeper where it should run and does not.

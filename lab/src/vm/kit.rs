@@ -137,7 +137,7 @@ impl Kit {
     }
 
     /// The public key of whoever signs the kit's bundles.
-    pub(super) fn signer(&self) -> String {
+    pub fn signer(&self) -> String {
         self.key.public().to_pem()
     }
 

@@ -1,5 +1,6 @@
 //! Editing, approving and looking on are three rights, told apart by RBAC and the policy liveupdate-approval.
 
+use liveupdate_crds::verbs::{self, VerbKind};
 use liveupdate_lab::Account;
 
 use crate::bed::{Bed, run, update};
@@ -50,35 +51,96 @@ fn an_editor_writes_updates_and_approves_none() {
     });
 }
 
+/// What is released is gone for good, and is not the editor's.
 #[test]
-fn an_editor_cannot_approve_by_asking_for_no_approval() {
+fn a_release_takes_the_right_to_approve_and_no_other() {
+    run(async |bed| {
+        let people = People::of(bed, "releases").await;
+        let (editor, approver) = (&people.editor, &people.approver);
+        make(bed, editor, "releases").await;
+        let words = "may not release what nodes of the LiveUpdate releases keep";
+        let annotate = |value: &str| {
+            let annotation = format!("liveupdate.dev/release{value}");
+            ["annotate", "--overwrite", "lu", "releases", &annotation].map(str::to_owned)
+        };
+        let refused = async |who: &Account, value: &str| {
+            let args = annotate(value);
+            bed.refused(who, &args.each_ref().map(String::as_str), words).await;
+        };
+        let allowed = async |who: &Account, value: &str| {
+            let args = annotate(value);
+            bed.allowed(who, &args.each_ref().map(String::as_str)).await;
+        };
+        refused(editor, "=n1@7f3c").await;
+        allowed(approver, "=n1@7f3c").await;
+        // An editor neither adds a node to what stands there nor puts another one in its place; he may take it back.
+        refused(editor, "=n1@7f3c,n2@7f3c").await;
+        refused(editor, "=n2@7f3c").await;
+        bed.allowed(
+            editor,
+            &["patch", "lu", "releases", "--type=merge", "-p", r#"{"spec":{"paused":true}}"#],
+        )
+        .await;
+        allowed(editor, "-").await;
+        refused(editor, "=n1@7f3c").await;
+        allowed(approver, "=n1@7f3c").await;
+        allowed(approver, "-").await;
+
+        let born =
+            bed.write("born-released.yaml", &update("born-released", "liveupdate.dev/release: n1@7f3c"));
+        bed.refused(editor, &["create", "-f", &born], "may not release").await;
+        bed.allowed(&Account::admin(), &["create", "-f", &born]).await;
+    });
+}
+
+#[test]
+fn an_editor_cannot_approve_by_other_steps() {
     run(async |bed| {
         let people = People::of(bed, "lowers").await;
         make(bed, &people.editor, "lowers").await;
-        let words = "may not take a required approval out of the LiveUpdate lowers";
-        let steps = |steps: &str| format!(r#"{{"spec":{{"strategy":{{"steps":{steps}}}}}}}"#);
+        let words = "may not change the steps of the LiveUpdate lowers, of which one has approval: Required";
+        let patch = |steps: &str| format!(r#"{{"spec":{{"strategy":{{"steps":{steps}}}}}}}"#);
         let edit = async |account: &Account, patch: &str| {
             bed.kubectl(account, &["patch", "lu", "lowers", "--type=merge", "-p", patch]).await
         };
-        for lowered in [
-            r#"[{"name":"canary","nodes":1},{"name":"rest","nodes":"100%"}]"#,
-            r#"[{"name":"other","nodes":1,"approval":"Required"},{"name":"rest","nodes":"100%"}]"#,
-            r#"[]"#,
+        let all = r#"{"name":"rest","nodes":"100%"}"#;
+        for other in [
+            // It asks for none.
+            format!(r#"[{{"name":"canary","nodes":1}},{all}]"#),
+            format!(r#"[{{"name":"other","nodes":1,"approval":"Required"}},{all}]"#),
+            "[]".to_owned(),
+            // It asks when all nodes have jumped.
+            format!(r#"[{{"name":"canary","nodes":"100%","approval":"Required"}},{all}]"#),
+            format!(r#"[{{"name":"canary","nodes":2,"approval":"Required"}},{all}]"#),
+            // Nobody is asked before it.
+            format!(
+                r#"[{{"name":"first","nodes":"100%"}},{{"name":"canary","nodes":"100%","approval":"Required"}},{all}]"#
+            ),
+            format!(r#"[{all},{{"name":"canary","nodes":1,"approval":"Required"}}]"#),
+            format!(r#"[{{"name":"canary","nodes":1,"cover":["DeviceModel"],"approval":"Required"}},{all}]"#),
         ] {
-            let output = edit(&people.editor, &steps(lowered)).await;
-            assert!(output.code != Some(0) && output.stderr.contains(words), "{lowered}: {}", output.stderr);
+            let output = edit(&people.editor, &patch(&other)).await;
+            assert!(output.code != Some(0) && output.stderr.contains(words), "{other}: {}", output.stderr);
         }
-        // The twins: another edit of the same step, and somebody who may both.
-        let more = steps(
-            r#"[{"name":"canary","nodes":2,"approval":"Required"},{"name":"rest","nodes":"100%","approval":"Required"}]"#,
-        );
-        assert_eq!(edit(&people.editor, &more).await.code, Some(0));
-        let lowered = edit(
-            &Account::admin(),
-            &steps(r#"[{"name":"canary","nodes":2},{"name":"rest","nodes":"100%"}]"#),
-        )
-        .await;
-        assert_eq!(lowered.code, Some(0), "{}", lowered.stderr);
+        let output = edit(&people.editor, r#"{"spec":{"strategy":null}}"#).await;
+        assert!(output.code != Some(0) && output.stderr.contains(words), "no strategy: {}", output.stderr);
+
+        // The twins: the same steps again, an edit of the strategy beside them, and somebody who may both.
+        let same = patch(&format!(r#"[{{"name":"canary","nodes":1,"approval":"Required"}},{all}]"#));
+        let beside = r#"{"spec":{"strategy":{"maxUnavailable":2}}}"#;
+        for allowed in [same.as_str(), beside] {
+            let output = edit(&people.editor, allowed).await;
+            assert_eq!(output.code, Some(0), "{allowed}: {}", output.stderr);
+        }
+        let lowered = patch(&format!(r#"[{{"name":"canary","nodes":2}},{all}]"#));
+        let output = edit(&Account::admin(), &lowered).await;
+        assert_eq!(output.code, Some(0), "{}", output.stderr);
+        // Where nobody has to approve, steps are the editor's, and so is to ask for an approval.
+        let asked = patch(&format!(r#"[{{"name":"canary","nodes":3,"approval":"Required"}},{all}]"#));
+        let output = edit(&people.editor, &asked).await;
+        assert_eq!(output.code, Some(0), "{}", output.stderr);
+        let output = edit(&people.editor, &lowered).await;
+        assert!(output.code != Some(0) && output.stderr.contains(words), "{}", output.stderr);
     });
 }
 
@@ -104,6 +166,24 @@ fn an_approver_approves_and_edits_nothing() {
             }
         }
         bed.allowed(approver, &["annotate", "lu", "approves", "liveupdate.dev/approve=canary@7f3c"]).await;
+        // Every other verb is an editor's: to give it, to change it, to take it back.
+        let own = [VerbKind::Approve, VerbKind::Release];
+        let others = verbs::ALL.into_iter().filter(|kind| !own.contains(kind)).map(verbs::annotation);
+        let mut seen = 0;
+        for verb in others.chain(["liveupdate.dev/of-a-later-version"]) {
+            seen += 1;
+            for value in ["=7f3c", "=abcd", "-"] {
+                let annotation = format!("{verb}{value}");
+                let args = ["annotate", "--overwrite", "lu", "approves", &annotation];
+                bed.refused(approver, &args, words).await;
+                bed.allowed(editor, &args).await;
+            }
+        }
+        assert!(seen > 5, "{seen} verbs");
+        // Not beside an approval either.
+        let both = r#"{"metadata":{"annotations":{"liveupdate.dev/approve":"canary@abcd","liveupdate.dev/skip":"n@7f3c"}}}"#;
+        bed.refused(approver, &merge(both), words).await;
+        bed.allowed(approver, &["annotate", "lu", "approves", "liveupdate.dev/approve-"]).await;
         bed.allowed(editor, &merge(r#"{"metadata":{"finalizers":null}}"#)).await;
         let file = bed.write("another.yaml", &update("another", ""));
         bed.refused(approver, &["create", "-f", &file], "cannot create").await;

@@ -1,6 +1,9 @@
 //! The documents name what there is.
 
+use liveupdate_host::linux::machine::Options;
+use liveupdate_host::linux::root::Root;
 use liveupdate_lab::helm::{chart, documented_values};
+use serde_json::Value;
 
 #[test]
 fn every_file_of_values_is_documented() {
@@ -8,6 +11,25 @@ fn every_file_of_values_is_documented() {
     for file in documented_values().unwrap() {
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
         assert!(text.contains(&format!("`ci/{name}`")), "docs/install.md does not say what ci/{name} is for");
+    }
+}
+
+/// What docs/threat-model.md says that agents cannot work under, no file of values gives them.
+#[test]
+fn no_file_of_values_confines_agents_by_profiles_that_they_cannot_work_under() {
+    let text = std::fs::read_to_string(chart().join("../../docs/threat-model.md")).unwrap();
+    for words in
+        ["default profile refuses `kexec_file_load`", "default profile forbids to read other processes"]
+    {
+        let said = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.contains(words), "{words:?} has gone from docs/threat-model.md, and this test with it");
+    }
+    for file in documented_values().unwrap().into_iter().chain([chart().join("values.yaml")]) {
+        let values: Value = serde_saphyr::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        for profile in ["seccompProfile", "appArmorProfile"] {
+            let kind = &values["agent"][profile]["type"];
+            assert_ne!(kind, "RuntimeDefault", "agent.{profile} in {}", file.display());
+        }
     }
 }
 
@@ -26,5 +48,26 @@ fn the_threat_model_names_every_capability_and_path_of_the_host() {
     assert!(named.len() > 4, "{named:?}");
     for name in named {
         assert!(text.contains(&format!("`{name}`")), "docs/threat-model.md does not speak of {name}");
+    }
+}
+
+/// Whoever reached the keeper's own socket would be to it what the agent is. Who can write where the holders' is could put
+/// one in its place, and be handed what other holders have.
+#[test]
+fn pods_of_holders_are_shown_the_folder_of_their_socket_alone_and_do_not_write_there() {
+    let socket = Options::at(Root::machine()).holders_socket();
+    let (folder, _) = socket.rsplit_once('/').unwrap();
+    for file in ["lab/tests/kube/pods.yaml", "docs/install.md"] {
+        let text = std::fs::read_to_string(chart().join("../..").join(file)).unwrap();
+        for (what, whole) in [
+            ("{path: /run/liveupdate", format!("hostPath: {{path: {folder}, type: Directory}}")),
+            ("mountPath: /run/liveupdate", format!("mountPath: {folder}, readOnly: true}}")),
+        ] {
+            let lines: Vec<&str> = text.lines().filter(|line| line.contains(what)).collect();
+            assert!(!lines.is_empty(), "{file} has no {what}");
+            for line in lines {
+                assert!(line.contains(&whole), "{file}: {line:?} is not {whole:?}");
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
@@ -39,14 +40,14 @@ fn slow() -> WorldSpec {
 }
 
 impl Cluster {
-    async fn start() -> Cluster {
+    async fn start(nodes: usize) -> Cluster {
         let plane = plane_with_nodes().await;
         let node = |number: usize| StandInNode {
             name: format!("hv-{number:02}"),
             labels: [(machines::POOL.0.to_owned(), machines::POOL.1.to_owned())].into(),
             world: slow(),
         };
-        let nodes = StandIn::start(&plane, (1..=NODES).map(node).collect()).await.unwrap();
+        let nodes = StandIn::start(&plane, (1..=nodes).map(node).collect()).await.unwrap();
         let client = plane.client(&Account::admin()).unwrap();
         Cluster { helm: Helm::find().await.unwrap(), plane, nodes, client }
     }
@@ -106,7 +107,10 @@ impl Cluster {
         let records: Api<NodeLiveUpdate> = Api::all(self.client.clone());
         until(what, LONG, async || {
             Ok(match records.list(&ListParams::default()).await {
-                Ok(list) if list.items.len() == NODES && list.items.iter().all(&wanted) => {
+                Ok(list)
+                    if list.items.len() == self.nodes.machines().count()
+                        && list.items.iter().all(&wanted) =>
+                {
                     Answer::Yes(list.items)
                 }
                 Ok(list) => Answer::not_yet(format!("{} records", list.items.len())),
@@ -145,7 +149,7 @@ impl Cluster {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn installed_tested_upgraded_in_the_middle_of_a_rollout_and_uninstalled() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(NODES).await;
     let before = cluster.everything().await;
 
     // Installed, as docs/install.md has it.
@@ -247,4 +251,114 @@ async fn installed_tested_upgraded_in_the_middle_of_a_rollout_and_uninstalled() 
         .collect();
     assert!(more.is_empty(), "left over: {more:?}");
     assert_eq!(before.difference(&after).collect::<Vec<_>>(), Vec::<&String>::new(), "gone");
+}
+
+/// What the Lease counts, where there is one.
+async fn epoch(cluster: &Cluster) -> Option<u64> {
+    let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    let lease = leases.get_opt("liveupdate-controller").await.unwrap()?;
+    lease.annotations().get("liveupdate.dev/epoch")?.parse().ok()
+}
+
+/// Nodes keep the highest epoch that they have seen over an uninstall, so that the next release has to count on from it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_installs_again_is_heard_by_agents_that_remember_the_release_before() {
+    let cluster = Cluster::start(1).await;
+    let values = chart().join("ci/small-values.yaml").to_string_lossy().into_owned();
+    let install = async || {
+        let args = [
+            "install",
+            "liveupdate",
+            "CHART",
+            "--create-namespace",
+            "--wait",
+            "--timeout=180s",
+            "--values",
+            &values,
+        ];
+        cluster.helm(&args).await;
+        cluster
+            .records("the node has enrolled and answered", |record| {
+                record.status.as_ref().is_some_and(|status| !status.kernel.is_empty())
+            })
+            .await
+    };
+    install().await;
+    // Another process leads, so that the count is above what a first release begins with.
+    for pod in cluster.pods_of("controller").await.keys() {
+        let gone = cluster.plane.kubectl(["delete", "pod", pod, "-n", NAMESPACE]).await.unwrap();
+        assert_eq!(gone.code, Some(0), "{}", gone.stderr);
+    }
+    until("another leader", LONG, async || {
+        Ok(match epoch(&cluster).await {
+            Some(epoch) if epoch > 1 => Answer::Yes(()),
+            found => Answer::not_yet(format!("{found:?}")),
+        })
+    })
+    .await
+    .unwrap();
+    // It tells its epoch to the agent, whose keeper it takes away.
+    cluster.helm(&["uninstall", "liveupdate", "--wait", "--timeout=180s"]).await;
+    let first = epoch(&cluster).await;
+    assert!(first > Some(1), "the Lease went with the release: {first:?}");
+    let kinds = cluster.plane.kubectl(["get", "crd", "-o", "name"]).await.unwrap();
+    assert!(!kinds.stdout.contains("liveupdate.dev"), "kept: {}", kinds.stdout);
+
+    let records = install().await;
+    let now = epoch(&cluster).await;
+    assert!(now > first, "{now:?} after {first:?}");
+    assert!(cluster.nodes.machines().all(|machine| machine.keeper_runs()));
+    an_agent_that_waits_for_its_enrolment_is_not_ready(&cluster).await;
+    for record in records {
+        let stamped = record.status.and_then(|status| status.epoch).map(|epoch| epoch.counter);
+        assert!(
+            stamped.and_then(|counter| u64::try_from(counter).ok()) > first,
+            "{stamped:?} after {first:?}"
+        );
+    }
+}
+
+/// While nobody gives it a certificate, it cannot be asked anything.
+async fn an_agent_that_waits_for_its_enrolment_is_not_ready(cluster: &Cluster) {
+    let kubectl = async |args: &[&str]| {
+        let output = cluster.plane.kubectl(args).await.unwrap();
+        assert_eq!(output.code, Some(0), "{args:?}: {}", output.stderr);
+    };
+    let ready = |pod: &Pod| {
+        let mut conditions = pod.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
+        conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    };
+    let running =
+        |pod: &Pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"));
+    let controllers =
+        |replicas: &'static str| ["scale", "deployment", "liveupdate-controller", replicas, "-n", NAMESPACE];
+    kubectl(&controllers("--replicas=0")).await;
+    until("no controller", LONG, async || {
+        let left = cluster.pods_of("controller").await.len();
+        Ok(if left == 0 { Answer::Yes(()) } else { Answer::not_yet(left) })
+    })
+    .await
+    .unwrap();
+    let before = cluster.pods_of("agent").await;
+    for pod in before.keys() {
+        kubectl(&["delete", "pod", pod, "-n", NAMESPACE]).await;
+    }
+    let begun = async |wanted: &dyn Fn(&Pod) -> bool| {
+        let pods = cluster.pods_of("agent").await;
+        let found = pods.iter().find(|(name, pod)| !before.contains_key(*name) && wanted(pod));
+        found.map(|(name, _)| name.clone())
+    };
+    let await_pod = async |what: &str, wanted: &dyn Fn(&Pod) -> bool| {
+        until(what, LONG, async || {
+            Ok(begun(wanted).await.map_or_else(|| Answer::not_yet("none"), |_| Answer::Yes(())))
+        })
+        .await
+        .unwrap();
+    };
+    await_pod("the next agent", &running).await;
+    // Of what does not happen one cannot await the end: a probe that were none has told by now.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(begun(&ready).await, None, "it is ready, and has no certificate");
+    kubectl(&controllers("--replicas=1")).await;
+    await_pod("its enrolment", &ready).await;
 }

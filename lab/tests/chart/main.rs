@@ -17,5 +17,7 @@ mod install;
 mod manifests;
 mod pod_certificates;
 mod rights;
+mod rollback;
+mod trust;
 mod used_rights;
 mod values;

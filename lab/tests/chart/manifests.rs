@@ -147,6 +147,46 @@ fn only_agents_are_root_and_none_is_privileged() {
     });
 }
 
+/// At the deadline of a Job its pod is deleted, and with it the words that say why.
+#[test]
+fn the_uninstall_hook_says_why_before_its_deadline() {
+    run(async |bed| {
+        for (flags, patience) in [(&[][..], 600), (&["--set=uninstallHook.timeoutSeconds=1800"], 1800)] {
+            let documents = rendered(bed, flags).await;
+            let jobs = of_kind(&documents, "Job");
+            let job = jobs.iter().find(|job| name(job) == "liveupdate-uninstall").unwrap();
+            let arguments = pod(job)["containers"][0]["args"].as_array().unwrap();
+            let own = format!("--timeout={patience}");
+            assert!(arguments.iter().any(|argument| *argument == *own), "{arguments:?}");
+            let deadline = job["spec"]["activeDeadlineSeconds"].as_i64().unwrap();
+            assert!(deadline >= patience + 60, "{deadline} s for {patience} s");
+        }
+    });
+}
+
+/// An agent that waits for its enrolment does not listen yet.
+#[test]
+fn an_agent_is_ready_when_it_listens() {
+    run(async |bed| {
+        for (flags, port) in [(&[][..], 9443), (&["--set=agent.port=9500"], 9500)] {
+            let documents = rendered(bed, flags).await;
+            let agents = of_kind(&documents, "DaemonSet");
+            assert_eq!(agents.len(), 1);
+            let agent = &pod(agents[0])["containers"][0];
+            assert_eq!(agent["readinessProbe"]["tcpSocket"]["port"], "agent");
+            let ports = agent["ports"].as_array().unwrap();
+            let listens = ports.iter().find(|found| found["name"] == "agent").unwrap();
+            // On the network of the host they are one.
+            assert_eq!(
+                (listens["containerPort"].as_i64(), listens["hostPort"].as_i64()),
+                (Some(port), Some(port))
+            );
+            let own = format!("--listen=[::]:{port}");
+            assert!(agent["args"].as_array().unwrap().iter().any(|argument| *argument == *own), "{agent}");
+        }
+    });
+}
+
 /// A capability without a reason is one that somebody should take away.
 #[test]
 fn every_capability_has_its_reason() {
@@ -197,6 +237,10 @@ fn kinds_are_kept_unless_one_says_otherwise() {
                 let keep = kind["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep";
                 assert_eq!(keep, kept, "{}", name(kind));
             }
+            // Agents have seen its count and keep that, whatever becomes of the kinds.
+            let leases = of_kind(&documents, "Lease");
+            assert_eq!(leases.len(), 1);
+            assert_eq!(leases[0]["metadata"]["annotations"]["helm.sh/resource-policy"], "keep", "{flag}");
         }
         assert!(
             of_kind(&rendered(bed, &["--set=crds.enabled=false"]).await, "CustomResourceDefinition")

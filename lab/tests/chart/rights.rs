@@ -1,6 +1,7 @@
 //! What each account may do, as `kubectl auth can-i --list` tells it, with a reason for each line.
 
 use liveupdate_lab::Account;
+use serde_json::Value;
 
 use crate::bed::{Bed, NAMESPACE, run};
 use crate::golden::compare_reasoned;
@@ -42,6 +43,28 @@ fn each_account_may_do_what_is_written_here_for_a_reason() {
                 .await;
             let found = rights(bed, &Account::user(user), NAMESPACE).await;
             compare_reasoned(&format!("golden/rights/{role}.txt"), &found);
+        }
+    });
+}
+
+/// What `helm test` makes for the time of a test.
+#[test]
+fn the_account_of_the_check_may_read_what_it_asks_for() {
+    run(async |bed| {
+        let rendered = bed.template(&["--show-only=templates/tests/check.yaml"]).await;
+        assert_eq!(rendered.code, Some(0), "{}", rendered.stderr);
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&rendered.stdout).unwrap();
+        let objects: Vec<&Value> = documents.iter().filter(|object| object["kind"] != "Pod").collect();
+        assert!(objects.len() > 4, "{objects:?}");
+        let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        let file = bed.write("check.json", &list.to_string());
+        bed.allowed(&Account::admin(), &["create", "-f", &file]).await;
+        let account = Account::service_account(NAMESPACE, "liveupdate-check");
+        for (place, namespace) in [("own", NAMESPACE), ("elsewhere", "default")] {
+            compare_reasoned(
+                &format!("golden/rights/check-{place}.txt"),
+                &rights(bed, &account, namespace).await,
+            );
         }
     });
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use liveupdate_lab::Account;
 use liveupdate_lab::helm::{chart, documented_values};
+use serde_json::{Value, json};
 
 use crate::bed::{NAMESPACE, run};
 use crate::golden;
@@ -34,6 +35,12 @@ fn helm_finds_nothing_to_say_against_it() {
 fn every_documented_combination_of_values_is_taken_by_the_api_server() {
     run(async |bed| {
         bed.allowed(&Account::admin(), &["create", "namespace", DRY]).await;
+        // As docs/install.md has it.
+        bed.allowed(
+            &Account::admin(),
+            &["label", "namespace", DRY, "pod-security.kubernetes.io/enforce=privileged"],
+        )
+        .await;
         // A dry run makes no account, and the API server makes no pod, not even dryly, without its account.
         bed.allowed(&Account::admin(), &["create", "serviceaccount", "liveupdate-check", "-n", DRY]).await;
         let files = documented_values().unwrap();
@@ -60,6 +67,67 @@ fn every_documented_combination_of_values_is_taken_by_the_api_server() {
     });
 }
 
+/// The API server judges pods, and of what makes pods says no more than a warning: so each one's pod is made, dryly.
+#[test]
+fn agents_need_the_pod_security_level_privileged_and_nothing_else_does() {
+    run(async |bed| {
+        for level in ["privileged", "baseline", "restricted"] {
+            let namespace = format!("level-{level}");
+            let enforce = format!("pod-security.kubernetes.io/enforce={level}");
+            bed.allowed(&Account::admin(), &["create", "namespace", &namespace]).await;
+            bed.allowed(&Account::admin(), &["label", "namespace", &namespace, &enforce]).await;
+            for account in ["agent", "controller", "check", "uninstall"] {
+                let account = format!("liveupdate-{account}");
+                bed.allowed(&Account::admin(), &["create", "serviceaccount", &account, "-n", &namespace])
+                    .await;
+            }
+            // What differs in how it is confined.
+            for values in ["default", "hardened", "privileged"] {
+                let values = chart().join(format!("ci/{values}-values.yaml")).to_string_lossy().into_owned();
+                let rendered = bed.template_in(&namespace, &[KIND, "--values", &values]).await;
+                assert_eq!(rendered.code, Some(0), "{values}: {}", rendered.stderr);
+                let documents: Vec<Value> = serde_saphyr::from_multiple(&rendered.stdout).unwrap();
+                let mut seen = Vec::new();
+                for (name, pod) in documents.iter().filter_map(|document| pod(document, &namespace)) {
+                    let file = bed.write(&format!("{namespace}-{name}.json"), &pod.to_string());
+                    let made =
+                        bed.kubectl(&Account::admin(), &["create", "--dry-run=server", "-f", &file]).await;
+                    let allowed = level == "privileged" || name != "liveupdate-agent";
+                    assert_eq!(
+                        made.code == Some(0),
+                        allowed,
+                        "{name} under {level}, {values}: {}",
+                        made.stderr
+                    );
+                    let why = format!("violates PodSecurity \"{level}:latest\"");
+                    assert!(allowed || made.stderr.contains(&why), "{name} under {level}: {}", made.stderr);
+                    seen.push(name);
+                }
+                seen.sort();
+                let all =
+                    ["agent", "check", "controller", "uninstall"].map(|part| format!("liveupdate-{part}"));
+                assert_eq!(seen, all, "{values}");
+            }
+        }
+    });
+}
+
+/// The pod that an object is, or makes, under the object's name.
+fn pod(document: &Value, namespace: &str) -> Option<(String, Value)> {
+    let name = document["metadata"]["name"].as_str()?.to_owned();
+    let (template, labels) = match document["kind"].as_str()? {
+        "Pod" => (&document["spec"], &document["metadata"]["labels"]),
+        "Deployment" | "DaemonSet" | "Job" => {
+            let template = &document["spec"]["template"];
+            (&template["spec"], &template["metadata"]["labels"])
+        }
+        _ => return None,
+    };
+    let metadata = json!({"name": name, "namespace": namespace, "labels": labels});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template});
+    Some((name, pod))
+}
+
 /// What a person reads who wrote something wrong.
 #[test]
 fn wrong_values_are_refused_with_what_to_do() {
@@ -82,6 +150,13 @@ fn wrong_values_are_refused_with_what_to_do() {
         &["monitoring.podMonitor.enabled=true", "monitoring.serviceMonitor.enabled=true"],
         &["networkPolicy.enabled=true"],
         &["uninstallHook.timeoutSeconds=5"],
+        &["bundles.signers.release=release.pub"],
+        &["bundles.signers.Release_Team=release.pub"],
+        &["agent.registry.ca=ca.pem"],
+        &["agent.registry.ca=-----BEGIN CERTIFICATE-----", "agent.registry.caConfigMap=ca"],
+        &["agent.registry.caConfigMap=other/ca"],
+        &["agent.registry.authSecret=other/pull"],
+        &["agent.registry.plainHttp={http://registry.example}"],
     ];
     run(async |bed| {
         let mut text = String::new();

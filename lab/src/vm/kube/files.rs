@@ -116,7 +116,6 @@ impl Kit {
         ] {
             copy(&static_binaries::fresh(package, program)?, &files.join("usr/bin").join(program))?;
         }
-        write(&files.join("etc/liveupdate/signers/lab.pub"), self.signer().as_bytes())?;
         copy_all(&self.disk_folder(), &files.join("var/lib"))?;
         fs::create_dir_all(files.join(&super::PODS[1..])).map_err(Error::file("create", &files))?;
         kubernetes(bed, name, &files)?;
