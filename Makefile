@@ -29,7 +29,7 @@ demo: ## Show a fleet of 20 simulated nodes being updated in canary steps (KEEP=
 demo-vm: ## Show three QEMU guests with real kernels being live-updated (the first time it builds the kernels)
 	@scripts/demo-vm.sh
 
-test: ## Run everything: format, lints, documentation, all tests, also those on real kernels in QEMU guests
+test: ## Format, lints, documentation, all tests, also those on real kernels in QEMU guests
 	@scripts/test.sh
 
 test-driver: ## Try the kernel driver on a kernel that watches it, with style and lints (builds that kernel: half an hour, once)

@@ -52,15 +52,21 @@ fn with_its_node_goes_what_a_certificate_is_worth() {
         assert_ne!(new, uid);
         let log = bed.log();
         refused(door.knock(&taken, &gone.name, &uid).await, Refusal::NodeUnknown);
+        log.line(&["refused a knock", "reason=\"NodeUnknown\"", &uid]).await;
         refused(door.knock(&taken, &gone.name, &new).await, Refusal::WrongPeer);
         log.line(&["refused a knock", "reason=\"WrongPeer\"", &new]).await;
         if let Err(status) = door.enrol(&gone.token()).await {
             // Its pod went with its Node, or is about to.
             let word = Refusal::of(&status).unwrap();
-            assert!(
-                matches!(word, Refusal::NodeUnknown | Refusal::TokenRefused | Refusal::NotEnrollable),
-                "{word}"
-            );
+            let reasons: &[&str] = match word {
+                Refusal::NodeUnknown => &["NodeGone", "NodeRemade"],
+                Refusal::TokenRefused => &["TokenRejected"],
+                Refusal::NotEnrollable => &["PodGone", "PodRemade"],
+                word => panic!("{word}"),
+            };
+            let line = log.line(&["refused to enrol"]).await;
+            let said = |reason: &&str| line.contains(&format!("reason=\"{reason}\""));
+            assert!(reasons.iter().any(said), "{word}: {line}");
         } else {
             panic!("a token of the Node before was worth a certificate");
         }

@@ -121,9 +121,17 @@ impl Door {
 
     /// Asks for all keepers to be taken off the nodes.
     pub(crate) async fn uninstall(&self, token: &str) -> Result<UninstallReply, Status> {
+        self.uninstall_over(self.anonymous().await, token).await
+    }
+
+    /// The same over a connection.
+    pub(crate) async fn uninstall_over(
+        &self,
+        channel: Channel,
+        token: &str,
+    ) -> Result<UninstallReply, Status> {
         let request = UninstallRequest { token: token.to_owned() };
-        let reply = ControllerClient::new(self.anonymous().await).uninstall(request).await;
-        reply.map(tonic::Response::into_inner)
+        ControllerClient::new(channel).uninstall(request).await.map(tonic::Response::into_inner)
     }
 
     /// Knocks as the agent of a node, with what is in a folder.

@@ -3,26 +3,36 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{Patch, PatchParams};
 use liveupdate_crds::LiveUpdate;
 use liveupdate_lab::certs::Certificate;
-use liveupdate_lab::testbed::machines;
+use liveupdate_lab::testbed::{NAMESPACE, machines};
+use liveupdate_lab::wait::{Answer, until};
 use liveupdate_proto::MINOR_VERSION;
 use liveupdate_proto::common::v1::{
     Continuity, Demands, DeviceRule, Epoch, OnShortfall, OnUpdate, Subject, Target,
 };
 use liveupdate_proto::node::v1::node_client::NodeClient;
-use liveupdate_proto::node::v1::{InspectRequest, RunRequest, StageRequest, Start, run_request};
+use liveupdate_proto::node::v1::{
+    InspectReply, InspectRequest, RunRequest, StageRequest, Start, run_request,
+};
 use liveupdate_proto::refusal::Refusal;
 use liveupdate_proto::tls::{Credentials, DialOptions, Identity, connect};
 use rcgen::{CertificateParams, Issuer, KeyPair, SanType};
+use serde_json::json;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
+use tonic::{Code, Request};
+use tonic_prost::ProstCodec;
 
-use crate::bed::{Bed, Enrolled, SOON, run};
+use crate::bed::{Bed, Enrolled, SOON, alone, run};
 use crate::logs::Log;
 use crate::wire::refused;
 
 /// The controller's own, made with the CA's key, which is the controller's alone.
-async fn controllers(bed: &Bed) -> PathBuf {
+pub(super) async fn controllers(bed: &Bed) -> PathBuf {
     let authorities = bed.authorities().await;
     let text = |name: &str| authorities["current"][name].as_str().unwrap().to_owned();
     let issuer =
@@ -37,14 +47,18 @@ async fn controllers(bed: &Bed) -> PathBuf {
     folder
 }
 
-async fn client(bed: &Bed, folder: &std::path::Path, node: &Enrolled) -> NodeClient<Channel> {
+async fn channel(bed: &Bed, folder: &std::path::Path, node: &Enrolled) -> Channel {
     let credentials = Arc::new(Credentials::load(folder, 1).unwrap());
     let address = bed.bed.fleet.node(&node.name).unwrap().address().to_string();
     let peer = Identity::node(&node.name, node.uid());
-    NodeClient::new(connect(&credentials, &peer, &address, DialOptions::default()).await.unwrap())
+    connect(&credentials, &peer, &address, DialOptions::default()).await.unwrap()
 }
 
-fn subject(node: &Enrolled, epoch: Epoch) -> Subject {
+async fn client(bed: &Bed, folder: &std::path::Path, node: &Enrolled) -> NodeClient<Channel> {
+    NodeClient::new(channel(bed, folder, node).await)
+}
+
+pub(super) fn subject(node: &Enrolled, epoch: Epoch) -> Subject {
     Subject {
         node: node.name.clone(),
         node_uid: node.uid(),
@@ -96,6 +110,25 @@ fn an_agent_listens_to_no_other_node_and_to_no_leader_of_before() {
         log.line(&["refused a call", "reason=\"WrongNode\""]).await;
 
         legitimate.inspect(inspect(subject(b, epoch))).await.unwrap();
+    });
+}
+
+/// Bad certificates and messages that are too large: `node-agent/tests/agent`.
+#[test]
+fn a_message_that_means_nothing_is_refused() {
+    run(async |bed| {
+        let (node, log) = (&bed.nodes[0], Log::of_agents());
+        let folder = controllers(bed).await;
+        let mut client = Grpc::new(channel(bed, &folder, node).await);
+        client.ready().await.unwrap();
+        // A text where a message should be.
+        let codec: ProstCodec<Target, InspectReply> = ProstCodec::default();
+        let nonsense = Request::new(Target { release: "\u{1}".into(), ..Target::default() });
+        let inspect = PathAndQuery::from_static("/liveupdate.node.v1.Node/Inspect");
+        let status = client.unary(nonsense, inspect, codec).await.unwrap_err();
+        assert_eq!(status.code(), Code::Internal, "{status:?}");
+        log.line(&["refused a call", "call=\"Inspect\"", "reason=\"Malformed\""]).await;
+        known_epoch(bed).await;
     });
 }
 
@@ -153,5 +186,59 @@ fn an_attempt_that_has_ended_does_not_run_again() {
         let jumps = &bed.bed.jumps().unwrap()[&node.name];
         let times = jumps.iter().filter(|jump| **jump == record.attempt).count();
         assert!(times == 1 && jumps.last() != Some(&record.attempt), "{} in {jumps:?}", record.attempt);
+    });
+}
+
+/// What docs/threat-model.md has whoever lost the CA do: it is emptied while no controller runs, and agents begin anew.
+#[test]
+fn what_a_revoked_ca_has_signed_is_worth_nothing() {
+    alone(async {
+        let mut bed = Bed::start(1, &[]).await;
+        let epoch = known_epoch(&bed).await;
+        let question = inspect(subject(&bed.nodes[0], epoch));
+        let lost = bed.authorities().await["current"]["certificate"].as_str().unwrap().trim().to_owned();
+        let taken = controllers(&bed).await;
+        client(&bed, &taken, &bed.nodes[0]).await.inspect(question.clone()).await.unwrap();
+
+        bed.bed.controller(0).unwrap().kill().unwrap();
+        let (nothing, by) = (Patch::Merge(json!({"data": null})), PatchParams::default());
+        bed.bed.in_namespace::<Secret>(NAMESPACE).patch("liveupdate-ca", &by, &nothing).await.unwrap();
+        bed.bed.in_namespace::<ConfigMap>(NAMESPACE).patch("liveupdate-trust", &by, &nothing).await.unwrap();
+        // Another pod has none of the files of the one before.
+        let folder = bed.scratch();
+        let tls_dir = folder.clone();
+        bed.bed.fleet.node(&bed.nodes[0].name).unwrap().set(|settings| {
+            settings.tls_dir = tls_dir;
+            settings.agent_generation += 1;
+        });
+        bed.bed.restart_controller(0).unwrap();
+        until("another CA, and a certificate of it", SOON, async || {
+            let trusted = std::fs::read_to_string(folder.join("ca.crt")).unwrap_or_default();
+            let new = trusted.contains("BEGIN CERTIFICATE") && !trusted.contains(&lost);
+            let enrolled = new && Credentials::load(&folder, 1).is_ok();
+            Ok(if enrolled { Answer::Yes(()) } else { Answer::not_yet(trusted) })
+        })
+        .await
+        .unwrap();
+        assert!(!bed.bed.trust().await.unwrap().unwrap().contains(&lost), "it is trusted");
+
+        // Whom it calls it does not ask for a name, since the CA of that is another one now.
+        let log = Log::of_agents();
+        let trusted = std::fs::read(folder.join("ca.crt")).unwrap();
+        std::fs::write(taken.join("ca.crt"), trusted).unwrap();
+        let credentials = Arc::new(Credentials::load(&taken, 1).unwrap());
+        let (node, peer) = (&bed.nodes[0], Identity::node(&bed.nodes[0].name, bed.nodes[0].uid()));
+        let address = bed.bed.fleet.node(&node.name).unwrap().address().to_string();
+        // The client has shaken hands before the server has looked at its certificate.
+        if let Ok(channel) = connect(&credentials, &peer, &address, DialOptions::default()).await {
+            let asked = NodeClient::new(channel).inspect(question).await;
+            assert!(asked.is_err(), "the certificate of before is let in: {asked:?}");
+        }
+        log.line(&["refused a connection", "reason=\"UnknownAuthority\""]).await;
+
+        // The twin: the new controller is, in its own epoch.
+        let (_, epoch) = updated(&bed, "after", machines::OLD).await;
+        let own = controllers(&bed).await;
+        client(&bed, &own, node).await.inspect(inspect(subject(node, epoch))).await.unwrap();
     });
 }

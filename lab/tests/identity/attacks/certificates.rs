@@ -78,6 +78,8 @@ fn a_nodes_certificate_speaks_for_no_other_node() {
         log.line(&["refused a knock", "reason=\"WrongPeer\"", &a.name, &b.name]).await;
         // Nor for a node of its name that is another one.
         refused(door.knock(&a.tls_dir, &a.name, &b.uid()).await, Refusal::WrongPeer);
+        let claimed = format!("expected {}", Identity::node(&a.name, b.uid()));
+        log.line(&["refused a knock", "reason=\"WrongPeer\"", &claimed]).await;
         for node in [a, b] {
             door.knock(&node.tls_dir, &node.name, &node.uid()).await.unwrap();
         }

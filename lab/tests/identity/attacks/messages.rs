@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use liveupdate_proto::controller::v1::{EnrolReply, KnockReply};
 use liveupdate_proto::refusal::Refusal;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -12,6 +12,7 @@ use tonic::{Code, Request};
 use tonic_prost::ProstCodec;
 
 use crate::bed::run;
+use crate::logs::Log;
 use crate::wire::refused;
 
 fn enrol() -> PathAndQuery {
@@ -42,6 +43,27 @@ fn a_message_that_means_nothing_is_refused() {
         assert_eq!(status.code(), Code::Internal, "{status:?}");
         log.line(&["refused a call", "call=\"Enrol\"", "reason=\"Malformed\""]).await;
         bed.door().enrol(&bed.nodes[0].token()).await.unwrap();
+    });
+}
+
+/// A kubelet asks every few seconds whether an agent listens: a log that had it as refused would have little else.
+#[test]
+fn who_looks_whether_anybody_listens_and_goes_is_not_refused() {
+    run(async |bed| {
+        let log = Log::of_agents();
+        let address = bed.bed.fleet.node(&bed.nodes[0].name).unwrap().address();
+        let mut probes = Vec::new();
+        for _ in 0..3 {
+            let probe = TcpStream::connect(address).await.unwrap();
+            probes.push(probe.local_addr().unwrap().to_string());
+        }
+        // The twin says something, and no TLS.
+        let mut other = TcpStream::connect(address).await.unwrap();
+        other.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        log.line(&["refused a connection", &other.local_addr().unwrap().to_string()]).await;
+        for probe in probes {
+            assert!(!log.text().contains(&probe), "{}", log.text());
+        }
     });
 }
 

@@ -4,7 +4,10 @@
 //! Agents that are dialled and have a bad certificate, with what becomes of their nodes: `rollout/credentials`.
 
 mod agents;
+mod bundles;
 mod certificates;
+mod images;
 mod messages;
 mod numbers;
 mod tokens;
+mod yard;

@@ -1,16 +1,18 @@
 //! Many at once: others are served all the while.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use liveupdate_proto::refusal::Refusal;
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::bed::run;
+use crate::bed::{SOON, run};
 use crate::wire::refused;
 
 /// The attacker's own address, as in a cluster each node has one.
 const ATTACKER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 66, 6, 6));
+/// Another's.
+const UNINSTALLER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 66, 6, 7));
 
 async fn knock_on(address: &str) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
@@ -57,6 +59,47 @@ fn a_flood_of_requests_is_answered_with_busy_before_anything_is_asked() {
         }
         assert!(busy > 0, "all were looked at");
         log.line(&["refused to enrol", "reason=\"TooMany\"", "127.66.6.6"]).await;
+        door.enrol(&bed.nodes[0].token()).await.unwrap();
+    });
+}
+
+/// One address asks for the keepers to be taken away, with tokens that are none: at the same cost as for certificates.
+#[test]
+fn a_flood_of_requests_to_uninstall_is_answered_with_busy_before_anything_is_asked() {
+    run(async |bed| {
+        let (door, log) = (bed.door(), bed.log());
+        let (mut looked_at, begun) = (0, Instant::now());
+        // It is written down every ten seconds at most, and the test before may just have had it written down.
+        let told = |text: &str| {
+            let parts = ["refused to uninstall", "reason=\"TooMany\"", "127.66.6.7"];
+            text.lines().any(|line| parts.iter().all(|part| line.contains(part)))
+        };
+        while !told(&log.text()) {
+            assert!(begun.elapsed() < SOON, "nobody wrote down that it was too many: {}", log.text());
+            let (channel, mut busy) = (door.anonymous_from(UNINSTALLER).await, 0);
+            for _ in 0..300 {
+                let status = door.uninstall_over(channel.clone(), "a.b.c").await.unwrap_err();
+                match Refusal::of(&status) {
+                    Some(Refusal::Busy) => busy += 1,
+                    _ => {
+                        looked_at += 1;
+                        refused(Err::<(), _>(status), Refusal::TokenRefused);
+                    }
+                }
+            }
+            assert!(busy > 0, "all were looked at");
+        }
+        let written = log.text().matches("refused to uninstall").count();
+        let turned_away = usize::try_from(begun.elapsed().as_secs()).unwrap() / 10 + 1;
+        assert!(written <= looked_at + turned_away, "the log is flooded, too: {written} lines");
+        // What enrolment may cost is used up by it: the same budget.
+        let channel = door.anonymous_from(UNINSTALLER).await;
+        let mut enrolments = 0;
+        for _ in 0..40 {
+            let status = door.enrol_over(channel.clone(), "a.b.c").await.unwrap_err();
+            enrolments += usize::from(Refusal::of(&status) == Some(Refusal::Busy));
+        }
+        assert!(enrolments > 0, "each has a budget of its own");
         door.enrol(&bed.nodes[0].token()).await.unwrap();
     });
 }

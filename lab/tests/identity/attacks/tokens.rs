@@ -3,14 +3,18 @@
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, PostParams};
+use liveupdate_crds::LiveUpdateStatus;
+use liveupdate_host::simulated::Fault;
 use liveupdate_lab::Account;
-use liveupdate_lab::testbed::NAMESPACE;
-use liveupdate_lab::testbed::pods::{AGENT, Ask, pod_spec};
+use liveupdate_lab::testbed::pods::{AGENT, Ask, ENROL, pod_spec};
+use liveupdate_lab::testbed::{NAMESPACE, machines};
 use liveupdate_lab::wait::{Answer, until};
+use liveupdate_proto::controller::v1::UninstallReply;
 use liveupdate_proto::refusal::Refusal;
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, SOON, alone, run};
+use crate::logs::Log;
 use crate::wire::{refused, request};
 
 /// A pod that is bound to a node, as the administrator may make one.
@@ -165,12 +169,14 @@ fn keepers_are_taken_away_for_the_account_that_uninstalls_alone() {
     alone(async {
         let bed = Bed::start(1, &[]).await;
         let (node, door) = (&bed.nodes[0], bed.door());
-        let (account, audience) = ("liveupdate-uninstall", "liveupdate.dev/uninstall");
-        bed.bed.service_account(NAMESPACE, account).await.unwrap();
-        let hook = bound(&pod(&bed, NAMESPACE, "hook", account, None).await, account);
+        let (hook, audience) = (hook(&bed).await, "liveupdate.dev/uninstall");
         let agent = Ask::of_agent(&node.pod);
         let attacks = [
-            (token(&bed, &hook).await, Refusal::TokenRefused, "WrongAudience"),
+            (
+                token(&bed, &Ask { audience: ENROL.into(), ..hook.clone() }).await,
+                Refusal::TokenRefused,
+                "WrongAudience",
+            ),
             (token(&bed, &agent).await, Refusal::TokenRefused, "WrongAudience"),
             (
                 token(&bed, &Ask { audience: audience.into(), ..agent }).await,
@@ -186,7 +192,59 @@ fn keepers_are_taken_away_for_the_account_that_uninstalls_alone() {
             assert!(!log.text().contains("keepers are uninstalled"), "{}", log.text());
         }
         let log = bed.log();
-        door.uninstall(&token(&bed, &Ask { audience: audience.into(), ..hook }).await).await.unwrap();
-        log.line(&["keepers are uninstalled", "nodes=1"]).await;
+        door.uninstall(&token(&bed, &hook).await).await.unwrap();
+        log.line(&["no node objects", "nodes=1"]).await;
+    });
+}
+
+/// What the hook asks for.
+async fn hook(bed: &Bed) -> Ask {
+    let account = "liveupdate-uninstall";
+    bed.bed.service_account(NAMESPACE, account).await.unwrap();
+    let pod = pod(bed, NAMESPACE, "hook", account, None).await;
+    Ask { audience: "liveupdate.dev/uninstall".to_owned(), ..bound(&pod, account) }
+}
+
+/// Refused, an uninstall has changed nothing.
+#[test]
+fn while_one_node_has_something_in_custody_no_keeper_goes() {
+    alone(async {
+        let bed = Bed::start(2, &[]).await;
+        let kept = bed.bed.fleet.node("hv-01").unwrap();
+        let overdue = Fault::ReclaimOverdue { holder: machines::HOLDER.into() };
+        kept.world().change(|world| world.faults = vec![overdue]).unwrap();
+        let mut update = machines::update("overdue", machines::NEW);
+        update.spec.deadlines.reclaim = "3s".to_owned();
+        bed.bed.apply_update(&update).await.unwrap();
+        bed.stands("hv-01", "kept", |status| status.reason == "Quarantined").await;
+        let over = |status: &LiveUpdateStatus| status.failures == 1 && status.in_flight.is_empty();
+        bed.bed.await_update("overdue", "nothing in flight", SOON, over).await.unwrap();
+
+        let (agents, log) = (Log::of_agents(), bed.log());
+        let (door, token) = (bed.door(), token(&bed, &hook(&bed).await).await);
+        let ended = async |what: &str, wanted: &dyn Fn(&UninstallReply) -> bool| {
+            until(what, SOON, async || {
+                Ok(match door.uninstall(&token).await {
+                    Ok(reply) if reply.done && wanted(&reply) => Answer::Yes(reply),
+                    Ok(reply) => Answer::not_yet(format!("{reply:?}")),
+                    Err(status) => Answer::not_yet(status),
+                })
+            })
+            .await
+            .unwrap()
+        };
+        let refused = ended("an end", &|_| true).await;
+        let [problem] = refused.problems.as_slice() else { panic!("{refused:?}") };
+        assert_eq!(problem.node, "hv-01");
+        assert!(problem.why.contains("the keeper stays: holders may still come for files"), "{problem:?}");
+        assert_eq!(refused.removed, 0, "a keeper was removed");
+        log.line(&["the keeper stays", "hv-01"]).await;
+        assert!(!agents.text().contains("the keeper is uninstalled"), "{}", agents.text());
+
+        // Its holder comes after all.
+        kept.world().change(|world| world.faults.clear()).unwrap();
+        let done = ended("no objection", &|reply| reply.problems.is_empty()).await;
+        assert_eq!(done.removed, 2, "{done:?}");
+        assert_eq!(agents.text().matches("the keeper is uninstalled").count(), 2, "{}", agents.text());
     });
 }
