@@ -74,11 +74,12 @@ fn pass(snapshot: &Snapshot, now: Time, reported: Reported) -> Plan {
         endings::collect(run, &fleet, &mut todo);
     }
     let (owners, wanted) = ownership::assign(&mut runs, &fleet);
+    let flying = release::flying(&runs);
     for (position, (run, wanted)) in runs.iter_mut().zip(wanted).enumerate() {
         members::collect(run, position, wanted, &owners, &fleet, &mut todo);
         run.stop = stop::of(run, policy);
         attempts::advance(run, &fleet, &mut todo);
-        release::advance(run, &fleet, &mut todo);
+        release::advance(run, &flying, &fleet, &mut todo);
     }
     let mut capacity = capacity::Capacity::new(&runs, &owners, &fleet, policy);
     for run in &mut runs {

@@ -11,6 +11,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use crate::fleet::{Fleet, known};
 use crate::input::{Agent, AttemptFacts, AttemptState, Node, NodeEnd, NodeRecord, Text, Verb, VerbKind};
@@ -136,8 +137,14 @@ fn unsaid<'n>(run: &Run<'_>, node: &'n Node, attempt: &str) -> Option<&'n str> {
     (record.last_failure != *words).then_some(words)
 }
 
+/// Attempts whose end is on no record yet, of any update: an agent may say that one is Quarantined before that.
+pub(crate) fn flying(runs: &[Run<'_>]) -> Vec<Text> {
+    let flights = runs.iter().flat_map(|run| &run.update.record.in_flight);
+    flights.map(|flight| flight.attempt.clone()).collect()
+}
+
 /// Has agents give up what is to be given up, and what they say of it recorded.
-pub(crate) fn advance(run: &mut Run<'_>, fleet: &Fleet<'_>, todo: &mut Todo) {
+pub(crate) fn advance(run: &mut Run<'_>, flying: &[Text], fleet: &Fleet<'_>, todo: &mut Todo) {
     let mut remarks = core::mem::take(&mut run.remarks);
     for verb in &run.record.verbs {
         let Some((node, attempt)) = of_note(verb, fleet) else { continue };
@@ -147,7 +154,9 @@ pub(crate) fn advance(run: &mut Run<'_>, fleet: &Fleet<'_>, todo: &mut Todo) {
             }
             continue;
         }
+        let ended = !flying.iter().any(|other| **other == *attempt);
         let waits = match &node.agent {
+            Agent::Answered(_) if !ended => "its end is not on record yet",
             Agent::Answered(_) => refusal(node, attempt).unwrap_or("its agent is being told"),
             Agent::Unasked => "its agent was not asked yet",
             Agent::Unreachable { why, .. } | Agent::Misbehaves { why } => why.as_str(),
@@ -156,7 +165,7 @@ pub(crate) fn advance(run: &mut Run<'_>, fleet: &Fleet<'_>, todo: &mut Todo) {
         remarks.push(format!(
             "verb release: files of {attempt} on node \"{name}\" are not given up yet: {waits}"
         ));
-        if matches!(node.agent, Agent::Answered(_)) && run.update.record.verbs.contains(verb) {
+        if ended && matches!(node.agent, Agent::Answered(_)) && run.update.record.verbs.contains(verb) {
             todo.act(Action::Release {
                 node: node.name.clone(),
                 update: run.update.name.clone(),

@@ -113,6 +113,26 @@ fn invariant_8_nothing_is_given_up_before_the_word_is_on_record() {
     assert!(left.iter().all(|verb| verb.argument != noted), "{left:?}");
 }
 
+/// An agent says that it keeps files before anybody has recorded how its attempt ended.
+#[test]
+fn invariant_8_nothing_is_given_up_of_an_attempt_whose_end_is_not_on_record() {
+    let mut world = World::new(Time(0), Policy::default());
+    let fault = Some(Fault::Fails(Reason::Quarantined));
+    world.join("n1", "9.0", BTreeMap::new(), Behaviour { fault, ..Behaviour::default() });
+    let mut update = update("up", "aaaa1111", Time(0));
+    update.verbs.push(verb("n1", "aaaa1111"));
+    world.apply_update(update);
+    let mut times = 0;
+    let over = world.pass_time(Time(600_000), |world, plan| {
+        let flying = &world.snapshot.updates[0].record.in_flight;
+        for (_, attempt) in released(plan) {
+            assert!(flying.iter().all(|flight| *flight.attempt != *attempt), "{attempt} is under way");
+            times += 1;
+        }
+    });
+    assert!(over && times > 0, "{times}");
+}
+
 #[test]
 fn where_nothing_is_kept_the_verb_is_refused_and_says_why() {
     let (mut world, _) = quarantined();
