@@ -402,7 +402,7 @@ mod tests {
     fn what_a_device_could_get_by_a_verdict_stays_when_its_node_is_only_looked_at() {
         let seen = Device { address: "0000:01:00.0".into(), holder: "vmm".into(), ..Device::default() };
         let able = Device { ceiling: common::Continuity::Uninterrupted.into(), ..seen.clone() };
-        let looked = devices(&[able.clone()], &[]);
+        let looked = devices(std::slice::from_ref(&able), &[]);
         assert_eq!(looked[0].ceiling, Some(Continuity::Uninterrupted));
         let blocks =
             DeviceVerdict { device: Some(seen), fate: Fate::Blocks.into(), ..DeviceVerdict::default() };
