@@ -12,17 +12,17 @@ use crate::input::{AttemptFacts, Node};
 use crate::output::Action;
 use crate::ownership::Owners;
 use crate::release;
-use crate::run::Run;
+use crate::run::{Flying, Run};
 use crate::todo::Todo;
 
 /// Removes marks and settles attempts that are in no status.
-pub(crate) fn nodes(runs: &[Run<'_>], owners: &Owners, fleet: &Fleet<'_>, todo: &mut Todo) {
-    // As observed: what leaves a status in this pass is cleaned up once that was written.
-    let flying: BTreeSet<(&str, &str)> = runs
-        .iter()
-        .flat_map(|run| &run.update.record.in_flight)
-        .map(|flight| (flight.node.as_str(), flight.attempt.as_str()))
-        .collect();
+pub(crate) fn nodes(
+    runs: &[Run<'_>],
+    flying: &Flying<'_>,
+    owners: &Owners,
+    fleet: &Fleet<'_>,
+    todo: &mut Todo,
+) {
     for (index, node) in fleet.busy() {
         let stray = known(node).filter(|k| !flying.contains(&(node.name.as_str(), k.attempt.as_str())));
         if let Some(known) = stray

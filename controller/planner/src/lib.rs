@@ -74,7 +74,7 @@ fn pass(snapshot: &Snapshot, now: Time, reported: Reported) -> Plan {
         endings::collect(run, &fleet, &mut todo);
     }
     let (owners, wanted) = ownership::assign(&mut runs, &fleet);
-    let flying = release::flying(&runs);
+    let flying = run::flying(&runs);
     for (position, (run, wanted)) in runs.iter_mut().zip(wanted).enumerate() {
         members::collect(run, position, wanted, &owners, &fleet, &mut todo);
         run.stop = stop::of(run, policy);
@@ -92,7 +92,7 @@ fn pass(snapshot: &Snapshot, now: Time, reported: Reported) -> Plan {
     for run in runs.iter().filter(|run| run.record != run.update.record) {
         todo.act(Action::CommitRecord { update: run.update.name.clone() });
     }
-    cleanup::nodes(&runs, &owners, &fleet, &mut todo);
+    cleanup::nodes(&runs, &flying, &owners, &fleet, &mut todo);
     cleanup::finalizers(&runs, &fleet, &mut todo);
     preflight::ask(&runs, &fleet, &mut todo);
     let updates = runs

@@ -11,12 +11,11 @@
 
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
 
 use crate::fleet::{Fleet, known};
 use crate::input::{Agent, AttemptFacts, AttemptState, Node, NodeEnd, NodeRecord, Text, Verb, VerbKind};
 use crate::output::{Action, Reason};
-use crate::run::Run;
+use crate::run::{Flying, Run};
 use crate::todo::Todo;
 use crate::{selection, verbs};
 
@@ -137,14 +136,9 @@ fn unsaid<'n>(run: &Run<'_>, node: &'n Node, attempt: &str) -> Option<&'n str> {
     (record.last_failure != *words).then_some(words)
 }
 
-/// Attempts whose end is on no record yet, of any update: an agent may say that one is Quarantined before that.
-pub(crate) fn flying(runs: &[Run<'_>]) -> Vec<Text> {
-    let flights = runs.iter().flat_map(|run| &run.update.record.in_flight);
-    flights.map(|flight| flight.attempt.clone()).collect()
-}
-
-/// Has agents give up what is to be given up, and what they say of it recorded.
-pub(crate) fn advance(run: &mut Run<'_>, flying: &[Text], fleet: &Fleet<'_>, todo: &mut Todo) {
+/// Has agents give up what is to be given up, and what they say of it recorded. Of what flies an agent may say that it is
+/// Quarantined before its end is on record.
+pub(crate) fn advance(run: &mut Run<'_>, flying: &Flying<'_>, fleet: &Fleet<'_>, todo: &mut Todo) {
     let mut remarks = core::mem::take(&mut run.remarks);
     for verb in &run.record.verbs {
         let Some((node, attempt)) = of_note(verb, fleet) else { continue };
@@ -154,7 +148,7 @@ pub(crate) fn advance(run: &mut Run<'_>, flying: &[Text], fleet: &Fleet<'_>, tod
             }
             continue;
         }
-        let ended = !flying.iter().any(|other| **other == *attempt);
+        let ended = !flying.contains(&(node.name.as_str(), attempt));
         let waits = match &node.agent {
             Agent::Answered(_) if !ended => "its end is not on record yet",
             Agent::Answered(_) => refusal(node, attempt).unwrap_or("its agent is being told"),

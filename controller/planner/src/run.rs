@@ -42,6 +42,15 @@ pub(crate) struct Run<'a> {
     pub(crate) progress: Progress,
 }
 
+/// Nodes and attempts in flight.
+pub(crate) type Flying<'a> = BTreeSet<(&'a str, &'a str)>;
+
+/// What is in flight by the statuses as observed: what leaves one in this pass flies until that was written.
+pub(crate) fn flying<'a>(runs: &[Run<'a>]) -> Flying<'a> {
+    let flights = runs.iter().flat_map(|run| &run.update.record.in_flight);
+    flights.map(|flight| (flight.node.as_str(), flight.attempt.as_str())).collect()
+}
+
 /// A node that an update wants.
 pub(crate) struct Member<'a> {
     /// Its position in the fleet.

@@ -1,13 +1,12 @@
 //! The model world's short cuts change nothing but the time that it takes.
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use liveupdate_planner::simulation::{Behaviour, Fault, Machine, World};
-use liveupdate_planner::{
-    Amount, Node, OnBlocked, OnFailure, Policy, Reason, Selector, Spec, Step, Strategy, Time, Update,
-    UpdateRecord,
-};
+use liveupdate_planner::{Amount, Node, OnBlocked, Policy, Reason, Step, Time};
 
 /// Forty nodes of all kinds, some with faults.
 fn world(on_blocked: OnBlocked) -> World {
@@ -24,48 +23,17 @@ fn world(on_blocked: OnBlocked) -> World {
         let release = if number == 5 { "9.1" } else { "9.0" };
         world.join(&format!("n{number:02}"), release, BTreeMap::new(), behaviour);
     }
-    let step = |name: &str, nodes, bake, cover_device_model| Step {
-        name: name.into(),
-        nodes,
-        cover_device_model,
-        bake: Duration::from_secs(bake),
-        approval: false,
+    let mut spec = common::spec("aaaa1111");
+    spec.strategy.max_unavailable = Amount::Percent(20);
+    spec.strategy.max_failures = Amount::Count(9);
+    spec.strategy.on_blocked = on_blocked;
+    let canary = Step {
+        cover_device_model: true,
+        bake: Duration::from_secs(60),
+        ..common::step("canary", Amount::Count(1))
     };
-    let spec = Spec {
-        selector: Selector::default(),
-        include_joining: false,
-        release: "9.1".into(),
-        digest: "sha256:9.1".into(),
-        revision: "aaaa1111".into(),
-        acknowledge: BTreeSet::new(),
-        strategy: Strategy {
-            max_unavailable: Amount::Percent(20),
-            order: vec![],
-            max_failures: Amount::Count(9),
-            on_failure: OnFailure::Pause,
-            on_blocked,
-            dry_run: false,
-            steps: vec![
-                step("canary", Amount::Count(1), 60, true),
-                step("rest", Amount::Percent(100), 0, false),
-            ],
-        },
-        return_deadline: Duration::from_mins(5),
-        verify_deadline: Duration::from_mins(5),
-        prepare_deadline: Duration::from_mins(10),
-        blackout_budget: None,
-        paused: false,
-    };
-    world.apply_update(Update {
-        name: "up".into(),
-        uid: "uid-of-up".into(),
-        created: Time(0),
-        deleting: false,
-        has_finalizer: false,
-        spec: Ok(spec),
-        verbs: vec![],
-        record: UpdateRecord::default(),
-    });
+    spec.strategy.steps = vec![canary, common::step("rest", Amount::Percent(100))];
+    world.apply_update(common::update("up", Time(0), spec));
     world
 }
 

@@ -1,13 +1,13 @@
 //! Where no script reaches: what happens between the admission of a node and its jump.
 #![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+mod common;
+
+use std::collections::BTreeMap;
 
 use liveupdate_planner::simulation::{Behaviour, World};
 use liveupdate_planner::{
-    Action, Agent, Amount, AttemptFacts, AttemptState, OnBlocked, OnFailure, Plan, Policy, Selector, Spec,
-    Step, Strategy, Text, Time, Update, UpdateRecord, Verb, VerbKind,
+    Action, Agent, Amount, AttemptFacts, AttemptState, Plan, Policy, Text, Time, Verb, VerbKind,
 };
 
 /// Four nodes, two at a time, carried to the pass in which both marks are seen and `Run` comes next.
@@ -16,45 +16,9 @@ fn marked() -> World {
     for number in 1..=4 {
         world.join(&format!("n{number}"), "9.0", BTreeMap::new(), Behaviour::default());
     }
-    let all = Step {
-        name: "all".into(),
-        nodes: Amount::Percent(100),
-        cover_device_model: false,
-        bake: Duration::ZERO,
-        approval: false,
-    };
-    let spec = Spec {
-        selector: Selector::default(),
-        include_joining: false,
-        release: "9.1".into(),
-        digest: "sha256:9.1".into(),
-        revision: "aaaa1111".into(),
-        acknowledge: BTreeSet::new(),
-        strategy: Strategy {
-            max_unavailable: Amount::Count(2),
-            order: vec![],
-            max_failures: Amount::Count(0),
-            on_failure: OnFailure::Pause,
-            on_blocked: OnBlocked::Wait,
-            dry_run: false,
-            steps: vec![all],
-        },
-        return_deadline: Duration::from_mins(5),
-        verify_deadline: Duration::from_mins(5),
-        prepare_deadline: Duration::from_mins(10),
-        blackout_budget: None,
-        paused: false,
-    };
-    world.apply_update(Update {
-        name: "up".into(),
-        uid: "uid-of-up".into(),
-        created: Time(0),
-        deleting: false,
-        has_finalizer: false,
-        spec: Ok(spec),
-        verbs: vec![],
-        record: UpdateRecord::default(),
-    });
+    let mut spec = common::spec("aaaa1111");
+    spec.strategy.max_unavailable = Amount::Count(2);
+    world.apply_update(common::update("up", Time(0), spec));
     while world.snapshot.nodes.iter().filter(|node| node.mark.is_some()).count() < 2 {
         let plan = world.plan();
         assert!(started(&plan).is_empty(), "nothing starts before its mark is seen");

@@ -1,14 +1,13 @@
 //! The verb `release`: what it is bound to, and when it is carried out.
 #![expect(clippy::expect_used, reason = "helpers of tests")]
 
-use std::collections::{BTreeMap, BTreeSet};
+mod common;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use liveupdate_planner::simulation::{Behaviour, Fault, World};
-use liveupdate_planner::{
-    Action, Agent, Amount, NodeEnd, OnBlocked, OnFailure, Plan, Policy, Reason, Selector, Spec, Step,
-    Strategy, Text, Time, Update, UpdateRecord, Verb, VerbKind,
-};
+use liveupdate_planner::{Action, Agent, NodeEnd, Plan, Policy, Reason, Text, Time, Update, Verb, VerbKind};
 
 /// Two nodes, of which `n1` keeps files of its attempt, and a run that stands because of it.
 fn quarantined() -> (World, Text) {
@@ -26,45 +25,7 @@ fn quarantined() -> (World, Text) {
 }
 
 fn update(name: &str, revision: &str, created: Time) -> Update {
-    let all = Step {
-        name: "all".into(),
-        nodes: Amount::Percent(100),
-        cover_device_model: false,
-        bake: Duration::ZERO,
-        approval: false,
-    };
-    let spec = Spec {
-        selector: Selector::default(),
-        include_joining: false,
-        release: "9.1".into(),
-        digest: "sha256:9.1".into(),
-        revision: Text::copy(revision),
-        acknowledge: BTreeSet::new(),
-        strategy: Strategy {
-            max_unavailable: Amount::Count(1),
-            order: vec![],
-            max_failures: Amount::Count(0),
-            on_failure: OnFailure::Pause,
-            on_blocked: OnBlocked::Wait,
-            dry_run: false,
-            steps: vec![all],
-        },
-        return_deadline: Duration::from_mins(5),
-        verify_deadline: Duration::from_mins(5),
-        prepare_deadline: Duration::from_mins(10),
-        blackout_budget: None,
-        paused: false,
-    };
-    Update {
-        name: Text::copy(name),
-        uid: format!("uid-of-{name}").into(),
-        created,
-        deleting: false,
-        has_finalizer: false,
-        spec: Ok(spec),
-        verbs: vec![],
-        record: UpdateRecord::default(),
-    }
+    common::update(name, created, common::spec(revision))
 }
 
 fn verb(node: &str, revision: &str) -> Verb {

@@ -283,9 +283,9 @@ impl LinuxHost {
             return;
         }
         name.clone_into(&mut told);
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let now = self.calls.clock();
         let ticks = ticks::now().map_or_else(String::new, |ticks| format!(" ticks={ticks}"));
-        let line = format!("liveupdate: [{:5}.{:06}{ticks}] {name}\n", now.tv_sec, now.tv_nsec / 1000);
+        let line = format!("liveupdate: [{:5}.{:06}{ticks}] {name}\n", now.as_secs(), now.subsec_micros());
         // In one piece, which others that write there cannot part.
         let _ = io::stderr().write_all(line.as_bytes());
     }
