@@ -11,6 +11,9 @@ use crate::{Error, Process, Result, RunDir, ports};
 const PROGRAM: &str = "docker-registry";
 const START: Duration = Duration::from_secs(60);
 
+/// Users as htpasswd writes them: `kernels` with the password `lu2`, by bcrypt.
+pub const USERS: &str = "kernels:$2b$04$EpMcD4Q7OXBA5WWxKnda..Drzwj.De5//VNTTjlBD4oxZ1OslXhuG\n";
+
 /// Whom it lets in, and how it is spoken to.
 #[derive(Clone, Debug, Default)]
 pub struct RegistryOptions {

@@ -14,6 +14,7 @@ use liveupdate_host::bundle::{
     Digest, File, Formats, MANIFEST, Manifest, Part, SIGNATURES, Signatures, SigningKey, VERSION,
 };
 use liveupdate_lab::helm::{Helm, chart};
+use liveupdate_lab::registry::USERS;
 use liveupdate_lab::stand_in::{Machine, StandIn, StandInNode};
 use liveupdate_lab::testbed::machines::{self, NEW, OLD};
 use liveupdate_lab::wait::{Answer, until};
@@ -27,8 +28,6 @@ const NODE: &str = "hv-01";
 const LONG: Duration = Duration::from_secs(180);
 const KEYS: &str = "/etc/liveupdate/signers";
 const BUNDLES: &str = "/var/lib/liveupdate/bundles";
-/// `kernels` with the password `lu2`, by bcrypt.
-const USERS: &str = "kernels:$2b$04$EpMcD4Q7OXBA5WWxKnda..Drzwj.De5//VNTTjlBD4oxZ1OslXhuG\n";
 
 /// The node goes before the control plane that it talks to.
 struct Cluster {

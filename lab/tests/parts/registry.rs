@@ -5,10 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use liveupdate_host::bundle::{Digest, File, Formats, MANIFEST, Manifest, Part, VERSION};
+use liveupdate_lab::registry::USERS;
 use liveupdate_lab::{Registry, RegistryOptions, RunDir, binaries};
-
-/// `kernels` with the password `lu2`, by bcrypt.
-const USERS: &str = "kernels:$2b$04$EpMcD4Q7OXBA5WWxKnda..Drzwj.De5//VNTTjlBD4oxZ1OslXhuG\n";
 
 fn bundle(folder: &Path) {
     fs::create_dir(folder).unwrap();

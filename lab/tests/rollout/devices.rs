@@ -6,7 +6,7 @@ use liveupdate_host::simulated::Fault;
 use liveupdate_host::{Host as _, HostError};
 use liveupdate_lab::testbed::machines::{HOLDER, NEW, bundle, digest};
 
-use crate::bed::{is_clean, is_marked, run, says, step};
+use crate::bed::{Bed, Pool, is_clean, is_marked, run, says, step};
 
 #[test]
 fn a_blackout_over_the_budget_is_a_failure() {
@@ -40,23 +40,29 @@ fn a_blackout_over_the_budget_is_a_failure() {
     });
 }
 
+/// Two nodes, of which the first one's holder does not come for its files, and an update of them.
+async fn overdue<'a>(bed: &'a Bed, name: &str) -> Pool<'a> {
+    let pool = bed
+        .pool(name, 2, |number, world| {
+            if number == 1 {
+                world.faults = vec![Fault::ReclaimOverdue { holder: HOLDER.into() }];
+            }
+        })
+        .await;
+    pool.roll(|update| {
+        update.spec.deadlines.reclaim = "3s".to_owned();
+        let (one, all) = (IntOrPercent::Int(1), IntOrPercent::Percent("100%".into()));
+        update.spec.strategy.steps = vec![step("canary", one), step("rest", all)];
+    })
+    .await;
+    pool
+}
+
 /// Nothing in custody is dropped while its holder may come for it (invariant 8): the node waits for it.
 #[test]
 fn invariant_8_a_holder_that_does_not_come_leaves_its_node_quarantined() {
     run(async |bed| {
-        let pool = bed
-            .pool("overdue", 2, |number, world| {
-                if number == 1 {
-                    world.faults = vec![Fault::ReclaimOverdue { holder: HOLDER.into() }];
-                }
-            })
-            .await;
-        pool.roll(|update| {
-            update.spec.deadlines.reclaim = "3s".to_owned();
-            let (one, all) = (IntOrPercent::Int(1), IntOrPercent::Percent("100%".into()));
-            update.spec.strategy.steps = vec![step("canary", one), step("rest", all)];
-        })
-        .await;
+        let pool = overdue(bed, "overdue").await;
         let record = pool.stands(1, "Failed", "Quarantined").await;
         assert_eq!(record.kernel, NEW);
         assert_eq!(record.devices[0].outcome.as_deref(), Some("Lost"), "{record:?}");
@@ -74,19 +80,7 @@ fn invariant_8_a_holder_that_does_not_come_leaves_its_node_quarantined() {
 #[test]
 fn invariant_8_a_quarantined_node_is_released_by_the_verb_and_stays_failed() {
     run(async |bed| {
-        let pool = bed
-            .pool("released", 2, |number, world| {
-                if number == 1 {
-                    world.faults = vec![Fault::ReclaimOverdue { holder: HOLDER.into() }];
-                }
-            })
-            .await;
-        pool.roll(|update| {
-            update.spec.deadlines.reclaim = "3s".to_owned();
-            let (one, all) = (IntOrPercent::Int(1), IntOrPercent::Percent("100%".into()));
-            update.spec.strategy.steps = vec![step("canary", one), step("rest", all)];
-        })
-        .await;
+        let pool = overdue(bed, "released").await;
         let first = pool.stands(1, "Failed", "Quarantined").await;
         let status = bed.update("released", "stopped", |s| s.state == "FailureBudgetSpent").await;
         // The keeper's own word: it finishes nothing while a holder may come.

@@ -24,6 +24,13 @@ fn start(machine: &Machine, number: usize, misbehave: &[&str]) -> Hold {
     machine.hold_in(&container(number), "vm-a", "", misbehave)
 }
 
+/// A first successor that ends before it goes on.
+fn dies(machine: &Machine, how: &str) -> Hold {
+    let mut hold = start(machine, 1, &["--misbehave", how]);
+    assert_eq!(hold.ended(), Some(9));
+    hold
+}
+
 /// A pod's guest of 1 MiB, and the next kernel's keeper.
 fn jumped(machine: &Machine) -> (Custodian, u64) {
     machine.group("/kubepods.slice", NO_LIMIT);
@@ -60,9 +67,7 @@ fn invariant_8_what_a_dead_successor_took_out_is_charged_already_and_fits() {
     let (keeper, counter) = jumped(&machine);
     let most = (MIB + MIB / 2).to_string();
     machine.group(&pod(), &most);
-    let mut dies = start(&machine, 1, &["--misbehave", "die-before-resumed"]);
-    assert_eq!(dies.ended(), Some(9));
-    dies.line("reclaimed");
+    dies(&machine, "die-before-resumed").line("reclaimed");
     // Its container is gone. The session has the file still, and the pod is charged with it.
     machine.charged(&pod(), &most, MIB, MIB);
     let hold = start(&machine, 2, &[]);
@@ -76,8 +81,7 @@ fn invariant_8_a_successor_that_died_with_nothing_taken_out_makes_no_room_of_wha
     let machine = Machine::new();
     let (keeper, counter) = jumped(&machine);
     machine.charged(&pod(), &(2 * MIB).to_string(), MIB, MIB);
-    let mut dies = start(&machine, 1, &["--misbehave", "die-when-granted"]);
-    assert_eq!(dies.ended(), Some(9));
+    dies(&machine, "die-when-granted");
     // Whatever else the pod runs has grown by half of what was left.
     machine.charged(&pod(), &(2 * MIB).to_string(), MIB + MIB / 2, MIB);
     let hold = start(&machine, 2, &[]);
@@ -94,8 +98,7 @@ fn a_keeper_that_did_not_grant_itself_takes_what_there_is_for_what_was_taken_out
     let (keeper, counter) = jumped(&machine);
     let most = (MIB + MIB / 2).to_string();
     machine.group(&pod(), &most);
-    let mut dies = start(&machine, 1, &["--misbehave", "die-before-resumed"]);
-    assert_eq!(dies.ended(), Some(9));
+    dies(&machine, "die-before-resumed");
     machine.charged(&pod(), &most, MIB, MIB);
     let kept = machine.orchestrator.folders();
     drop(keeper);
