@@ -48,6 +48,7 @@ pub mod stand_in;
 pub mod test_cluster;
 pub mod testbed;
 pub mod tools;
+pub mod trial_bundle;
 pub mod vm;
 pub mod wait;
 pub mod write_proxy;

@@ -68,7 +68,7 @@ impl Kit {
     pub fn installed_bundle(&self, variant: Variant) -> Result<KitBundle> {
         let kernel = self.kernels().kernel(variant)?;
         let image = fs::read(kernel.image()).map_err(Error::file("read", &kernel.image()))?;
-        self.write_bundle(&kernel.release, &kernel.release, &image, None, on_disk())
+        self.write_bundle(&kernel.release, &kernel.release, &image, None, &on_disk())
     }
 
     /// How an installed guest is started; its disk is made now. It boots again when it resets, as real machines

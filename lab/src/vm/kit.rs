@@ -9,15 +9,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use liveupdate_host::bundle::{
-    Digest, File, Formats, MANIFEST, Manifest, Part, SIGNATURES, Signatures, SigningKey, VERSION,
-};
+use liveupdate_host::bundle::{Digest, MANIFEST, Manifest, Part, SIGNATURES, Signatures, SigningKey};
 use liveupdate_lab_guest::{DATA, DATA_PARAMETER};
 
 use super::node::{NodePlace, Product, VmNode};
 use super::options::command_line;
 use super::{GuestOptions, Initrd, Kernels, Variant, disk, static_binaries};
 use crate::testbed::Testbed;
+use crate::trial_bundle::{file, manifest};
 use crate::{Error, Result};
 
 /// Sparse: what is not written takes no room.
@@ -177,7 +176,7 @@ impl Kit {
     /// # Errors
     /// When it cannot be written.
     pub fn bundle_with(&self, name: &str, release: &str, image: &[u8], initrd: &[u8]) -> Result<KitBundle> {
-        self.write_bundle(name, release, image, Some(initrd), self.command_line())
+        self.write_bundle(name, release, image, Some(initrd), &self.command_line())
     }
 
     pub(super) fn write_bundle(
@@ -186,23 +185,14 @@ impl Kit {
         release: &str,
         image: &[u8],
         initrd: Option<&[u8]>,
-        command_line: String,
+        command_line: &str,
     ) -> Result<KitBundle> {
         let folder = self.bundle_folder(name)?;
         create(&folder)?;
-        let file = |bytes: &[u8]| File { size: bytes.len() as u64, digest: Digest::of(bytes) };
         let manifest = Manifest {
-            version: VERSION,
-            release: release.to_owned(),
-            architecture: std::env::consts::ARCH.to_owned(),
-            command_line,
-            image: file(image),
             initrd: initrd.map(file),
-            modules: None,
-            shim: None,
-            formats: Formats::default(),
-            configuration: None,
             provenance: [("builder".to_owned(), "the lab".to_owned())].into(),
+            ..manifest(release, command_line, file(image))
         };
         let unusable = |why: String| Error::Kernels { reason: format!("bundle {name}: {why}") };
         let bytes = manifest.to_bytes().map_err(|error| unusable(error.to_string()))?;

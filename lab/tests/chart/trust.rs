@@ -10,15 +10,15 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use liveupdate_crds::{LiveUpdate, NodeLiveUpdate, NodeLiveUpdateStatus};
 use liveupdate_host::Target;
-use liveupdate_host::bundle::{
-    Digest, File, Formats, MANIFEST, Manifest, Part, SIGNATURES, Signatures, SigningKey, VERSION,
-};
+use liveupdate_host::bundle::{Digest, MANIFEST, Part, SIGNATURES, Signatures, SigningKey};
 use liveupdate_lab::helm::{Helm, chart};
 use liveupdate_lab::registry::USERS;
 use liveupdate_lab::stand_in::{Machine, StandIn, StandInNode};
 use liveupdate_lab::testbed::machines::{self, NEW, OLD};
 use liveupdate_lab::wait::{Answer, until};
-use liveupdate_lab::{Account, ControlPlane, FolderMachine, Registry, RegistryOptions, binaries};
+use liveupdate_lab::{
+    Account, ControlPlane, FolderMachine, Registry, RegistryOptions, binaries, trial_bundle,
+};
 use rcgen::{CertificateParams, KeyPair};
 
 use crate::bed::plane_with_nodes;
@@ -43,19 +43,7 @@ fn bundle(folder: &Path, key: &SigningKey) -> Digest {
     fs::create_dir_all(folder).unwrap();
     let image = folder.to_string_lossy().repeat(1000).into_bytes();
     fs::write(folder.join(Part::Image.file()), &image).unwrap();
-    let manifest = Manifest {
-        version: VERSION,
-        release: NEW.into(),
-        architecture: "x86_64".into(),
-        command_line: "kho=on liveupdate=on".into(),
-        image: File { size: image.len() as u64, digest: Digest::of(&image) },
-        initrd: None,
-        modules: None,
-        shim: None,
-        formats: Formats::default(),
-        configuration: None,
-        provenance: [].into(),
-    };
+    let manifest = trial_bundle::manifest(NEW, "kho=on liveupdate=on", trial_bundle::file(&image));
     let bytes = manifest.to_bytes().unwrap();
     let mut signatures = Signatures::default();
     signatures.sign(&bytes, key).unwrap();

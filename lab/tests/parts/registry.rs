@@ -4,27 +4,15 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use liveupdate_host::bundle::{Digest, File, Formats, MANIFEST, Manifest, Part, VERSION};
+use liveupdate_host::bundle::{MANIFEST, Part};
 use liveupdate_lab::registry::USERS;
-use liveupdate_lab::{Registry, RegistryOptions, RunDir, binaries};
+use liveupdate_lab::{Registry, RegistryOptions, RunDir, binaries, trial_bundle};
 
 fn bundle(folder: &Path) {
     fs::create_dir(folder).unwrap();
     let image = b"a kernel".repeat(100_000);
     fs::write(folder.join(Part::Image.file()), &image).unwrap();
-    let manifest = Manifest {
-        version: VERSION,
-        release: "7.3.5-lu2".into(),
-        architecture: "x86_64".into(),
-        command_line: "quiet".into(),
-        image: File { size: image.len() as u64, digest: Digest::of(&image) },
-        initrd: None,
-        modules: None,
-        shim: None,
-        formats: Formats::default(),
-        configuration: None,
-        provenance: [].into(),
-    };
+    let manifest = trial_bundle::manifest("7.3.5-lu2", "quiet", trial_bundle::file(&image));
     fs::write(folder.join(MANIFEST), manifest.to_bytes().unwrap()).unwrap();
 }
 

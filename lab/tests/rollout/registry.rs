@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 
 use liveupdate_crds::LiveUpdate;
 use liveupdate_host::Host as _;
-use liveupdate_host::bundle::{
-    Digest, File, Formats, MANIFEST, Manifest, Part, SIGNATURES, Signatures, SigningKey, VERSION,
-};
+use liveupdate_host::bundle::{Digest, MANIFEST, Manifest, Part, SIGNATURES, Signatures, SigningKey};
 use liveupdate_lab::testbed::machines::{NEW, OLD};
-use liveupdate_lab::{Registry, RegistryOptions};
+use liveupdate_lab::{Registry, RegistryOptions, trial_bundle};
 
 use crate::bed::{Bed, Pool, run, says};
 
@@ -18,20 +16,12 @@ fn bundle(bed: &Bed, name: &str, release: &str) -> PathBuf {
     let folder = bed.bed.plane.run().folder(&format!("bundles/{name}")).unwrap();
     let write = |part: Part, bytes: &[u8]| {
         fs::write(folder.join(part.file()), bytes).unwrap();
-        File { size: bytes.len() as u64, digest: Digest::of(bytes) }
+        trial_bundle::file(bytes)
     };
+    let image = write(Part::Image, &name.as_bytes().repeat(1 << 20));
     let manifest = Manifest {
-        version: VERSION,
-        release: release.into(),
-        architecture: "x86_64".into(),
-        command_line: "kho=on liveupdate=on".into(),
-        image: write(Part::Image, &name.as_bytes().repeat(1 << 20)),
         initrd: Some(write(Part::Initrd, b"an initrd")),
-        modules: None,
-        shim: None,
-        formats: Formats::default(),
-        configuration: None,
-        provenance: [].into(),
+        ..trial_bundle::manifest(release, "kho=on liveupdate=on", image)
     };
     let bytes = manifest.to_bytes().unwrap();
     let mut signatures = Signatures::default();

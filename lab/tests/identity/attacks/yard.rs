@@ -8,12 +8,10 @@ use std::sync::Arc;
 
 use liveupdate_agent::{AgentConfig, AgentHandle, AgentServer};
 use liveupdate_host::bundle::cpio::Archive;
-use liveupdate_host::bundle::{
-    Digest, File, Formats, MANIFEST, Manifest, Part, SIGNATURES, Signatures, SigningKey, VERSION,
-};
+use liveupdate_host::bundle::{Digest, MANIFEST, Manifest, Part, SIGNATURES, Signatures, SigningKey};
 use liveupdate_host::simulated::{World, WorldSpec};
 use liveupdate_keeper::{InProcess, Keeper};
-use liveupdate_lab::{FolderMachine, Registry, RegistryOptions, binaries};
+use liveupdate_lab::{FolderMachine, Registry, RegistryOptions, binaries, trial_bundle};
 use liveupdate_proto::common::v1::{Demands, Epoch, Target};
 use liveupdate_proto::node::v1::node_client::NodeClient;
 use liveupdate_proto::node::v1::{PreflightReply, PreflightRequest, StageRequest};
@@ -104,20 +102,15 @@ impl Yard {
         let file = |part: Part| {
             let bytes = parts.get(&part)?;
             fs::write(folder.join(part.file()), bytes).unwrap();
-            Some(File { size: bytes.len() as u64, digest: Digest::of(bytes) })
+            Some(trial_bundle::file(bytes))
         };
+        let image = file(Part::Image).unwrap();
         let manifest = Manifest {
-            version: VERSION,
-            release: RELEASE.into(),
-            architecture: "x86_64".into(),
-            command_line: "quiet kho=on liveupdate=on".into(),
-            image: file(Part::Image).unwrap(),
             initrd: file(Part::Initrd),
             modules: file(Part::Modules),
             shim: file(Part::Shim),
-            formats: Formats::default(),
-            configuration: None,
             provenance: [("builder".to_owned(), name.to_owned())].into(),
+            ..trial_bundle::manifest(RELEASE, "quiet kho=on liveupdate=on", image)
         };
         let bytes = manifest.to_bytes().unwrap();
         let mut signatures = Signatures::default();
