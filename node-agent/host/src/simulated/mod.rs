@@ -14,6 +14,7 @@
 //! In a folder: `world.json` (a [`WorldSpec`], which a person or test writes, also while the machine runs),
 //! `state.json` (the simulation's), `store/` (what the machine's processes keep), `lock`.
 
+mod answers;
 mod facts;
 mod gates;
 mod host;
