@@ -107,7 +107,8 @@ fn a_session_that_is_nowhere_is_lost_though_others_are_not_taken_yet() {
         found[0].is_none() && found[1].as_ref().is_some_and(|why| why.contains("did not come")),
         "{found:?}"
     );
-    assert_eq!(machine.hold("vm-a", "", &[]).number("resumed", "counter"), counters[0]);
+    let hold = machine.hold("vm-a", "", &[]);
+    assert_eq!(hold.number("resumed", "counter"), counters[0]);
     machine.hold("vm-b", "", &[]).line("your session cannot be given to you: it did not come");
 }
 

@@ -103,6 +103,7 @@ fn a_keeper_that_did_not_grant_itself_takes_what_there_is_for_what_was_taken_out
     let kept = machine.orchestrator.folders();
     drop(keeper);
     let keeper = machine.keeper_with(kept);
-    assert_eq!(start(&machine, 2, &[]).number("resumed", "counter"), counter);
+    let hold = start(&machine, 2, &[]);
+    assert_eq!(hold.number("resumed", "counter"), counter);
     resumed(&keeper, 1);
 }
