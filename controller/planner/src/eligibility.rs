@@ -11,14 +11,14 @@ use crate::input::{
 use crate::output::{NodeClass, Reason};
 use crate::run::{End, MAX_ABORTS, Run, Standing};
 use crate::todo::Todo;
-use crate::{endings, verbs};
+use crate::{endings, forgiven};
 
 /// A blocked node's gates are read again that often, so that one that was mended goes on by itself.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
 
 /// What the node's record says of this update's present revision, unless the bad end that it speaks of was forgiven.
 pub(crate) fn unforgiven<'n>(run: &Run<'_>, node: &'n Node) -> Option<&'n NodeRecord> {
-    run.own_record(node).filter(|_| !verbs::is_forgiven(run, node))
+    run.own_record(node).filter(|_| !forgiven::is_forgiven(run, node))
 }
 
 /// How the node stands.

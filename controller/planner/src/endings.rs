@@ -16,7 +16,7 @@ use crate::input::{InFlight, Node, NodeEnd, NodeRecord, Text};
 use crate::output::{Action, Reason};
 use crate::run::{End, Entry, Run, Standing};
 use crate::todo::Todo;
-use crate::{NodeClass, verbs};
+use crate::{NodeClass, forgiven, verbs};
 
 /// What is said of an attempt that its node has undone; the node's own words may follow.
 pub(crate) const UNDONE: &str = "undone before the jump";
@@ -127,7 +127,7 @@ pub(crate) fn is_counted_failure(run: &Run<'_>, node: &Node) -> bool {
         && record.attempt == mark.attempt
         && matches!(record.end, Some(NodeEnd::Failed { .. }));
     let let_go = run.update.deleting
-        || verbs::is_forgiven(run, node)
+        || forgiven::is_forgiven(run, node)
         || run.record.skipped.contains(node.name.as_str())
         || (node.ready && (run.all_accepted() || verbs::is_aborted(run)));
     failed && !let_go

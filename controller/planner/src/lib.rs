@@ -22,6 +22,7 @@ mod eligibility;
 mod endings;
 mod finish;
 mod fleet;
+mod forgiven;
 pub mod input;
 mod members;
 mod node_reports;

@@ -17,7 +17,7 @@ use crate::input::{Agent, AttemptFacts, AttemptState, Node, NodeEnd, NodeRecord,
 use crate::output::{Action, Reason};
 use crate::run::{Flying, Run};
 use crate::todo::Todo;
-use crate::{selection, verbs};
+use crate::{forgiven, selection};
 
 /// What is said where the agent has no words of its own.
 const GIVEN_UP: &str = "an operator gave up the files that were kept";
@@ -36,7 +36,7 @@ pub(crate) fn take(run: &mut Run<'_>, name: &str, fleet: &Fleet<'_>) -> Result<(
     if own.is_none() && !wanted {
         return refused("is no part of this update: give the verb to the one that it is a part of");
     }
-    if verbs::is_forgiven(run, node) {
+    if forgiven::is_forgiven(run, node) {
         return refused("is being tried again, and what its record said is forgotten");
     }
     // The record speaks of this update's attempt; what the agent keeps may be of one before.

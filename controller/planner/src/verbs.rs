@@ -6,18 +6,17 @@
 //!
 //! `retry` has to be exactly once although what it forgets stands in another object: it is taken together
 //! with a note of the attempt that is forgiven (`node/attempt`), which lasts until the node's own record
-//! says nothing bad of that attempt any more. `release` has such a note, too (release.rs).
+//! says nothing bad of that attempt any more (forgiven.rs). `release` has such a note, too (release.rs).
 
 use alloc::collections::BTreeSet;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::amount::count;
 use crate::fleet::Fleet;
-use crate::input::{Node, NodeEnd, Verb, VerbKind};
-use crate::release;
-use crate::run::{MAX_ABORTS, Run};
+use crate::input::{NodeEnd, Verb, VerbKind};
+use crate::run::Run;
+use crate::{forgiven, release};
 
 /// Nodes that a status can name as skipped.
 const MAX_SKIPPED: usize = 250;
@@ -87,7 +86,7 @@ fn retry(run: &mut Run<'_>, name: &str, fleet: &Fleet<'_>) -> bool {
         return false;
     }
     run.record.skipped.remove(name);
-    let Some(attempt) = bad_attempt(run, fleet.at(index)) else { return true };
+    let Some(attempt) = forgiven::bad_attempt(run, fleet.at(index)) else { return true };
     let failed = run
         .own_record(fleet.at(index))
         .is_some_and(|record| matches!(record.end, Some(NodeEnd::Failed { .. })));
@@ -95,34 +94,9 @@ fn retry(run: &mut Run<'_>, name: &str, fleet: &Fleet<'_>) -> bool {
         let accepted = run.record.accepted_failures.saturating_add(1);
         run.record.accepted_failures = accepted.min(run.record.failures.max(run.record.accepted_failures));
     }
-    let note = forgiven(run, name, attempt);
+    let note = forgiven::note(run, name, attempt);
     run.record.verbs.insert(note);
     true
-}
-
-/// The note that an attempt at a node is forgiven.
-fn forgiven(run: &Run<'_>, node: &str, attempt: &str) -> Verb {
-    Verb {
-        kind: VerbKind::Retry,
-        argument: format!("{node}/{attempt}"),
-        revision: run.record.revision.as_str().into(),
-        again: 0,
-    }
-}
-
-/// The attempt of which the node's record says something that `retry` forgets.
-fn bad_attempt<'n>(run: &Run<'_>, node: &'n Node) -> Option<&'n str> {
-    let record = run.own_record(node)?;
-    let bad = matches!(record.end, Some(NodeEnd::Failed { .. })) || record.aborts >= MAX_ABORTS;
-    bad.then_some(record.attempt.as_str())
-}
-
-/// Whether what the node's record says was forgiven by `retry`, and is only still to be written.
-pub(crate) fn is_forgiven(run: &Run<'_>, node: &Node) -> bool {
-    let may_be = run.record.verbs.iter().any(|verb| verb.kind == VerbKind::Retry);
-    may_be
-        && bad_attempt(run, node)
-            .is_some_and(|attempt| run.record.verbs.contains(&forgiven(run, &node.name, attempt)))
 }
 
 /// Whether the verb `hold` is in force.
@@ -161,7 +135,7 @@ fn forget(run: &mut Run<'_>, fleet: &Fleet<'_>) {
                     && step_position(run, &verb.argument).is_none_or(|step| step < run.record.step)
             }
             VerbKind::Resume => !given.contains(verb) && !hold_is_lifted_only_by_resume(run, &given),
-            VerbKind::Retry if verb.argument.contains('/') => !note_is_needed(run, verb, fleet),
+            VerbKind::Retry if verb.argument.contains('/') => !forgiven::is_needed(run, verb, fleet),
             VerbKind::Release if verb.argument.contains('/') => !release::is_needed(run, verb, fleet),
             VerbKind::Retry | VerbKind::Skip | VerbKind::AcceptFailure | VerbKind::Release => {
                 !given.contains(verb)
@@ -178,12 +152,6 @@ fn forget(run: &mut Run<'_>, fleet: &Fleet<'_>) {
 /// early enough for the resume.
 fn hold_is_lifted_only_by_resume(run: &Run<'_>, given: &BTreeSet<&Verb>) -> bool {
     run.record.verbs.iter().any(|verb| verb.kind == VerbKind::Hold && !given.contains(verb))
-}
-
-fn note_is_needed(run: &Run<'_>, note: &Verb, fleet: &Fleet<'_>) -> bool {
-    let Some((name, attempt)) = note.argument.split_once('/') else { return false };
-    let node = fleet.index_of(name).map(|index| fleet.at(index));
-    node.and_then(|node| bad_attempt(run, node)) == Some(attempt)
 }
 
 /// For messages: the first four digits of the revision, as a verb names them.

@@ -18,56 +18,13 @@ use std::time::Duration;
 
 use liveupdate_proto::handover::v1::envelope::Message;
 use liveupdate_proto::handover::v1::{
-    Attached, Check, Declare, Grant, Hello, Preserved, Quiesced, Reclaim, Refused, Resumed, Verdict,
+    Attached, Grant, Hello, Preserved, Quiesced, Reclaim, Refused, Resumed,
 };
 
 use crate::frame::{FrameError, Sequence, VERSION};
+use crate::guest::Guest;
 use crate::packet::Packet;
 use crate::standing::Standing;
-
-/// What a VMM does when it is asked.
-pub trait Guest {
-    /// A file as the transport carries it.
-    type File;
-
-    /// What it has, and the files in the same order.
-    fn declare(&mut self) -> (Declare, Vec<Self::File>);
-    /// The keeper takes its files into custody; the guest runs on.
-    ///
-    /// # Errors
-    /// Why not.
-    fn preserve(&mut self) -> Result<(), String>;
-    /// Stops vCPUs, switches VFIO interrupts off, writes its state.
-    ///
-    /// # Errors
-    /// Why not; then the guest runs on.
-    fn quiesce(&mut self, deadline: Duration) -> Result<Stopped, String>;
-    /// Goes on, on the same kernel or with its files back. Called again for a stop only after it failed.
-    ///
-    /// # Errors
-    /// Why not; the keeper is told nothing then, and keeps what it has.
-    fn resume(&mut self, cause: &str) -> Result<Resumed, String>;
-    /// Takes its files out of the session, opens its devices again.
-    ///
-    /// # Errors
-    /// Why not; it may be asked again.
-    fn attach(&mut self, grant: &Grant, session: Self::File) -> Result<Vec<Check>, String>;
-    /// What would happen to it, by the keeper's word.
-    fn verdict(&mut self, verdict: &Verdict);
-}
-
-/// A guest that stands still.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stopped {
-    /// The invariant counter when its first vCPU stopped.
-    pub counter: u64,
-    /// Its VFIO interrupts are off.
-    pub interrupts_off: bool,
-    /// Its devices do no DMA.
-    pub dma_quiescent: bool,
-    /// Bytes of state that it wrote.
-    pub state_length: u64,
-}
 
 /// How far the handover is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +111,7 @@ impl<G: Guest> Handover<G> {
     /// # Errors
     /// It still cannot, or the name is too long for a packet.
     pub fn hello(&mut self) -> Answers<G::File> {
-        self.guest.go_on("the keeper is gone")?;
+        self.go_on("the keeper is gone")?;
         let hello = Hello { name: self.name.clone(), versions: vec![VERSION] };
         self.say(Message::Hello(hello))
     }
@@ -223,7 +180,7 @@ impl<G: Guest> Handover<G> {
         // A new connection begins anew.
         self.progress = Progress::Greeting;
         self.sequence = Sequence::default();
-        self.guest.go_on("the keeper is gone").map(drop)
+        self.go_on("the keeper is gone").map(drop)
     }
 
     /// Says what it has, at first and again after hotplug. In the middle of an attempt the keeper answers by undoing that;
@@ -238,6 +195,11 @@ impl<G: Guest> Handover<G> {
             self.progress = Progress::Declaring;
         }
         Ok(vec![Packet { bytes, files }])
+    }
+
+    /// None: it ran.
+    fn go_on(&mut self, cause: &str) -> Result<Option<Resumed>, HandoverError> {
+        self.guest.go_on(cause).map_err(HandoverError::Guest)
     }
 
     fn quiesce(&mut self, deadline: Duration) -> Answers<G::File> {
@@ -257,7 +219,7 @@ impl<G: Guest> Handover<G> {
 
     /// Idempotent: a guest that runs says so again.
     fn resume(&mut self, cause: &str) -> Answers<G::File> {
-        let resumed = match (self.guest.go_on(cause)?, self.progress) {
+        let resumed = match (self.go_on(cause)?, self.progress) {
             (Some(resumed), _) => resumed,
             (None, Progress::Declaring | Progress::Ready | Progress::Preserved) => Resumed::default(),
             (None, progress) => return Err(HandoverError::Unexpected { message: "Resume", progress }),

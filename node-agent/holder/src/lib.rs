@@ -6,13 +6,15 @@
 //! [`Socket`] is the handover socket with real files, and [`stay`] comes back to it whenever the connection ends. The
 //! reference holder `liveupdate-hold` is made of these and nothing else.
 
+mod guest;
 mod handover;
 mod packet;
 mod socket;
 mod standing;
 mod transport;
 
-pub use handover::{Guest, Handover, HandoverError, Progress, Stopped};
+pub use guest::{Guest, Stopped};
+pub use handover::{Handover, HandoverError, Progress};
 pub use liveupdate_proto::{frame, handover::v1 as messages};
 pub use packet::Packet;
 pub use socket::{SOCKET, Socket, stay};

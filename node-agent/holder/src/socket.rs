@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use liveupdate_proto::packets::Packets;
 
-use crate::handover::{Guest, Handover};
+use crate::guest::Guest;
+use crate::handover::Handover;
 use crate::packet::Packet;
 use crate::transport::{RunError, Transport, run};
 

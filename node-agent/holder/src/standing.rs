@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use liveupdate_proto::handover::v1::Resumed;
 
-use crate::handover::{Guest, HandoverError, Stopped};
+use crate::guest::{Guest, Stopped};
 
 /// A guest. Nothing but [`Standing::go_on`] ends that it stands still.
 pub(crate) struct Standing<G> {
@@ -35,11 +35,11 @@ impl<G: Guest> Standing<G> {
     }
 
     /// It goes on. None: it runs.
-    pub(crate) fn go_on(&mut self, cause: &str) -> Result<Option<Resumed>, HandoverError> {
+    pub(crate) fn go_on(&mut self, cause: &str) -> Result<Option<Resumed>, String> {
         if !self.stands {
             return Ok(None);
         }
-        let resumed = self.guest.resume(cause).map_err(HandoverError::Guest)?;
+        let resumed = self.guest.resume(cause)?;
         self.stands = false;
         Ok(Some(resumed))
     }

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use crate::handover::{Guest, Handover, HandoverError};
+use crate::guest::Guest;
+use crate::handover::{Handover, HandoverError};
 use crate::packet::Packet;
 
 /// Carries whole packets in order, both ways. The limits of [`crate::frame`] are the receiver's buffer.

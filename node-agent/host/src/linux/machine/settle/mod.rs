@@ -13,6 +13,7 @@
 mod end;
 mod services;
 mod spared;
+mod systemctl;
 mod table;
 
 use serde::{Deserialize, Serialize};

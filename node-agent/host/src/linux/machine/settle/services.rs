@@ -1,11 +1,11 @@
 //! Services by systemd: stopped in the order that their units say, and started again by thaw.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::calls::{Calls, Said};
+use super::super::calls::Calls;
 use super::super::store::io_error;
 use super::spared::Spared;
+use super::systemctl::{LIVING, asked, running, show, with};
 use super::tell;
 use crate::HostError;
 
@@ -20,8 +20,6 @@ const KUBELETS: [&str; 8] = [
     "snap.kubelet.daemon.service",
     "snap.microk8s.daemon-kubelite.service",
 ];
-/// States of services and scopes that have processes.
-pub(super) const LIVING: &str = "running,abandoned";
 /// How scopes of login sessions are called.
 const SESSION: &str = "session-";
 
@@ -82,34 +80,6 @@ fn refusing(calls: &dyn Calls, units: &[String]) -> Result<Vec<String>, HostErro
         }
     }
     Ok(refusing)
-}
-
-/// Units of some types (`service,scope`) that are in one of these states.
-pub(super) fn running(calls: &dyn Calls, types: &str, states: &str) -> Result<Vec<String>, HostError> {
-    let (types, states) = (format!("--type={types}"), format!("--state={states}"));
-    let arguments = ["list-units", "--no-legend", "--plain", "--full", &types, &states];
-    let said = asked(calls, &arguments)?;
-    Ok(said.output.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
-}
-
-/// Properties of units, one map for each.
-pub(super) fn show(
-    calls: &dyn Calls,
-    units: &[String],
-    properties: &[&str],
-) -> Result<Vec<BTreeMap<String, String>>, HostError> {
-    if units.is_empty() {
-        // It would show systemd's own.
-        return Ok(Vec::new());
-    }
-    let properties = format!("--property={}", properties.join(","));
-    let said = asked(calls, &with(&["show", &properties], units))?;
-    // One paragraph for each.
-    let shown = said.output.split("\n\n").map(|unit| {
-        let lines = unit.lines().filter_map(|line| line.split_once('='));
-        lines.map(|(property, value)| (property.to_owned(), value.to_owned())).collect()
-    });
-    Ok(shown.collect())
 }
 
 /// Stops units, all in one order of systemd's. `grace`: after it systemd is asked to kill what is left.
@@ -189,14 +159,4 @@ pub(super) fn start(calls: &dyn Calls, units: &[String]) -> Vec<(String, HostErr
 fn is_gone(calls: &dyn Calls, unit: &[String]) -> bool {
     let shown = show(calls, unit, &["Id", "LoadState"]).unwrap_or_default();
     shown.iter().any(|unit| matches!(unit.get("LoadState").map(String::as_str), Some("not-found" | "masked")))
-}
-
-fn with<'a>(words: &[&'a str], units: &'a [String]) -> Vec<&'a str> {
-    words.iter().copied().chain(["--"]).chain(units.iter().map(String::as_str)).collect()
-}
-
-fn asked(calls: &dyn Calls, arguments: &[&str]) -> Result<Said, HostError> {
-    let what = || format!("systemctl {}", arguments.first().unwrap_or(&""));
-    let said = calls.systemctl(arguments).map_err(|error| io_error(what(), &error))?;
-    if said.well { Ok(said) } else { Err(io_error(what(), &said.complaint)) }
 }

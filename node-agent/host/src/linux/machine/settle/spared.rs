@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::calls::Calls;
-use super::services;
+use super::systemctl::{LIVING, running, show};
 use super::table::{Process, Table};
 use crate::HostError;
 use crate::linux::cgroup::Owner;
@@ -107,7 +107,7 @@ impl Spared {
 
     /// Spares also what spared units need, as systemd has it: whatever it would stop them with.
     pub(super) fn with_needs(mut self, calls: &dyn Calls) -> Result<Self, HostError> {
-        let running = services::running(calls, "service,scope", services::LIVING)?;
+        let running = running(calls, "service,scope", LIVING)?;
         let running = running.into_iter().filter(|unit| self.unit(unit));
         // Each with the spared unit by which it came.
         let mut next: BTreeMap<String, String> =
@@ -117,7 +117,7 @@ impl Spared {
         while !next.is_empty() {
             let units: Vec<String> = next.keys().cloned().collect();
             let mut found = BTreeMap::new();
-            for unit in services::show(calls, &units, &properties)? {
+            for unit in show(calls, &units, &properties)? {
                 let Some(name) = unit.get("Id") else { continue };
                 let whose = next.get(name).unwrap_or(name);
                 let unneeded = spared.contains(name) && unit.get(UNNEEDED).is_some_and(|set| set == "yes");
