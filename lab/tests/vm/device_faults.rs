@@ -49,11 +49,14 @@ async fn undone_with_commands_on_their_way(bed: &Bed) {
     put(bed, FAULT, "answer-late").await;
     bed.apply_with("undone", &bed.targets[0], updates::preserve_devices).await;
     bed.await_node("an attempt that is undone", |status| status.aborts >= 1).await;
+    // At once: it would be tried again until it is blocked.
+    bed.delete("undone").await;
     whole(bed, mark).await;
 
     put(bed, FAULT, "keep-interrupts").await;
     let mark = bed.guest().serial().mark();
-    refused(bed, "undone").await;
+    bed.apply_with("frozen", &bed.targets[0], updates::preserve_devices).await;
+    refused(bed, "frozen").await;
     let second = &bed.passed.devices[1].address;
     let frozen = format!("{second}: live update: interrupts are still on");
     bed.guest().serial().wait_for_after(mark, &frozen, ENOUGH).await.unwrap();

@@ -77,7 +77,7 @@ pub fn write(path: &Path, boot_id: &str, holders: Vec<Published>) -> Result<(), 
 pub(super) fn replace(path: &Path, content: &impl Serialize) -> Result<(), HostError> {
     let failed = |why: String| HostError::Io { what: format!("write {}", path.display()), why };
     let text = serde_json::to_vec(content).map_err(|error| failed(error.to_string()))?;
-    let new = path.with_extension("new");
+    let new = path.with_added_extension("new");
     let open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
     open.and_then(|mut file| file.write_all(&text))
         .and_then(|()| fs::rename(&new, path))

@@ -71,7 +71,7 @@ fn listen(path: &Path) -> io::Result<OwnedFd> {
     };
     remove(path)?;
     // Made under another name, so that nobody connects before its mode is set.
-    let new = path.with_extension("new");
+    let new = path.with_added_extension("new");
     remove(&new)?;
     let listener = packets::socket()?;
     rustix::net::bind(&listener, &SocketAddrUnix::new(&new)?)?;
