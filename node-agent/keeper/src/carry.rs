@@ -258,7 +258,7 @@ impl Keeper {
         let now = self.now()?;
         let mut state = self.lock();
         state.journal.notes.open = false;
-        state.write(&*self.host, now)?;
+        state.write(now)?;
         Ok(Vec::new())
     }
 }

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::blackout::Stamps;
 use crate::refusal::Refused;
 
-const KEY: &str = "journal";
+/// Under which the machine keeps it.
+pub(crate) const KEY: &str = "journal";
 /// An attempt with 64 devices takes some tens of kB, all remembered attempts with the longest ids a little
 /// over 1 MiB; what is larger was not written by us.
 const MAX_BYTES: usize = 2 << 20;
@@ -76,17 +77,16 @@ impl Journal {
         Ok(Self { node, fence, notes: record.notes })
     }
 
-    /// Writes it down.
-    pub(crate) fn save(&self, host: &dyn Host) -> Result<(), HostError> {
+    /// As it is on disk.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, HostError> {
         let record = Record {
             version: VERSION,
             node: self.node.encode(),
             fence: self.fence.encode(),
             notes: self.notes.clone(),
         };
-        let bytes = serde_json::to_vec(&record)
-            .map_err(|e| HostError::Malformed { what: "the keeper's journal".into(), why: e.to_string() })?;
-        host.store(KEY, &bytes)
+        serde_json::to_vec(&record)
+            .map_err(|e| HostError::Malformed { what: "the keeper's journal".into(), why: e.to_string() })
     }
 
     /// What an event makes of it, and what is to be done then.
@@ -120,12 +120,13 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
+    use liveupdate_host::Host;
     use liveupdate_host::simulated::{World, WorldSpec};
     use liveupdate_node_core::Epoch;
     use liveupdate_node_core::fence::Call;
     use liveupdate_proto::convert::MAX_WORD;
 
-    use super::Journal;
+    use super::{Journal, KEY};
 
     #[test]
     fn a_journal_that_remembers_all_that_it_can_is_read_again() {
@@ -138,7 +139,7 @@ mod tests {
             journal.fence.ended();
         }
         assert!(journal.fence.has_ended(&id(4199)) && !journal.fence.has_ended(&id(0)));
-        journal.save(&host).unwrap();
+        host.store(KEY, &journal.encode().unwrap()).unwrap();
         assert_eq!(Journal::load(&host).unwrap(), journal);
     }
 }

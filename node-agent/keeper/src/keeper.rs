@@ -24,6 +24,7 @@ use crate::intake;
 use crate::journal::{Journal, Notes};
 use crate::refusal::Refused;
 use crate::report::report;
+use crate::scribe::Scribe;
 
 /// Custody, journal and jump of one machine.
 pub struct Keeper {
@@ -34,6 +35,7 @@ pub struct Keeper {
 
 pub(crate) struct State {
     pub(crate) journal: Journal,
+    pub(crate) scribe: Scribe,
     /// The journal on disk is an older one.
     pub(crate) unwritten: Option<Unwritten>,
     claimed: bool,
@@ -57,7 +59,8 @@ pub(crate) struct Unwritten {
 
 /// Between two tries to start again what was stopped.
 const RESTART: Duration = Duration::from_secs(5);
-/// Between two tries to write the journal: a disk that fails may take its time for that.
+/// Between two tries to write the journal, and how long one may take when nobody should wait for it: a disk that fails may
+/// take its time for that.
 const AGAIN: Duration = Duration::from_secs(1);
 
 impl Unwritten {
@@ -67,14 +70,21 @@ impl Unwritten {
 }
 
 impl State {
-    /// Writes the journal down. What fails is told in the report and tried again; the machine being gone is an error.
-    pub(crate) fn write(&mut self, host: &dyn Host, now: Monotonic) -> Result<(), HostError> {
-        self.unwritten = match self.journal.save(host) {
+    /// Writes the journal down, if the disk does that soon. What fails is told in the report and tried again; the machine
+    /// being gone is an error.
+    pub(crate) fn write(&mut self, now: Monotonic) -> Result<(), HostError> {
+        self.unwritten = match self.scribe.save(&self.journal, Some(AGAIN)) {
             Ok(()) => None,
             Err(HostError::PoweredOff) => return Err(HostError::PoweredOff),
             Err(error) => Some(Unwritten::failed(now, &error)),
         };
         Ok(())
+    }
+
+    /// How long a step forward may wait for its record: while holders stand still, as long as they may.
+    fn patience(&self, now: Monotonic) -> Option<Duration> {
+        let deadline = self.journal.node.deadline().filter(|_| self.journal.node.may_stand_still());
+        deadline.map(|deadline| deadline.at.since(now))
     }
 
     /// What is known of the attempt, for whoever asks.
@@ -113,9 +123,12 @@ impl Keeper {
     /// The journal cannot be read or written, or the machine cannot be asked.
     pub fn open(host: Arc<dyn Host>) -> Result<Self, OpenError> {
         let journal = Journal::load(&*host).map_err(OpenError::Host)?;
+        let scribe = Scribe::start(Arc::clone(&host)).map_err(|error| {
+            OpenError::Host(HostError::Io { what: "start a thread".into(), why: error.to_string() })
+        })?;
         let (claimed, jumped, removed) = (false, false, false);
         let owed = Some(Monotonic::default());
-        let state = State { journal, unwritten: None, claimed, owed, abort: None, jumped, removed };
+        let state = State { journal, scribe, unwritten: None, claimed, owed, abort: None, jumped, removed };
         let keeper = Self { host, state: Mutex::new(state), unclaimed: Condvar::new() };
         keeper.recover().map_err(|refused| OpenError::Refused(refused.message))?;
         Ok(keeper)
@@ -224,7 +237,8 @@ impl Keeper {
             return Ok(effects);
         }
         if order || next.node.needs_record() {
-            match next.save(&*self.host) {
+            let patience = state.patience(now);
+            match state.scribe.save(&next, patience) {
                 Ok(()) => (state.journal, state.unwritten) = (next, None),
                 Err(error) if error != HostError::PoweredOff && state.journal.node.may_stand_still() => {
                     let why = format!("it cannot be written down that holders stand still: {error}");
@@ -242,7 +256,7 @@ impl Keeper {
             if waited_for {
                 state.unwritten.get_or_insert_default();
             } else if state.unwritten.is_none() {
-                state.write(&*self.host, now)?;
+                state.write(now)?;
             }
         }
         Ok(effects)
@@ -360,7 +374,7 @@ impl Keeper {
             unwritten.failed.as_ref().is_none_or(|(tried, _)| now.since(*tried) >= AGAIN)
         };
         if state.unwritten.as_ref().is_some_and(due) {
-            state.write(&*self.host, now)?;
+            state.write(now)?;
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ pub mod machine;
 mod refusal;
 mod report;
 mod requests;
+mod scribe;
 mod server;
 mod still;
 

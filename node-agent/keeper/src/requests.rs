@@ -68,9 +68,9 @@ impl Keeper {
         }
         if undoes {
             state.journal = next;
-            state.write(&*self.host, now)?;
+            state.write(now)?;
         } else {
-            next.save(&*self.host)?;
+            state.scribe.save(&next, None)?;
             (state.journal, state.unwritten) = (next, None);
         }
         Ok(())

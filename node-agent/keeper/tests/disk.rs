@@ -1,17 +1,17 @@
-//! A disk under the journal that fails: no guest stands still for it, and nothing goes forward without a record.
+//! A disk under the journal that fails or hangs: no guest stands still for it, and nothing goes forward without a record.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
 mod common;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::killer::Killer;
 use common::*;
 use liveupdate_host::Host;
 use liveupdate_host::simulated::{Fault, World, WorldSpec};
 use liveupdate_keeper::Keeper;
-use liveupdate_proto::common::v1::{AttemptReport, NodeState, Outcome, Subject};
+use liveupdate_proto::common::v1::{AttemptReport, Deadlines, Demands, NodeState, Outcome, Subject};
 use liveupdate_proto::keeper::v1::{Request, refusal::Cause, reply, request::Message};
 
 const SICK: &str = "write journal: Read-only file system";
@@ -183,4 +183,59 @@ fn invariant_8_what_came_through_is_given_back_over_a_disk_that_fails() {
     mend(&rig, &disk);
     assert_eq!(report(rig.ask(confirm())).state(), NodeState::Updated);
     assert!(rig.reopened().is_idle());
+}
+
+/// One that neither takes what is written nor fails. Who stands waits for it no longer than guests may stand.
+#[test]
+fn invariant_6_no_guest_stands_still_for_a_disk_that_hangs() {
+    let (rig, disk) = Rig::with_disk(World::in_memory(spec()));
+    rig.host.stage(&target(), &mut |_, _| true).unwrap();
+    let soon = Deadlines { quiesce_ms: 500, ..Default::default() };
+    rig.ask(preserve_but(|asked| asked.demands = Some(Demands { deadlines: Some(soon), ..demands() })));
+    rig.ask(settle());
+    // The permission is on record, and that holders stand still cannot be.
+    disk.disk_hangs_after(1);
+    let (keeper, jump) = (Arc::clone(&rig.keeper), request(Message::Jump(jump(&*rig.host))));
+    let jumping = std::thread::spawn(move || keeper.handle(&jump));
+    let began = Instant::now();
+    while !jumping.is_finished() {
+        assert!(began.elapsed() < Duration::from_secs(20), "guests stand still for a disk");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(disk.disk_failed() && rig.world.power().unwrap().is_none());
+    assert_eq!(rig.world.standing().unwrap(), [""; 0]);
+    rig.assert_undone();
+    // The same disk has not answered yet, and nobody waits for it a second time.
+    later(&rig, Duration::from_secs(2));
+    let end = report_of(&rig).unwrap();
+    assert_eq!(end.state(), NodeState::Aborted);
+    for says in ["that holders stand still: write journal", "the disk has not answered for"] {
+        assert!(end.message.contains(says), "{says}: {}", end.message);
+    }
+    assert!(end.blackout.is_some_and(|blackout| blackout.measured));
+
+    disk.disk_mends();
+    let mut end = end;
+    while end.message.contains("not written down yet") {
+        later(&rig, Duration::from_secs(2));
+        end = report_of(&rig).unwrap();
+    }
+    assert_eq!(report_of(&rig.reopened()).unwrap().message, end.message, "what came late is written over");
+}
+
+/// Also after the jump.
+#[test]
+fn invariant_8_what_came_through_is_given_back_over_a_disk_that_hangs() {
+    let rig = Rig::new(spec()).settled();
+    rig.jump();
+    rig.world.boot().unwrap();
+    let disk = Arc::new(Killer::never(Arc::new(rig.world.host().unwrap())));
+    disk.disk_hangs_after(0);
+    let host = Arc::clone(&disk) as Arc<dyn Host>;
+    let keeper = Arc::new(Keeper::open(Arc::clone(&host)).unwrap());
+    let rig = Rig { host, keeper, ..rig };
+    let back = report_of(&rig).unwrap();
+    assert_eq!((back.state(), outcome_of(&back, GPU)), (NodeState::Verifying, Outcome::Uninterrupted));
+    assert!(back.message.starts_with("not written down yet"), "{}", back.message);
+    disk.disk_mends();
 }

@@ -1,8 +1,8 @@
 //! A machine on which the keeper is killed at its n-th call, before or after that call had its effect; and one whose
-//! disk fails.
+//! disk fails or hangs.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use liveupdate_host::bundle::Delivery;
@@ -25,12 +25,16 @@ pub(crate) struct Killer {
     /// How often the disk can still be written to.
     writes: AtomicUsize,
     disk_failed: AtomicBool,
+    /// The others hang for as long as this is true, instead of failing.
+    hangs: Mutex<bool>,
+    mended: Condvar,
 }
 
 impl Killer {
     pub(crate) fn at(host: Arc<dyn Host>, call: usize, when: When) -> Self {
         let (left, writes) = (AtomicUsize::new(call + 1), AtomicUsize::new(usize::MAX));
-        Self { host, left, when, writes, disk_failed: AtomicBool::new(false) }
+        let (disk_failed, hangs, mended) = (AtomicBool::new(false), Mutex::new(false), Condvar::new());
+        Self { host, left, when, writes, disk_failed, hangs, mended }
     }
 
     /// One that never kills.
@@ -41,6 +45,19 @@ impl Killer {
     /// From that write on its disk fails. `usize::MAX`: it does not.
     pub(crate) fn disk_fails_after(&self, writes: usize) {
         self.writes.store(writes, Ordering::SeqCst);
+    }
+
+    /// From that write on its disk hangs, until [`Killer::disk_mends`].
+    pub(crate) fn disk_hangs_after(&self, writes: usize) {
+        *self.hangs.lock().unwrap() = true;
+        self.disk_fails_after(writes);
+    }
+
+    /// What hung is written.
+    pub(crate) fn disk_mends(&self) {
+        self.disk_fails_after(usize::MAX);
+        *self.hangs.lock().unwrap() = false;
+        self.mended.notify_all();
     }
 
     /// Its disk failed already.
@@ -187,6 +204,12 @@ impl Host for Killer {
         let less = |writes: usize| if writes == usize::MAX { Some(writes) } else { writes.checked_sub(1) };
         if self.writes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_err() {
             self.disk_failed.store(true, Ordering::SeqCst);
+            let hangs = self.hangs.lock().unwrap();
+            if *hangs {
+                drop(self.mended.wait_while(hangs, |hangs| *hangs).unwrap());
+                return self.call(|h| h.store(key, bytes));
+            }
+            drop(hangs);
             let why = "Read-only file system (os error 30)".into();
             return Err(HostError::Io { what: format!("write {key}"), why });
         }
