@@ -23,6 +23,26 @@ fn a_name_belongs_to_one_process_and_a_units_name_to_that_unit() {
 }
 
 #[test]
+fn nobody_takes_all_places_and_what_ends_makes_room() {
+    let machine = Machine::new();
+    let _keeper = machine.keeper();
+    let own: Vec<_> = (0..16)
+        .map(|number| {
+            let mut client = machine.client();
+            assert!(!client.hello(&format!("mine-{number}")));
+            client
+        })
+        .collect();
+    for _ in 0..80 {
+        let why = machine.client().refused();
+        assert!(why.contains("has 16 connections already"), "{why}");
+    }
+    machine.hold("vm-a", "a", &[]).line("verdict");
+    drop(own);
+    machine.welcomed("vm-b");
+}
+
+#[test]
 fn what_came_through_the_jump_goes_to_its_own_unit_alone() {
     let machine = Machine::new();
     let keeper = machine.keeper();

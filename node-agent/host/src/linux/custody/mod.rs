@@ -18,6 +18,7 @@ mod log;
 mod options;
 mod order;
 mod peer;
+mod places;
 pub mod published;
 mod seen;
 mod server;

@@ -20,6 +20,7 @@ use super::index_file::IndexFile;
 use super::log::report;
 use super::options::Options;
 use super::peer::Peer;
+use super::places::Places;
 use super::published::{self, Published};
 use super::sessions::{self, Orchestrate};
 use super::store::FdStore;
@@ -37,6 +38,7 @@ pub(super) struct Shared {
     pub(super) operation: Mutex<()>,
     /// One at a time takes sessions late: the second would be told that they are taken, as if they were lost.
     pub(super) taking: Mutex<()>,
+    pub(super) places: Places,
 }
 
 impl Shared {
@@ -47,7 +49,8 @@ impl Shared {
         state: State,
     ) -> Self {
         let (changed, operation, taking) = (Condvar::new(), Mutex::new(()), Mutex::new(()));
-        Self { options, orchestrator, store, state: Mutex::new(state), changed, operation, taking }
+        let (state, places) = (Mutex::new(state), Places::default());
+        Self { options, orchestrator, store, state, changed, operation, taking, places }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

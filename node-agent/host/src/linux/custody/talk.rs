@@ -14,6 +14,7 @@ use super::declared::Declared;
 use super::index::MAX_HOLDERS;
 use super::log::report;
 use super::peer::Peer;
+use super::places::Place;
 use super::seen::MOST_CHECKS;
 use super::state::{Connected, Shared, State};
 
@@ -28,6 +29,7 @@ struct Holder<'a> {
     name: String,
     id: u64,
     peer: Arc<Peer>,
+    _place: Place<'a>,
 }
 
 /// Serves a connection until it ends.
@@ -58,6 +60,7 @@ fn greet<'a>(
     sequence: &mut Sequence,
 ) -> Result<Holder<'a>, String> {
     let peer = Arc::new(Peer::of(packets.as_fd(), &shared.options.root)?);
+    let place = shared.places.take(peer.key())?;
     packets.patience(Some(HELLO)).map_err(|error| error.to_string())?;
     let packet = packets.receive().map_err(|error| format!("no Hello came within 5 s: {error}"))?;
     let packet = packet.ok_or("no Hello came")?;
@@ -98,7 +101,7 @@ fn greet<'a>(
         &[],
     );
     state.connected.insert(name.clone(), connected);
-    Ok(Holder { shared, name, id, peer })
+    Ok(Holder { shared, name, id, peer, _place: place })
 }
 
 /// A name belongs to one process at a time, and while something is kept under it, to whom that belongs to.
