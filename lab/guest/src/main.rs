@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         ["session", name] => spoil::session(name),
         ["load", kernel, initrd] => spoil::load(kernel, initrd),
         ["jump", kernel, initrd, line] => bare::jump(kernel, initrd, line),
+        ["preserve", address] => trial::preserve(address),
         ["unload"] => spoil::unload(),
         ["write-on", path] => spoil::write_on(path),
         ["memory"] => spoil::memory(),

@@ -102,8 +102,8 @@ async fn deleted_while_a_holder_is_preserved(bed: &Bed) {
     bed.apply_with("early", &bed.targets[0], updates::preserve_devices).await;
     bed.guest().serial().wait_for_after(mark, "vm-a: is not ready", ENOUGH).await.unwrap();
     bed.delete("early").await;
-    put(bed, FAULT, NONE).await;
     assert_eq!((bed.said_times("preserved"), bed.said_times("quiesced")), (0, 0), "{:?}", bed.said());
+    put(bed, FAULT, NONE).await;
     // It learns that nothing comes of it, and says that it was ready all the same.
     bed.await_line("preserved").await;
     went_on(bed, since).await;

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use liveupdate_crds::{Acknowledgement, LiveUpdateSpec, NodeLiveUpdateStatus};
-use liveupdate_lab::vm::driver::{Driven, MODULE, module};
+use liveupdate_lab::vm::driver::{DRIVER, Driven, MODULE, module};
 use liveupdate_lab::vm::{Kit, KitBundle, PATIENCE, Variant, updates};
 
 use crate::bed::{Bed, ENOUGH, INIT, Wanted};
 use crate::devices::bundles;
-use crate::passthrough::{one, one_beside_a_strangers};
+use crate::passthrough::{PHYSICAL, VIRTUAL, one, one_beside_a_strangers, with_virtual_functions};
 
 /// Targets, the gate that each fails, and what that says.
 const WRONGS: [(&str, &str, &str); 6] = [
@@ -98,6 +98,49 @@ async fn beside_a_stranger(bed: &Bed, target: &KitBundle) {
     bed.node.output(INIT, &["put", &methods, "default"]).await.unwrap();
 }
 
+/// What the kernel says when a device is given to a session, past all gates.
+async fn preserved(bed: &Bed, device: &str) -> String {
+    bed.guest().control().run(INIT, &["preserve", device], PATIENCE).await.unwrap().stderr
+}
+
+/// Gives a device to a driver.
+async fn bind(bed: &Bed, device: &str, driver: &str) {
+    let over = format!("/sys/bus/pci/devices/{device}/driver_override");
+    bed.node.output(INIT, &["put", &over, driver]).await.unwrap();
+    bed.node.output(INIT, &["put", "/sys/bus/pci/drivers_probe", device]).await.unwrap();
+}
+
+/// Somebody has the virtual function open, whoever that is: what its gate says then.
+async fn eligible(bed: &Bed, target: &KitBundle) -> String {
+    // Two devices were passed through before.
+    let path = "/dev/vfio/devices/noiommu-vfio2";
+    let somebody = bed.guest().control().start(INIT, &["open", path], PATIENCE).await.unwrap();
+    bed.guest().serial().wait_for(&format!("lab-init: holds {path}"), ENOUGH).await.unwrap();
+    let record = blocked(bed, "virtual", target, |_| {}).await;
+    bed.node.output(INIT, &["kill", &somebody.to_string()]).await.unwrap();
+    evidence(&record, "DeviceEligible")
+}
+
+/// Neither a virtual function nor a device that has one goes over: gate and driver refuse the one, VFIO the other.
+async fn virtual_functions(bed: &Bed, target: &KitBundle) {
+    bind(bed, PHYSICAL, "pci-pf-stub").await;
+    let count = format!("/sys/bus/pci/devices/{PHYSICAL}/sriov_numvfs");
+    bed.node.output(INIT, &["put", &count, "1"]).await.unwrap();
+    bind(bed, VIRTUAL, DRIVER).await;
+    // EOPNOTSUPP.
+    let said = preserved(bed, VIRTUAL).await;
+    assert!(said.contains("os error 95"), "{said}");
+    let said = eligible(bed, target).await;
+    assert!(said.contains(&format!("{VIRTUAL}/physfn: a virtual function of {PHYSICAL}")), "{said}");
+
+    let unbind = format!("/sys/bus/pci/devices/{PHYSICAL}/driver/unbind");
+    bed.node.output(INIT, &["put", &unbind, PHYSICAL]).await.unwrap();
+    bind(bed, PHYSICAL, DRIVER).await;
+    // VFIO takes no device that has one.
+    let said = preserved(bed, PHYSICAL).await;
+    assert!(said.contains("it has no node of its own"), "{said}");
+}
+
 /// Somebody takes the device from its driver. The kernel asks its holder to let it go, and waits for that; no update begins
 /// meanwhile.
 async fn unbound_while_it_is_held(bed: &Bed, target: &KitBundle) {
@@ -111,13 +154,15 @@ async fn unbound_while_it_is_held(bed: &Bed, target: &KitBundle) {
 
 #[tokio::test]
 async fn targets_that_cannot_take_a_device_over_and_a_risk_that_nobody_acknowledged_block_its_node() {
-    let wanted = Wanted { passthrough: one_beside_a_strangers(), ..Wanted::holder() };
+    let passthrough = one_beside_a_strangers();
+    let wanted = Wanted { passthrough, guest: with_virtual_functions, ..Wanted::holder() };
     let all = |kit: &Kit| {
         let wrongs = WRONGS.iter().map(|(how, _, _)| wrong(kit, how));
         wrongs.chain(bundles(kit, &[])).collect()
     };
     let bed = Bed::start(wanted, all).await;
     let right = &bed.targets[WRONGS.len()];
+    virtual_functions(&bed, right).await;
     beside_a_stranger(&bed, right).await;
     for ((how, gate, says), target) in WRONGS.iter().zip(&bed.targets) {
         let record = blocked(&bed, how, target, |_| {}).await;

@@ -1,5 +1,6 @@
 //! Devices of a test's guest.
 
+use liveupdate_lab::vm::GuestOptions;
 use liveupdate_lab::vm::passed::Passthrough;
 use liveupdate_lab::vm::passthrough::{Behind, Slot};
 
@@ -28,6 +29,17 @@ pub(crate) fn one_beside_a_strangers() -> Passthrough {
     let mut both = of(&[(Behind::RootPort, SLOW), (Behind::SameSlot, SLOW)]);
     both.devices[1].held = false;
     both
+}
+
+/// Of a controller that can have a virtual function, and has none yet; and of that one.
+pub(crate) const PHYSICAL: &str = "0000:00:1d.0";
+pub(crate) const VIRTUAL: &str = "0000:00:1d.1";
+
+/// Gives a guest that controller, beside those that are passed through.
+pub(crate) fn with_virtual_functions(options: &mut GuestOptions) {
+    let controller = "nvme,serial=virtual,subsys=virtual,bus=pcie.0,addr=0x1d,\
+                      sriov_max_vfs=1,sriov_vq_flexible=2,sriov_vi_flexible=1";
+    options.qemu.extend(["-device", "nvme-subsys,id=virtual", "-device", controller].map(Into::into));
 }
 
 fn of(all: &[(Behind, u32)]) -> Passthrough {
