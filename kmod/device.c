@@ -2,6 +2,7 @@
 /*
  * A device from probe to removal, and what its opens and closes mean on the way
  */
+#include <linux/delay.h>
 #include <linux/pci.h>
 #include <linux/timex.h>
 #include <linux/unaligned.h>
@@ -9,6 +10,8 @@
 #include "liveupdate.h"
 
 #define CONFIG_MAP_INVALID	0xfe
+/* How long freeze waits for a call of the holder to end. */
+#define LOCK_TRIES		1000
 
 LIST_HEAD(lu_devices);
 /* Outside of the device sets' locks and of lu_device.lock. */
@@ -63,6 +66,33 @@ void lu_lock(struct lu_device *lu)
 {
 	mutex_lock(&lu->core->vdev.dev_set->lock);
 	mutex_lock(&lu->lock);
+}
+
+/**
+ * lu_lock_soon - lu_lock() for where all guests of the machine stand still
+ * @lu: the device
+ *
+ * A call holds these locks while it reads its caller's memory, which may be
+ * served by whoever likes to be late.
+ *
+ * Return: 0, or -EBUSY after a second.
+ */
+int lu_lock_soon(struct lu_device *lu)
+{
+	struct mutex *set = &lu->core->vdev.dev_set->lock;
+	int tries;
+
+	for (tries = 0; tries < LOCK_TRIES; tries++) {
+		if (mutex_trylock(set)) {
+			if (mutex_trylock(&lu->lock))
+				return 0;
+			mutex_unlock(set);
+		}
+		usleep_range(1000, 1100);
+	}
+	pci_err(lu->core->pdev, "live update: a call of its holder does not end\n");
+
+	return -EBUSY;
 }
 
 /**
@@ -133,7 +163,25 @@ void lu_device_add(struct lu_device *lu)
 }
 
 /**
- * lu_device_remove - undo lu_device_add(), and stop what nobody asked for
+ * lu_device_leave - begin to take a device from this driver
+ * @lu: the device, of which files may be open
+ *
+ * What nobody is back at stops now: whoever keeps its file may then finish it,
+ * and that is what its removal waits for.
+ */
+void lu_device_leave(struct lu_device *lu)
+{
+	guard(mutex)(&lu->lock);
+	lu->leaving = true;
+	if (lu->state == LU_INCOMING || lu->state == LU_RETRIEVED) {
+		lu->given_up = true;
+		lu->master_lost = true;
+		pci_clear_master(lu->core->pdev);
+	}
+}
+
+/**
+ * lu_device_remove - undo lu_device_add(), and reset what was given up
  * @lu: the device, no file of which is open
  *
  * The caller holds the PCI device's lock.
@@ -145,11 +193,13 @@ void lu_device_remove(struct lu_device *lu)
 	mutex_lock(&lu_devices_lock);
 	list_del_init(&lu->node);
 	mutex_unlock(&lu_devices_lock);
-	if (!lu_is_incoming(lu))
+	if (!lu_is_incoming(lu) && !lu->given_up)
 		return;
 	pci_warn(pdev, "live update: given up; it is stopped and reset\n");
 	pci_clear_master(pdev);
-	__pci_reset_function_locked(pdev);
+	/* The canary is not to be carried over what it would tell of. */
+	pci_write_config_byte(pdev, PCI_CACHE_LINE_SIZE, 0);
+	pci_reset_function_locked(pdev);
 	lu_list_finish(pci_domain_nr(pdev->bus), pci_dev_id(pdev));
 }
 
@@ -167,13 +217,16 @@ void lu_device_destroy(struct lu_device *lu)
  * lu_device_may_open - prepare VFIO's first open
  * @lu: the device, its device set locked
  *
- * Return: 0, or -EBUSY for a device whose file was not asked for.
+ * Return: 0, -EBUSY for a device whose file was not asked for, or -ENODEV for
+ * one that was given up.
  */
 int lu_device_may_open(struct lu_device *lu)
 {
 	guard(mutex)(&lu->lock);
 	if (lu->state == LU_INCOMING)
 		return -EBUSY;
+	if (lu->given_up)
+		return -ENODEV;
 	lu->core->keep_running = lu->state == LU_RETRIEVED;
 
 	return 0;
@@ -190,8 +243,7 @@ static void restore_config(struct lu_device *lu)
 		if (core->pci_config_map[i] == frozen->config_map[i] &&
 		    core->pci_config_map[i] < CONFIG_MAP_INVALID)
 			core->vconfig[i] = frozen->config[i];
-	for (i = 0; i < ARRAY_SIZE(frozen->rbar); i++)
-		core->rbar[i] = frozen->rbar[i];
+	/* Not frozen->rbar: the device is where this kernel says it is. */
 	core->virq_disabled = get_unaligned_le16(core->vconfig + PCI_COMMAND) &
 			      PCI_COMMAND_INTX_DISABLE;
 }
@@ -212,7 +264,8 @@ void lu_device_opened(struct lu_device *lu)
 	pci_intx(pdev, 0);
 	pci_read_config_word(pdev, PCI_COMMAND, &command);
 	if (lu->frozen->flags & LIVEUPDATE_VFIO_PCI_KEEPS_BUS_MASTER) {
-		if (!(command & PCI_COMMAND_MASTER))
+		/* Behind an IOMMU it has reached nothing since, whatever it says. */
+		if (!(command & PCI_COMMAND_MASTER) || !lu->core->vdev.noiommu)
 			lu->master_lost = true;
 		else
 			/* Writes nothing; the PCI core knows it, too, now. */
@@ -252,11 +305,33 @@ void lu_device_attached(struct lu_device *lu)
 }
 
 /**
+ * lu_device_detached - the device is on no IOAS any more
+ * @lu: the device, its device set locked
+ */
+void lu_device_detached(struct lu_device *lu)
+{
+	guard(mutex)(&lu->lock);
+	if (lu->state == LU_ATTACHED)
+		WRITE_ONCE(lu->state, LU_RETRIEVED);
+}
+
+/**
  * lu_device_was_reset - count a reset, on the way only
  * @lu: the device
+ *
+ * After freeze the next kernel has to know, and our count stays here. The PCI
+ * core has put back what a canary is: none is left that would tell.
  */
 void lu_device_was_reset(struct lu_device *lu)
 {
-	if (READ_ONCE(lu->state) >= LU_FROZEN)
-		atomic_inc(&lu->resets);
+	/* Before freeze the lock may be ours already. */
+	if (READ_ONCE(lu->state) < LU_FROZEN)
+		return;
+	atomic_inc(&lu->resets);
+	if (READ_ONCE(lu->state) != LU_FROZEN)
+		return;
+	guard(mutex)(&lu->lock);
+	if (lu->state == LU_FROZEN)
+		lu->outgoing->flags &= ~(LIVEUPDATE_VFIO_PCI_CANARY_CACHE_LINE |
+					 LIVEUPDATE_VFIO_PCI_CANARY_MSIX);
 }

@@ -84,6 +84,12 @@ static int variant_attach_ioas(struct vfio_device *vdev, u32 *pt_id)
 	return ret;
 }
 
+static void variant_detach_ioas(struct vfio_device *vdev)
+{
+	vfio_iommufd_physical_detach_ioas(vdev);
+	lu_device_detached(lu_from_vdev(vdev));
+}
+
 static int variant_init_dev(struct vfio_device *vdev)
 {
 	struct vfio_pci_core_device *core =
@@ -150,7 +156,7 @@ static const struct vfio_device_ops variant_ops = {
 	.bind_iommufd	= vfio_iommufd_physical_bind,
 	.unbind_iommufd	= vfio_iommufd_physical_unbind,
 	.attach_ioas	= variant_attach_ioas,
-	.detach_ioas	= vfio_iommufd_physical_detach_ioas,
+	.detach_ioas	= variant_detach_ioas,
 	.pasid_attach_ioas = vfio_iommufd_physical_pasid_attach_ioas,
 	.pasid_detach_ioas = vfio_iommufd_physical_pasid_detach_ioas,
 };
@@ -188,6 +194,7 @@ static void variant_remove(struct pci_dev *pdev)
 {
 	struct vfio_pci_core_device *core = dev_get_drvdata(&pdev->dev);
 
+	lu_device_leave(lu_from_core(core));
 	/* Waits until the last file is closed, also one that is handed over. */
 	vfio_pci_core_unregister_device(core);
 	lu_device_remove(lu_from_core(core));

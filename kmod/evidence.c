@@ -276,19 +276,25 @@ enum lu_same lu_compare_canary(struct lu_device *lu)
 	if (lu->canary_broken)
 		return LU_CHANGED;
 	if (lu->state < LU_FROZEN)
-		return lu->has_retrieved ? LU_SAME : LU_UNKNOWN;
+		return lu->has_retrieved && lu->canary_seen ? LU_SAME :
+							       LU_UNKNOWN;
 
 	if (lu->frozen->flags & LIVEUPDATE_VFIO_PCI_CANARY_CACHE_LINE) {
 		pci_read_config_byte(pdev, PCI_CACHE_LINE_SIZE, &cache_line);
+		lu->canary_seen = true;
 		if (cache_line != lu->frozen->canary_cache_line)
 			lu->canary_broken = true;
 	}
 	if (lu->frozen->flags & LIVEUPDATE_VFIO_PCI_CANARY_MSIX &&
-	    !lu->msix_armed && registers_answer(pdev) &&
-	    msix_canary_changed(lu))
-		lu->canary_broken = true;
+	    !lu->msix_armed && registers_answer(pdev)) {
+		lu->canary_seen = true;
+		if (msix_canary_changed(lu))
+			lu->canary_broken = true;
+	}
+	if (lu->canary_broken)
+		return LU_CHANGED;
 
-	return lu->canary_broken ? LU_CHANGED : LU_SAME;
+	return lu->canary_seen ? LU_SAME : LU_UNKNOWN;
 }
 
 /**

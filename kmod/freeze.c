@@ -54,6 +54,10 @@ static int check(struct lu_device *lu)
 	struct vfio_pci_core_device *core = lu->core;
 	struct pci_dev *pdev = core->pdev;
 
+	if (lu->leaving) {
+		pci_err(pdev, "live update: it is being taken from its driver\n");
+		return -EBUSY;
+	}
 	if (!core->vdev.cdev_opened) {
 		pci_err(pdev, "live update: nobody has it open any more; it was reset when it was closed\n");
 		return -ENODEV;
@@ -88,9 +92,10 @@ static void record(struct lu_device *lu)
 		state->rbar[i] = core->rbar[i];
 }
 
-static void mask_interrupts(struct lu_device *lu)
+static int mask_interrupts(struct lu_device *lu)
 {
 	struct pci_dev *pdev = lu->core->pdev;
+	u16 command, flags = PCI_MSIX_FLAGS_MASKALL;
 
 	pci_read_config_word(pdev, PCI_COMMAND, &lu->undo.command);
 	if (pdev->msix_cap) {
@@ -102,6 +107,17 @@ static void mask_interrupts(struct lu_device *lu)
 	}
 	pci_write_config_word(pdev, PCI_COMMAND, lu->undo.command |
 			      PCI_COMMAND_INTX_DISABLE);
+	/* In the next kernel nobody would answer. */
+	if (pdev->msix_cap)
+		pci_read_config_word(pdev, pdev->msix_cap + PCI_MSIX_FLAGS, &flags);
+	pci_read_config_word(pdev, PCI_COMMAND, &command);
+	if (!(flags & PCI_MSIX_FLAGS_MASKALL) ||
+	    (pdev->pin && !(command & PCI_COMMAND_INTX_DISABLE))) {
+		pci_err(pdev, "live update: its interrupts cannot be masked\n");
+		return -EIO;
+	}
+
+	return 0;
 }
 
 static void lay_canaries(struct lu_device *lu)
@@ -195,8 +211,14 @@ int lu_freeze(struct lu_device *lu)
 	}
 
 	lu->outgoing->flags = 0;
+	lu->canary_seen = false;
+	lu->canary_broken = false;
 	record(lu);
-	mask_interrupts(lu);
+	ret = mask_interrupts(lu);
+	if (ret) {
+		unmask_interrupts(lu);
+		goto out;
+	}
 	lay_canaries(lu);
 	if (lu_keeps_bus_master(lu)) {
 		pci_keep_bus_master(pdev);

@@ -26,6 +26,20 @@ static void note_armed(struct lu_device *lu, unsigned long arg)
 	lu->msix_armed = true;
 }
 
+/* A reset of the whole slot or bus hits all that are in one device set. */
+static bool others_on_the_way(struct lu_device *lu)
+{
+	struct lu_device *other;
+
+	guard(mutex)(&lu_devices_lock);
+	list_for_each_entry(other, &lu_devices, node)
+		if (other->core->vdev.dev_set == lu->core->vdev.dev_set &&
+		    READ_ONCE(other->state) >= LU_FROZEN)
+			return true;
+
+	return false;
+}
+
 /**
  * lu_ioctl - vfio_pci_core_ioctl() for what may be done now
  * @lu: the device
@@ -34,8 +48,8 @@ static void note_armed(struct lu_device *lu, unsigned long arg)
  *
  * What touches interrupts or the function is over before freeze, or begins
  * after it and is refused. A reset of the whole slot takes the device set's
- * lock by itself, outside of ours: one that overtakes freeze shows in the
- * canaries.
+ * lock by itself, outside of ours: one that overtakes freeze is noted when it is
+ * done (lu_device_was_reset()).
  *
  * Return: VFIO's answer, or -EBUSY.
  */
@@ -45,7 +59,7 @@ long lu_ioctl(struct lu_device *lu, unsigned int cmd, unsigned long arg)
 
 	switch (cmd) {
 	case VFIO_DEVICE_PCI_HOT_RESET:
-		if (READ_ONCE(lu->state) >= LU_FROZEN)
+		if (others_on_the_way(lu))
 			return -EBUSY;
 		break;
 	case VFIO_DEVICE_RESET: {

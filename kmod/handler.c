@@ -32,8 +32,9 @@
  * - A virtual function, or too many bridges above: EOPNOTSUPP. A physical one
  *   with virtual functions enabled: EBUSY.
  * - At freeze interrupts are on (EBUSY), the device is not in D0 (EINVAL), not
- *   open any more (ENODEV), or does not come to rest (ETIMEDOUT): reboot(2)
- *   fails, every file that was frozen is unfrozen, the devices go on.
+ *   open any more (ENODEV), is being unbound or in a call that does not end
+ *   (EBUSY), has interrupts that cannot be masked (EIO), or does not come to
+ *   rest (ETIMEDOUT): reboot(2) fails, every file that was frozen is unfrozen, the devices go on.
  * - The session is closed before the kexec: unpreserve, the devices go on.
  * - In the next kernel, this module comes after the first open of
  *   /dev/liveupdate: the orchestrator finds no handler and fails until the next
@@ -42,7 +43,9 @@
  *   errors; the memory stays reserved.
  * - Nobody asks for the file, or nobody attaches it: finish is refused (EBUSY),
  *   because to finish frees memory and the device may write to it. To give up a
- *   device, unbind it from this driver: that stops and resets it.
+ *   device, unbind it from this driver: that stops it, after which finish is
+ *   allowed, and resets it, once no file of it is open. Who asks for it later
+ *   gets ENODEV.
  * - It is reset all the same, through sysfs or by an error: that is counted,
  *   and the canaries tell of what was not seen.
  */
@@ -107,6 +110,7 @@ static void forget(struct lu_device *lu)
 	lu->attached_counter = 0;
 	lu->config = LU_UNKNOWN;
 	lu->canary_broken = false;
+	lu->canary_seen = false;
 	lu->master_lost = false;
 	lu->msix_armed = false;
 	atomic_set(&lu->resets, 0);
@@ -202,7 +206,9 @@ static int lu_freeze_file(struct liveupdate_file_op_args *args)
 	struct lu_device *lu = args->private_data;
 	int ret;
 
-	lu_lock(lu);
+	ret = lu_lock_soon(lu);
+	if (ret)
+		return ret;
 	ret = lu_freeze(lu);
 	lu_unlock(lu);
 

@@ -57,6 +57,10 @@ static int retrieve(struct lu_device *lu,
 		pci_err(pdev, "live update: it is in use before it was asked for\n");
 		return -EBUSY;
 	}
+	if (lu->state != LU_INCOMING) {
+		pci_err(pdev, "live update: it was given up, and is not what was handed over any more\n");
+		return -ENODEV;
+	}
 
 	lu->frozen = kvmemdup(state, sizeof(*state), GFP_KERNEL);
 	if (!lu->frozen)
@@ -150,11 +154,13 @@ int lu_retrieve(struct liveupdate_file_op_args *args)
 static bool at_rest(u32 domain, u16 bdf)
 {
 	struct pci_dev *pdev;
-	u16 command = 0;
+	u16 command;
 
 	pdev = pci_get_domain_bus_and_slot(domain, PCI_BUS_NUM(bdf), bdf & 0xff);
-	if (pdev)
-		pci_read_config_word(pdev, PCI_COMMAND, &command);
+	/* That nobody sees it is no rest; that we stopped it is. */
+	if (!pdev)
+		return lu_list_finished(domain, bdf);
+	pci_read_config_word(pdev, PCI_COMMAND, &command);
 	pci_dev_put(pdev);
 
 	return command == 0xffff || !(command & PCI_COMMAND_MASTER);
@@ -170,7 +176,7 @@ bool lu_can_finish(struct liveupdate_file_op_args *args)
 {
 	const struct liveupdate_vfio_pci_state *state;
 	struct lu_device *lu;
-	bool attached;
+	bool may;
 
 	state = phys_to_virt(args->serialized_data);
 	guard(mutex)(&lu_devices_lock);
@@ -179,10 +185,11 @@ bool lu_can_finish(struct liveupdate_file_op_args *args)
 	if (!lu || !lu_is_incoming(lu))
 		return at_rest(state->domain, state->bdf);
 	mutex_lock(&lu->lock);
-	attached = lu->state == LU_ATTACHED;
+	may = lu->state == LU_ATTACHED ||
+	      (lu->given_up && at_rest(state->domain, state->bdf));
 	mutex_unlock(&lu->lock);
 
-	return attached;
+	return may;
 }
 
 /* From here on it may be reset, opened and closed like any other. */

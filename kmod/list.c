@@ -196,6 +196,18 @@ void lu_list_finish(u32 domain, u16 bdf)
 }
 
 /**
+ * lu_list_finished - was it said that a device is no longer what was handed over?
+ * @domain: PCI domain
+ * @bdf: bus << 8 | devfn
+ *
+ * Return: true if so, or if it was never on the list.
+ */
+bool lu_list_finished(u32 domain, u16 bdf)
+{
+	return !waits(incoming_entry(domain, bdf));
+}
+
+/**
  * lu_list_claim - make handed over devices wait for a driver
  * @driver: its name; any other, loaded later, then leaves them alone
  */

@@ -54,6 +54,9 @@ enum lu_same {
  * @master_lost:	a checkpoint after retrieve saw Bus Master off
  * @msix_armed:		MSI-X vectors were given away again: no canary any more
  * @msix_entry:		mapping of the MSI-X canary, while preserved
+ * @canary_seen:	a canary was compared, and was as it was laid
+ * @leaving:		it is being taken from this driver
+ * @given_up:		taken while nobody was back at it: stopped, and not to be opened
  * @resets:		resets since freeze
  * @undo:		what unfreeze() puts back
  */
@@ -73,6 +76,9 @@ struct lu_device {
 	u64 attached_counter;
 	enum lu_same config;
 	bool canary_broken;
+	bool canary_seen;
+	bool leaving;
+	bool given_up;
 	bool master_lost;
 	bool msix_armed;
 	void __iomem *msix_entry;
@@ -103,16 +109,19 @@ void lu_finish(struct liveupdate_file_op_args *args);
 struct lu_device *lu_find(u32 domain, u16 bdf);
 struct lu_device *lu_find_file(struct file *file);
 void lu_lock(struct lu_device *lu);
+int lu_lock_soon(struct lu_device *lu);
 void lu_unlock(struct lu_device *lu);
 void lu_device_init(struct lu_device *lu, struct vfio_pci_core_device *core,
 		    bool incoming);
 void lu_device_add(struct lu_device *lu);
+void lu_device_leave(struct lu_device *lu);
 void lu_device_remove(struct lu_device *lu);
 void lu_device_destroy(struct lu_device *lu);
 int lu_device_may_open(struct lu_device *lu);
 void lu_device_opened(struct lu_device *lu);
 void lu_device_closed(struct lu_device *lu);
 void lu_device_attached(struct lu_device *lu);
+void lu_device_detached(struct lu_device *lu);
 void lu_device_was_reset(struct lu_device *lu);
 bool lu_is_incoming(struct lu_device *lu);
 bool lu_keeps_bus_master(struct lu_device *lu);
@@ -145,6 +154,7 @@ void lu_list_remove(void);
 bool lu_list_incoming(struct pci_dev *pdev);
 bool lu_list_arrived(u32 domain, u16 bdf, struct liveupdate_vfio_pci_entry *entry);
 void lu_list_finish(u32 domain, u16 bdf);
+bool lu_list_finished(u32 domain, u16 bdf);
 void lu_list_claim(const char *driver);
 
 /* driver.c: whoever owns the VFIO device knows where its lu_device is */

@@ -1,6 +1,8 @@
 //! The next kernel: what was handed over is taken back, or given up, or refused.
 
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use liveupdate_host::linux::luo::{IncomingSession, Orchestrator};
 use liveupdate_host::linux::vfio::Device;
@@ -14,6 +16,8 @@ use super::{Trial, faults, refusals, saw};
 
 /// A driver that takes any device.
 const NATIVE: &str = "vfio-pci";
+/// For what another thread does.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A device, its session, and its file when that could be had.
 struct Arrived<'a> {
@@ -51,6 +55,7 @@ pub(super) fn run(trial: &Trial) -> Result<(), String> {
         return Err("there are too few devices to refuse each request of RETRIEVE_FD once".into());
     }
 
+    given_up_with_its_file_out(&mut arrived)?;
     goes_on(&orchestrator, &home, &arrived)?;
     trial.plain.iter().try_for_each(|address| plain_goes_on(&orchestrator, &home, address))?;
     gives_up(&arrived)?;
@@ -150,6 +155,34 @@ fn gives_up(arrived: &[Arrived<'_>]) -> Result<(), String> {
         count += 1;
     }
     saw(count, "devices given up");
+    Ok(())
+}
+
+/// One whose holder ended before it was back at it: the session has its file still, and unbinding waits for that.
+fn given_up_with_its_file_out(arrived: &mut Vec<Arrived<'_>>) -> Result<(), String> {
+    let at = arrived.iter().position(|one| one.file.is_some()).ok_or("no device was retrieved")?;
+    let Arrived { address, session, file } = arrived.remove(at);
+    drop(file);
+    refused("FINISH of a device that nobody is back at", session.finish(), Errno::BUSY)?;
+    let unbinding = {
+        let address = address.to_owned();
+        thread::spawn(move || machine::unbind(&address))
+    };
+    let began = Instant::now();
+    while machine::command(address)? & machine::BUS_MASTER != 0 {
+        if began.elapsed() > PATIENCE {
+            return Err(format!("{address} masters the bus, given up with its file out"));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    if unbinding.is_finished() {
+        return Err(format!("{address} was unbound while its file was out"));
+    }
+    session.finish().map_err(|error| chain(&error))?;
+    unbinding.join().map_err(|_| "the thread that unbinds has panicked".to_owned())??;
+    machine::bind(address, DRIVER)?;
+    machine::is(address, "idle")?;
+    saw(1, "devices given up whose files were out");
     Ok(())
 }
 
