@@ -81,10 +81,10 @@ impl State {
         Ok(())
     }
 
-    /// How long a step forward may wait for its record: while holders stand still, as long as they may.
-    fn patience(&self, now: Monotonic) -> Option<Duration> {
-        let deadline = self.journal.node.deadline().filter(|_| self.journal.node.may_stand_still());
-        deadline.map(|deadline| deadline.at.since(now))
+    /// How long a step forward may wait for its record: as long as its state may last. A disk that works is given its time
+    /// also where holders took all of that.
+    pub(crate) fn patience(&self, now: Monotonic) -> Option<Duration> {
+        self.journal.node.deadline().map(|deadline| deadline.at.since(now).max(AGAIN))
     }
 
     /// What is known of the attempt, for whoever asks.
@@ -245,6 +245,7 @@ impl Keeper {
                     let (undoing, effects) = state.journal.clone().after(Event::Abort(why), now, wall)?;
                     state.journal = undoing;
                     state.unwritten = Some(Unwritten::failed(now, &error));
+                    state.scribe.supersede(&state.journal);
                     return Ok(effects);
                 }
                 Err(error) => return Err(error.into()),

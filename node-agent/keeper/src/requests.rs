@@ -70,7 +70,8 @@ impl Keeper {
             state.journal = next;
             state.write(now)?;
         } else {
-            state.scribe.save(&next, None)?;
+            let patience = state.patience(now);
+            state.scribe.save(&next, patience)?;
             (state.journal, state.unwritten) = (next, None);
         }
         Ok(())

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! save ── bytes ──► thread: store ── result ──► save returns
-//!   └── patience over: Err; the next save fails at once until the thread has answered, and then writes anew
+//!   └── patience over: Err, and what is newer then waits for the thread, which writes it next
+//!       the next save fails at once until the thread has answered, and then writes anew
 //! ```
-//! What came too late may be on disk by then. It is no newer than what the keeper knows, and is written over: whoever starts
-//! from it undoes what was undone already.
+//! What came too late is on disk for no longer than that takes: nobody is to start from it.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,14 @@ pub(crate) struct Scribe {
     results: Receiver<Result<(), HostError>>,
     /// Since when the disk has not answered.
     hangs: Option<Instant>,
+    /// What is to be written as soon as it does.
+    newest: Newest,
+}
+
+type Newest = Arc<Mutex<Option<Vec<u8>>>>;
+
+fn take(newest: &Newest) -> Option<Vec<u8>> {
+    newest.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 impl Scribe {
@@ -31,14 +39,20 @@ impl Scribe {
     pub(crate) fn start(host: Arc<dyn Host>) -> io::Result<Self> {
         let (orders, to_write) = mpsc::channel::<Vec<u8>>();
         let (written, results) = mpsc::channel();
+        let newest = Newest::default();
+        let newer = Arc::clone(&newest);
         thread::Builder::new().name("journal".into()).spawn(move || {
             for bytes in to_write {
-                if written.send(host.store(KEY, &bytes)).is_err() {
+                let mut result = host.store(KEY, &bytes);
+                while let Some(bytes) = take(&newer) {
+                    result = host.store(KEY, &bytes);
+                }
+                if written.send(result).is_err() {
                     return;
                 }
             }
         })?;
-        Ok(Self { orders, results, hangs: None })
+        Ok(Self { orders, results, hangs: None, newest })
     }
 
     /// Writes a journal down. `patience`: how long the disk may take; none: as long as it does.
@@ -49,12 +63,17 @@ impl Scribe {
         let bytes = journal.encode()?;
         if let Some(since) = self.hangs {
             match self.results.try_recv() {
-                Err(TryRecvError::Empty) => return Err(late(since.elapsed())),
+                Err(TryRecvError::Empty) => {
+                    self.replace(bytes);
+                    return Err(late(since.elapsed()));
+                }
                 Err(TryRecvError::Disconnected) => return Err(ended()),
                 // Of what was to be written then.
                 Ok(_) => self.hangs = None,
             }
         }
+        // Of before, if it came when the thread had looked for the last time.
+        take(&self.newest);
         self.orders.send(bytes).map_err(|_| ended())?;
         let Some(patience) = patience else { return self.results.recv().map_err(|_| ended())? };
         let began = Instant::now();
@@ -66,6 +85,19 @@ impl Scribe {
                 Err(late(patience))
             }
         }
+    }
+
+    /// If the disk hangs: has this written next, so that what it may write late is not what others find.
+    pub(crate) fn supersede(&self, journal: &Journal) {
+        if self.hangs.is_some()
+            && let Ok(bytes) = journal.encode()
+        {
+            self.replace(bytes);
+        }
+    }
+
+    fn replace(&self, bytes: Vec<u8>) {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
     }
 }
 

@@ -169,17 +169,20 @@ fn given_up_with_its_file_out(arrived: &mut Vec<Arrived<'_>>) -> Result<(), Stri
         thread::spawn(move || machine::unbind(&address))
     };
     let began = Instant::now();
-    while machine::command(address)? & machine::BUS_MASTER != 0 {
+    // Until then it is not at rest, or nobody has said so yet.
+    while let Err(error) = session.finish() {
+        if unbinding.is_finished() {
+            return Err(format!("{address} was unbound while its file was out"));
+        }
         if began.elapsed() > PATIENCE {
-            return Err(format!("{address} masters the bus, given up with its file out"));
+            return Err(format!("{address} cannot be given up with its file out: {}", chain(&error)));
         }
         thread::sleep(Duration::from_millis(20));
     }
-    if unbinding.is_finished() {
-        return Err(format!("{address} was unbound while its file was out"));
-    }
-    session.finish().map_err(|error| chain(&error))?;
     unbinding.join().map_err(|_| "the thread that unbinds has panicked".to_owned())??;
+    if machine::command(address)? & machine::BUS_MASTER != 0 {
+        return Err(format!("{address} masters the bus, given up with its file out"));
+    }
     machine::bind(address, DRIVER)?;
     machine::is(address, "idle")?;
     saw(1, "devices given up whose files were out");

@@ -232,7 +232,10 @@ const STACK: usize = 64 << 10;
 static LATE: AtomicUsize = AtomicUsize::new(0);
 
 /// A call that may never come back: it is left alone then, in a thread of its own.
-fn within(limit: Duration, call: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+pub(super) fn within(
+    limit: Duration,
+    call: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> io::Result<()> {
     hand_over(limit, call, drop, || {})
 }
 

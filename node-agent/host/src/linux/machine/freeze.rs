@@ -12,7 +12,7 @@ use crate::linux::root::Root;
 /// For one file system to write what is left. Holders stand still meanwhile.
 const SYNC: Duration = Duration::from_secs(10);
 /// For one to go on again. Holders stand still meanwhile: what takes longer does it by itself.
-const BACK: Duration = Duration::from_secs(10);
+pub(super) const BACK: Duration = Duration::from_secs(10);
 
 /// How long a jump may still happen: whatever takes longer than that was not permitted to jump, and holders that stand
 /// still go on.

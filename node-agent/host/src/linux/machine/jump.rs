@@ -16,7 +16,7 @@ use liveupdate_proto::causes::chain;
 use super::LinuxHost;
 use super::boot::{self, JUMP, JumpRecord};
 use super::filesystems::Filesystems;
-use super::freeze::{self, Limit};
+use super::freeze::{self, BACK, Limit};
 use super::store::io_error;
 use crate::{HostError, JumpIntent, JumpRefused, Target};
 
@@ -33,10 +33,13 @@ impl LinuxHost {
             arrived: None,
             over: false,
         };
-        self.store.write(JUMP, Some(&record))?;
-        self.phase("commit");
         let limit = Limit::new(&*self.calls, intent.until);
-        let mut why = match self.tell(intent, &limit) {
+        let recorded = limit.left("it was recorded").and_then(|left| {
+            let written = self.store.write_within(JUMP, Some(&record), left);
+            written.map_err(|error| error.to_string())
+        });
+        self.phase("commit");
+        let mut why = match recorded.and_then(|()| self.tell(intent, &limit)) {
             Ok(()) => self.leave(&filesystems, &limit),
             Err(why) => why,
         };
@@ -48,7 +51,7 @@ impl LinuxHost {
             let _ = custody.resume("the jump was refused");
         }
         record.over = true;
-        if let Err(error) = self.store.write(JUMP, Some(&record)) {
+        if let Err(error) = self.store.write_within(JUMP, Some(&record), BACK) {
             why = format!("{why}; and then: {error}");
         }
         Err(JumpRefused { why })

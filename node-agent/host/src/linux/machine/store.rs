@@ -9,7 +9,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use super::calls::within;
 use super::record;
 use crate::HostError;
 
@@ -60,9 +63,12 @@ impl Disk for RealDisk {
 }
 
 /// A folder of records.
+#[derive(Clone)]
 pub(super) struct Store {
     folder: PathBuf,
-    disk: Box<dyn Disk>,
+    disk: Arc<dyn Disk>,
+    /// One write at a time, in the order in which they were asked for: also after one that nobody waits for any more.
+    writing: Arc<Mutex<()>>,
 }
 
 impl Store {
@@ -84,7 +90,7 @@ impl Store {
     }
 
     pub(super) fn on(folder: PathBuf, disk: Box<dyn Disk>) -> Self {
-        Self { folder, disk }
+        Self { folder, disk: disk.into(), writing: Arc::default() }
     }
 
     /// See [`crate::Host::load`].
@@ -107,6 +113,7 @@ impl Store {
             let why = format!("{} bytes, at most {} are kept", bytes.len(), record::LARGEST);
             return Err(HostError::Malformed { what: format!("the record {key}"), why });
         }
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let written = self.disk.write(&new, &record::encode(key, bytes));
         let written = written.and_then(|()| self.disk.sync(&new));
         let written = written.and_then(|()| self.disk.rename(&new, &path));
@@ -139,6 +146,21 @@ impl Store {
             why: error.to_string(),
         })?;
         self.store(key, &bytes)
+    }
+
+    /// The same, for who cannot wait for a disk that hangs. What takes longer than `limit` may still be written later.
+    pub(super) fn write_within<T: serde::Serialize>(
+        &self,
+        key: &str,
+        value: Option<&T>,
+        limit: Duration,
+    ) -> Result<(), HostError> {
+        let what = format!("the record {key}");
+        let bytes = serde_json::to_vec(&value)
+            .map_err(|error| HostError::Malformed { what: what.clone(), why: error.to_string() })?;
+        let (store, key) = (self.clone(), key.to_owned());
+        within(limit, move || store.store(&key, &bytes).map_err(io::Error::other))
+            .map_err(|error| io_error(format!("write {what}"), &error))
     }
 }
 

@@ -132,7 +132,7 @@ fn invariant_2_a_permission_that_runs_out_on_the_way_is_none_any_more() {
     let (keeper, intent) = permitted(&machine);
     let over = JumpIntent { until: keeper.monotonic().unwrap(), ..intent };
     let refused = keeper.jump(&over).unwrap_err();
-    assert!(refused.why.contains("before holders were told of it"), "{}", refused.why);
+    assert!(refused.why.contains("before it was recorded"), "{}", refused.why);
     assert_eq!(machine.calls.taken(), [""; 0]);
 }
 
