@@ -162,6 +162,14 @@ void lu_device_add(struct lu_device *lu)
 	list_add_tail(&lu->node, &lu_devices);
 }
 
+/* Nobody is back at it: it stops. */
+static void give_up(struct lu_device *lu)
+{
+	lu->given_up = true;
+	lu->master_lost = true;
+	pci_clear_master(lu->core->pdev);
+}
+
 /**
  * lu_device_leave - begin to take a device from this driver
  * @lu: the device, of which files may be open
@@ -173,11 +181,8 @@ void lu_device_leave(struct lu_device *lu)
 {
 	guard(mutex)(&lu->lock);
 	lu->leaving = true;
-	if (lu->state == LU_INCOMING || lu->state == LU_RETRIEVED) {
-		lu->given_up = true;
-		lu->master_lost = true;
-		pci_clear_master(lu->core->pdev);
-	}
+	if (lu->state == LU_INCOMING || lu->state == LU_RETRIEVED)
+		give_up(lu);
 }
 
 /**
@@ -311,8 +316,12 @@ void lu_device_attached(struct lu_device *lu)
 void lu_device_detached(struct lu_device *lu)
 {
 	guard(mutex)(&lu->lock);
-	if (lu->state == LU_ATTACHED)
-		WRITE_ONCE(lu->state, LU_RETRIEVED);
+	if (lu->state != LU_ATTACHED)
+		return;
+	WRITE_ONCE(lu->state, LU_RETRIEVED);
+	/* Its holder was asked to let it go. */
+	if (lu->leaving)
+		give_up(lu);
 }
 
 /**
@@ -328,10 +337,19 @@ void lu_device_was_reset(struct lu_device *lu)
 	if (READ_ONCE(lu->state) < LU_FROZEN)
 		return;
 	atomic_inc(&lu->resets);
-	if (READ_ONCE(lu->state) != LU_FROZEN)
-		return;
-	guard(mutex)(&lu->lock);
-	if (lu->state == LU_FROZEN)
-		lu->outgoing->flags &= ~(LIVEUPDATE_VFIO_PCI_CANARY_CACHE_LINE |
-					 LIVEUPDATE_VFIO_PCI_CANARY_MSIX);
+	/*
+	 * Tried, not taken: a hot reset comes with memory_lock, which unfreeze
+	 * takes inside of ours. It says first that nothing is frozen any more.
+	 */
+	while (READ_ONCE(lu->state) == LU_FROZEN) {
+		if (mutex_trylock(&lu->lock)) {
+			if (lu->state == LU_FROZEN)
+				lu->outgoing->flags &=
+					~(LIVEUPDATE_VFIO_PCI_CANARY_CACHE_LINE |
+					  LIVEUPDATE_VFIO_PCI_CANARY_MSIX);
+			mutex_unlock(&lu->lock);
+			return;
+		}
+		usleep_range(100, 200);
+	}
 }

@@ -248,6 +248,8 @@ out:
  */
 void lu_unfreeze(struct lu_device *lu)
 {
+	/* First: see lu_device_was_reset(). */
+	WRITE_ONCE(lu->state, LU_PRESERVED);
 	down_write(&lu->core->memory_lock);
 	if (lu->outgoing->flags & LIVEUPDATE_VFIO_PCI_KEEPS_BUS_MASTER)
 		pci_drop_bus_master(lu->core->pdev);
@@ -255,5 +257,4 @@ void lu_unfreeze(struct lu_device *lu)
 	unmask_interrupts(lu);
 	up_write(&lu->core->memory_lock);
 	lu->outgoing->flags = 0;
-	WRITE_ONCE(lu->state, LU_PRESERVED);
 }

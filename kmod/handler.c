@@ -219,9 +219,12 @@ static void lu_unfreeze_file(struct liveupdate_file_op_args *args)
 {
 	struct lu_device *lu = args->private_data;
 
-	lu_lock(lu);
+	/*
+	 * Not the device set's: a call of some holder may sit on that, and all
+	 * guests stand still. Nobody waits for anything under ours while frozen.
+	 */
+	guard(mutex)(&lu->lock);
 	lu_unfreeze(lu);
-	lu_unlock(lu);
 }
 
 static const struct liveupdate_file_ops lu_file_ops = {
