@@ -188,3 +188,40 @@ async fn devices_go_on_when_attempts_are_undone_and_successors_die_and_are_said_
     reset_by_its_holder(&bed).await;
     removed_and_reset_by_others(&bed).await;
 }
+
+/// Nobody took them out, and they write on into memory that is kept for that: by the verb they are stopped and reset, and the
+/// kernel ends their session.
+#[tokio::test]
+async fn devices_that_nobody_came_for_are_stopped_by_the_verb_and_their_session_ends() {
+    let bed = bed(three(), &["--misbehave=die-when-granted"]).await;
+    let mark = bed.guest().serial().mark();
+    bed.apply_with("nobody", &bed.targets[0], |spec| {
+        updates::preserve_devices(spec);
+        spec.deadlines.reclaim = "20s".parse().unwrap();
+    })
+    .await;
+    let granted = bed.guest().serial().wait_for_after(mark, "dies with its session granted", ENOUGH);
+    let since = granted.await.unwrap().wall;
+    let record = bed.await_node("a failure", |status| status.state == "Failed").await;
+    assert_eq!(record.reason, "Quarantined", "{record:#?}");
+    let sight = |device| bed.passed.sight(device, since, SystemTime::now()).unwrap();
+    for device in &bed.passed.devices {
+        assert_eq!(
+            (sight(device).resets, sight(device).cleared.len()),
+            (0, 0),
+            "it goes on for whoever comes"
+        );
+    }
+    let said = bed.plane.plugin(&["release", &bed.update_name("nobody"), bed.node.name()]).await.unwrap();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let told = "an operator gave up the files";
+    bed.await_node("them given up", |status| status.last_failure.contains(told)).await;
+    for device in &bed.passed.devices {
+        let given_up = format!("{}: live update: given up; it is stopped and reset", device.address);
+        bed.guest().serial().wait_for_after(mark, &given_up, ENOUGH).await.unwrap();
+        let sight = sight(device);
+        assert!(sight.resets > 0 && !sight.cleared.is_empty(), "{sight:#?}");
+    }
+    let console = bed.guest().serial().transcript();
+    assert!(!console.contains("Unable to finish session"), "{console}");
+}

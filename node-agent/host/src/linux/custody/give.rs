@@ -18,6 +18,7 @@ use super::log::report;
 use super::peer::Peer;
 use super::seen::{self, Look, When};
 use super::state::{Shared, State};
+use super::stop;
 use crate::linux::cgroup::{self, Level};
 use crate::linux::gates::memory_charge_of;
 use crate::linux::root::ReadError;
@@ -240,16 +241,10 @@ impl Shared {
             state.ledger.quarantine().map_err(|refusal| wrong("release", refusal.to_string()))?;
             for leave in state.ledger.release().map_err(|refusal| wrong("release", refusal.to_string()))? {
                 let Some(Ok(session)) = arrived.sessions.remove(leave.holder()) else { continue };
-                // Closing it frees what nobody took out, as an end would.
-                if let Err(error) = session.finish() {
-                    report(&format!(
-                        "the session of {} ends by being closed: {}",
-                        leave.holder(),
-                        chain(&error)
-                    ));
-                }
+                let entry = arrived.entry(leave.holder());
+                stop::end(&self.options.root, &*session, entry);
                 drop(session);
-                if let Some(entry) = arrived.entry(leave.holder()) {
+                if let Some(entry) = entry {
                     forget(&self.store, &entry.session);
                 }
             }

@@ -25,6 +25,7 @@ mod server;
 pub mod sessions;
 mod stand;
 mod state;
+mod stop;
 mod store;
 mod talk;
 
