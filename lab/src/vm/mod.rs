@@ -49,4 +49,4 @@ pub use serial::{Line, Serial};
 
 /// How long anything in a guest is waited for: what takes a second on an idle machine may take a minute on
 /// a busy one, and waiting costs nothing when all is well.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(300);
