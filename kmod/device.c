@@ -344,9 +344,7 @@ void lu_device_was_reset(struct lu_device *lu)
 	while (READ_ONCE(lu->state) == LU_FROZEN) {
 		if (mutex_trylock(&lu->lock)) {
 			if (lu->state == LU_FROZEN)
-				lu->outgoing->flags &=
-					~(LIVEUPDATE_VFIO_PCI_CANARY_CACHE_LINE |
-					  LIVEUPDATE_VFIO_PCI_CANARY_MSIX);
+				lu->outgoing->flags &= ~LU_CANARIES;
 			mutex_unlock(&lu->lock);
 			return;
 		}

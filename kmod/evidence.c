@@ -266,12 +266,10 @@ static bool msix_canary_changed(struct lu_device *lu)
  */
 enum lu_same lu_compare_canary(struct lu_device *lu)
 {
-	const u32 canaries = LIVEUPDATE_VFIO_PCI_CANARY_CACHE_LINE |
-			     LIVEUPDATE_VFIO_PCI_CANARY_MSIX;
 	struct pci_dev *pdev = lu->core->pdev;
 	u8 cache_line;
 
-	if (!lu->frozen || !(lu->frozen->flags & canaries))
+	if (!lu->frozen || !(lu->frozen->flags & LU_CANARIES))
 		return LU_UNKNOWN;
 	if (lu->canary_broken)
 		return LU_CHANGED;

@@ -158,8 +158,7 @@ static void take_canaries(struct lu_device *lu)
 			      state->former_cache_line);
 	if (state->flags & LIVEUPDATE_VFIO_PCI_CANARY_MSIX)
 		writel(lu->undo.msix_data, lu->msix_entry + PCI_MSIX_ENTRY_DATA);
-	state->flags &= ~(LIVEUPDATE_VFIO_PCI_CANARY_CACHE_LINE |
-			  LIVEUPDATE_VFIO_PCI_CANARY_MSIX);
+	state->flags &= ~LU_CANARIES;
 }
 
 static void unmask_interrupts(struct lu_device *lu)

@@ -27,6 +27,10 @@ enum lu_state {
 	LU_ATTACHED,
 };
 
+/* liveupdate_vfio_pci_state.flags: which canaries were laid */
+#define LU_CANARIES	(LIVEUPDATE_VFIO_PCI_CANARY_CACHE_LINE | \
+			 LIVEUPDATE_VFIO_PCI_CANARY_MSIX)
+
 /** enum lu_same - what a comparison with the moment of freeze says */
 enum lu_same {
 	LU_UNKNOWN,

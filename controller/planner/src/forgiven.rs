@@ -1,19 +1,12 @@
 //! Attempts that the verb `retry` has forgiven, as long as the node's own record still speaks of them.
 
-use alloc::format;
-
 use crate::fleet::Fleet;
 use crate::input::{Node, NodeEnd, Verb, VerbKind};
 use crate::run::{MAX_ABORTS, Run};
 
 /// The note that an attempt at a node is forgiven.
 pub(crate) fn note(run: &Run<'_>, node: &str, attempt: &str) -> Verb {
-    Verb {
-        kind: VerbKind::Retry,
-        argument: format!("{node}/{attempt}"),
-        revision: run.record.revision.as_str().into(),
-        again: 0,
-    }
+    run.note(VerbKind::Retry, node, attempt)
 }
 
 /// The attempt of which the node's record says something that `retry` forgets.

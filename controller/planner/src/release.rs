@@ -84,12 +84,7 @@ fn refusal<'n>(node: &'n Node, attempt: &str) -> Option<&'n str> {
 
 /// The note that what is kept of an attempt is to be given up.
 fn note(run: &Run<'_>, node: &str, attempt: &str) -> Verb {
-    Verb {
-        kind: VerbKind::Release,
-        argument: format!("{node}/{attempt}"),
-        revision: run.record.revision.as_str().into(),
-        again: 0,
-    }
+    run.note(VerbKind::Release, node, attempt)
 }
 
 /// Node and attempt of a note; none for other verbs.

@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::input::{
-    InFlight, Node, NodeEnd, NodeRecord, OnBlocked, Policy, Spec, Text, Update, UpdateRecord,
+    InFlight, Node, NodeEnd, NodeRecord, OnBlocked, Policy, Spec, Text, Update, UpdateRecord, Verb, VerbKind,
 };
 use crate::output::{Bound, NodeClass, Reason};
 use crate::progress::Progress;
@@ -182,6 +182,12 @@ impl<'a> Run<'a> {
     pub(crate) fn active(&self) -> Option<&'a Spec> {
         let over = self.update.deleting || self.was_finished || self.not_accepted.is_some();
         if over { None } else { self.spec }
+    }
+
+    /// A note of an attempt at a node, beside the verb that is about it.
+    pub(crate) fn note(&self, kind: VerbKind, node: &str, attempt: &str) -> Verb {
+        let revision = self.record.revision.as_str().into();
+        Verb { kind, argument: format!("{node}/{attempt}"), revision, again: 0 }
     }
 
     /// What the node's record says, if it speaks of this update's present revision.

@@ -45,6 +45,18 @@ fn way(spec: WorldSpec, writes: usize) -> (Rig, Arc<Killer>) {
     (rig, disk)
 }
 
+/// After a jump, with a keeper that finds such a disk.
+fn jumped_onto(sick: impl FnOnce(&Killer)) -> (Rig, Arc<Killer>) {
+    let rig = Rig::new(spec()).settled();
+    rig.jump();
+    rig.world.boot().unwrap();
+    let disk = Arc::new(Killer::never(Arc::new(rig.world.host().unwrap())));
+    sick(&disk);
+    let host = Arc::clone(&disk) as Arc<dyn Host>;
+    let keeper = Arc::new(Keeper::open(Arc::clone(&host)).unwrap());
+    (Rig { host, keeper, ..rig }, disk)
+}
+
 /// Wherever the disk begins to fail, and whether or not the kernel would jump: who stood still goes on, the attempt
 /// is undone, and the next keeper knows it once that could be written down.
 #[test]
@@ -158,14 +170,7 @@ fn what_goes_forward_waits_for_its_record() {
 /// After the jump the machine's disk is no reason to keep from guests what is theirs. The end has to wait for it.
 #[test]
 fn invariant_8_what_came_through_is_given_back_over_a_disk_that_fails() {
-    let rig = Rig::new(spec()).settled();
-    rig.jump();
-    rig.world.boot().unwrap();
-    let disk = Arc::new(Killer::never(Arc::new(rig.world.host().unwrap())));
-    disk.disk_fails_after(0);
-    let host = Arc::clone(&disk) as Arc<dyn Host>;
-    let keeper = Arc::new(Keeper::open(Arc::clone(&host)).unwrap());
-    let rig = Rig { host, keeper, ..rig };
+    let (rig, disk) = jumped_onto(|disk| disk.disk_fails_after(0));
     let back = report_of(&rig).unwrap();
     assert_eq!((back.state(), outcome_of(&back, GPU)), (NodeState::Verifying, Outcome::Uninterrupted));
     assert!(
@@ -226,14 +231,7 @@ fn invariant_6_no_guest_stands_still_for_a_disk_that_hangs() {
 /// Also after the jump.
 #[test]
 fn invariant_8_what_came_through_is_given_back_over_a_disk_that_hangs() {
-    let rig = Rig::new(spec()).settled();
-    rig.jump();
-    rig.world.boot().unwrap();
-    let disk = Arc::new(Killer::never(Arc::new(rig.world.host().unwrap())));
-    disk.disk_hangs_after(0);
-    let host = Arc::clone(&disk) as Arc<dyn Host>;
-    let keeper = Arc::new(Keeper::open(Arc::clone(&host)).unwrap());
-    let rig = Rig { host, keeper, ..rig };
+    let (rig, disk) = jumped_onto(|disk| disk.disk_hangs_after(0));
     let back = report_of(&rig).unwrap();
     assert_eq!((back.state(), outcome_of(&back, GPU)), (NodeState::Verifying, Outcome::Uninterrupted));
     assert!(back.message.starts_with("not written down yet"), "{}", back.message);

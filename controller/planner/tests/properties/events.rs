@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use liveupdate_planner::simulation::{Behaviour, Fault, World};
 use liveupdate_planner::{
-    Amount, OnBlocked, OnFailure, Policy, Reason, Selector, Spec, Step, Strategy as Rollout, Text, Time,
-    Update, UpdateRecord, Verb, VerbKind,
+    Amount, OnBlocked, OnFailure, Policy, Reason, Spec, Step, Strategy as Rollout, Text, Time, Update, Verb,
+    VerbKind,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::checks::check;
+use crate::common;
 
 /// A world and its history.
 #[derive(Clone, Debug)]
@@ -311,11 +312,10 @@ fn retarget(spec: &mut Spec) {
 
 fn update(name: &str, revision: &str, created: Time, how: &Strategies) -> Update {
     let step = |name: &str, nodes, bake, approval, cover_device_model| Step {
-        name: name.into(),
-        nodes,
         cover_device_model,
         bake: Duration::from_secs(bake),
         approval,
+        ..common::step(name, nodes)
     };
     let all = step("rest", Amount::Percent(100), 0, false, false);
     let steps = match how.steps {
@@ -328,36 +328,20 @@ fn update(name: &str, revision: &str, created: Time, how: &Strategies) -> Update
         _ => vec![step("canary", Amount::Percent(30), 10, false, true), all],
     };
     let release = if name == "first" { "9.1" } else { "9.100" };
+    let plain = common::spec(revision);
     let spec = Spec {
-        selector: Selector::default(),
         include_joining: how.include,
         release: release.into(),
         digest: format!("sha256:{release}").into(),
-        revision: Text::copy(revision),
-        acknowledge: BTreeSet::new(),
         strategy: Rollout {
             max_unavailable: how.max_unavailable,
-            order: Vec::new(),
             max_failures: Amount::Count(how.max_failures),
             on_failure: if how.abort_on_failure { OnFailure::Abort } else { OnFailure::Pause },
             on_blocked: [OnBlocked::Wait, OnBlocked::Skip, OnBlocked::Fail][how.on_blocked as usize],
-            dry_run: false,
             steps,
+            ..plain.strategy
         },
-        return_deadline: Duration::from_mins(5),
-        verify_deadline: Duration::from_mins(5),
-        prepare_deadline: Duration::from_mins(10),
-        blackout_budget: None,
-        paused: false,
+        ..plain
     };
-    Update {
-        name: Text::copy(name),
-        uid: format!("uid-of-{name}").into(),
-        created,
-        deleting: false,
-        has_finalizer: false,
-        spec: Ok(spec),
-        verbs: Vec::new(),
-        record: UpdateRecord::default(),
-    }
+    common::update(name, created, spec)
 }

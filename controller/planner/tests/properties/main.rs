@@ -4,6 +4,8 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 mod checks;
+#[path = "../common/mod.rs"]
+mod common;
 mod events;
 
 use events::{Event, Scenario, play};

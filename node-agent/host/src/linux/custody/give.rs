@@ -242,7 +242,7 @@ impl Shared {
             for leave in state.ledger.release().map_err(|refusal| wrong("release", refusal.to_string()))? {
                 let Some(Ok(session)) = arrived.sessions.remove(leave.holder()) else { continue };
                 let entry = arrived.entry(leave.holder());
-                stop::end(&self.options.root, &*session, entry);
+                stop::end(&self.options.root, leave.holder(), &*session, entry);
                 drop(session);
                 if let Some(entry) = entry {
                     forget(&self.store, &entry.session);

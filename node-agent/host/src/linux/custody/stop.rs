@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use liveupdate_node_core::evidence::Phase;
 use liveupdate_proto::causes::chain;
 
-use super::index::{Entry, Kind};
+use super::index::Entry;
 use super::log::report;
 use super::sessions;
 use crate::linux::driver;
@@ -20,10 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks.
 const TICK: Duration = Duration::from_millis(20);
 
-/// Ends a session, with whatever of it still runs; what went wrong is told.
-pub(super) fn end(root: &Root, session: &dyn sessions::Arrived, entry: Option<&Entry>) {
-    let objects = entry.into_iter().flat_map(|entry| &entry.objects);
-    let addresses: Vec<&str> = objects.filter_map(|object| address(&object.kind)).collect();
+/// Ends a holder's session, with whatever of it still runs; what went wrong is told.
+pub(super) fn end(root: &Root, holder: &str, session: &dyn sessions::Arrived, entry: Option<&Entry>) {
+    let addresses: Vec<&str> = entry.into_iter().flat_map(Entry::devices).collect();
     for address in &addresses {
         if matches!(driver::told(root, address).evidence.state, Some(Phase::Incoming | Phase::Retrieved)) {
             take_from_its_driver(root, address);
@@ -33,17 +32,10 @@ pub(super) fn end(root: &Root, session: &dyn sessions::Arrived, entry: Option<&E
     while let Err(error) = session.finish() {
         if addresses.is_empty() || began.elapsed() > PATIENCE {
             // What it holds stays taken until the next reboot, if the kernel does not end it then.
-            report(&format!("a session that was given up ends by being closed: {}", chain(&error)));
+            report(&format!("the session of {holder} ends by being closed: {}", chain(&error)));
             return;
         }
         thread::sleep(TICK);
-    }
-}
-
-fn address(kind: &Kind) -> Option<&str> {
-    match kind {
-        Kind::Device(address) => Some(address),
-        Kind::Memory(_) => None,
     }
 }
 
