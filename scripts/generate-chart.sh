@@ -18,24 +18,17 @@ cp crds/yaml/*.yaml "$out/files/crds/"
 # A plain manifest is a template but for three things: the namespace, the labels, and what depends on values, which
 # stands in comments that begin with `helm:`. The namespace itself is made by whoever installs the chart.
 for file in controller/deploy/*.yaml; do
+  [ "$file" = controller/deploy/00-namespace.yaml ] && continue
   awk -v source="$file" '
-    function flush(   i) {
-      if (!skip) { for (i = 1; i <= count; i++) print lines[i] }
-      count = 0; skip = 0
-    }
     BEGIN { print "{{- /* Made of " source " by `make generate`; edit that. */ -}}" }
-    /^---$/ { flush(); pending = 1; next }
     {
-      if (pending) { lines[++count] = "---"; pending = 0 }
-      if ($0 == "kind: Namespace") skip = 1
       gsub(/liveupdate-system/, "{{ .Release.Namespace }}")
       if ($0 == "    app.kubernetes.io/name: liveupdate") {
         $0 = "    {{- include \"liveupdate.labels\" . | nindent 4 }}"
       }
       if (match($0, /^ *# helm: /)) $0 = "{{- " substr($0, RSTART + RLENGTH) " }}"
-      lines[++count] = $0
+      print
     }
-    END { flush() }
   ' "$file" >"$out/templates/shared/$(basename "$file")"
 done
 

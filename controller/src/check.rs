@@ -53,10 +53,29 @@ pub struct Found {
     pub guards: Vec<(&'static str, Result<Vec<String>, String>)>,
     /// Who holds the Lease; empty when nobody does.
     pub leader: Result<String, String>,
-    /// How many agents there should be.
-    pub wanted: Result<i32, String>,
+    /// The agents' DaemonSet.
+    pub agents: Result<Agents, String>,
     /// Nodes whose agent has answered.
     pub answered: Result<usize, String>,
+}
+
+/// What the DaemonSet's controller says of the agents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agents {
+    /// Nodes that should have one.
+    pub wanted: i32,
+    /// Of the DaemonSet as it is now, and ready: with a certificate.
+    pub ready: i32,
+}
+
+impl Agents {
+    fn of(daemonset: DaemonSet) -> Agents {
+        let status = daemonset.status.unwrap_or_default();
+        // What is said of a former one says nothing of this.
+        let current = status.observed_generation == daemonset.metadata.generation;
+        let ready = status.updated_number_scheduled.unwrap_or_default().min(status.number_ready);
+        Agents { wanted: status.desired_number_scheduled, ready: if current { ready } else { 0 } }
+    }
 }
 
 /// An answer to one question.
@@ -112,12 +131,20 @@ pub fn judge(found: &Found) -> Vec<Answer> {
         Ok(_) => Answer::wrong("no process of the controller leads; look at the logs of its pods"),
         Err(why) => Answer::wrong(format!("the leader's Lease cannot be read: {why}")),
     });
-    answers.push(match (&found.wanted, &found.answered) {
-        (Ok(0), Ok(_)) => Answer::wrong("no node should have an agent; see agent.nodeSelector"),
-        (Ok(wanted), Ok(answered)) if usize::try_from(*wanted).is_ok_and(|wanted| *answered >= wanted) => {
-            Answer::well(format!("{answered} nodes have answered"))
+    answers.push(match (&found.agents, &found.answered) {
+        (Ok(Agents { wanted: 0, .. }), Ok(_)) => {
+            Answer::wrong("no node should have an agent; see agent.nodeSelector")
         }
-        (Ok(wanted), Ok(answered)) => Answer::wrong(format!(
+        // Records stay when an agent is gone: that a node has answered says nothing of now.
+        (Ok(Agents { wanted, ready }), Ok(_)) if ready < wanted => {
+            Answer::wrong(format!("{ready} of {wanted} agents are ready; look at the other pods"))
+        }
+        (Ok(Agents { wanted, .. }), Ok(answered))
+            if usize::try_from(*wanted).is_ok_and(|wanted| *answered >= wanted) =>
+        {
+            Answer::well(format!("all {wanted} agents are ready, {answered} nodes have answered"))
+        }
+        (Ok(Agents { wanted, .. }), Ok(answered)) => Answer::wrong(format!(
             "{answered} of {wanted} nodes have answered; look at the agents' pods on the others"
         )),
         (Err(why), _) => Answer::wrong(format!("the agents' DaemonSet cannot be read: {why}")),
@@ -168,7 +195,6 @@ async fn ask(client: &Client, options: &CheckOptions) -> Found {
     let leases: Api<Lease> = Api::namespaced(client.clone(), &options.namespace);
     let agents: Api<DaemonSet> = Api::namespaced(client.clone(), &options.namespace);
     let holder = |lease: Lease| lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
-    let wanted = |agents: DaemonSet| agents.status.unwrap_or_default().desired_number_scheduled;
     let spoke =
         |record: &&NodeLiveUpdate| record.status.as_ref().is_some_and(|status| !status.kernel.is_empty());
     Found {
@@ -176,7 +202,7 @@ async fn ask(client: &Client, options: &CheckOptions) -> Found {
         policy,
         guards,
         leader: leases.get(&options.lease).await.map(holder).map_err(why),
-        wanted: agents.get(&options.daemonset).await.map(wanted).map_err(why),
+        agents: agents.get(&options.daemonset).await.map(Agents::of).map_err(why),
         answered: records.map(|list| list.items.iter().filter(spoke).count()),
     }
 }
@@ -193,6 +219,9 @@ async fn guard(client: &Client, name: &str) -> kube::Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::apps::v1::DaemonSetStatus;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
     use super::*;
 
     fn found() -> Found {
@@ -201,7 +230,7 @@ mod tests {
             policy: Ok(true),
             guards: POLICIES.map(|name| (name, Ok(vec!["Deny".to_owned()]))).into(),
             leader: Ok("a".into()),
-            wanted: Ok(3),
+            agents: Ok(Agents { wanted: 3, ready: 3 }),
             answered: Ok(3),
         }
     }
@@ -211,6 +240,23 @@ mod tests {
         assert!(judge(&found()).iter().all(|answer| answer.well));
         // More have answered than the DaemonSet counts: a node that was taken out of its selector.
         assert!(judge(&Found { answered: Ok(4), ..found() }).iter().all(|answer| answer.well));
+    }
+
+    #[test]
+    fn agents_of_a_former_daemonset_are_not_ready() {
+        let daemonset = |observed, updated| {
+            let status = DaemonSetStatus {
+                observed_generation: Some(observed),
+                desired_number_scheduled: 3,
+                number_ready: 3,
+                updated_number_scheduled: Some(updated),
+                ..DaemonSetStatus::default()
+            };
+            let metadata = ObjectMeta { generation: Some(2), ..ObjectMeta::default() };
+            DaemonSet { metadata, status: Some(status), ..DaemonSet::default() }
+        };
+        let ready = |observed, updated| Agents::of(daemonset(observed, updated)).ready;
+        assert_eq!((ready(2, 3), ready(2, 1), ready(1, 3)), (3, 1, 0));
     }
 
     #[test]
@@ -224,9 +270,10 @@ mod tests {
             (Found { guards: vec![("a", Err(refused()))], ..found() }, "not in force"),
             (Found { leader: Ok(String::new()), ..found() }, "logs of its pods"),
             (Found { leader: Err(refused()), ..found() }, "forbidden"),
-            (Found { wanted: Ok(0), answered: Ok(0), ..found() }, "agent.nodeSelector"),
+            (Found { agents: Ok(Agents { wanted: 0, ready: 0 }), answered: Ok(0), ..found() }, "agent.nodeSelector"),
+            (Found { agents: Ok(Agents { wanted: 3, ready: 2 }), ..found() }, "2 of 3 agents are ready"),
             (Found { answered: Ok(2), ..found() }, "2 of 3"),
-            (Found { wanted: Err(refused()), ..found() }, "DaemonSet"),
+            (Found { agents: Err(refused()), ..found() }, "DaemonSet"),
             (Found { answered: Err(refused()), ..found() }, "records"),
         ];
         for (found, words) in broken {

@@ -5,15 +5,15 @@
 //!
 //! ```text
 //! item  = [ argument "@" ] revision [ "#" again ]
-//! liveupdate.dev/approve:        canary@7f3c9a21
+//! liveupdate.dev/approve:        canary@7f3c9a21d04be68c5512f0a9937e6b1d
 //! liveupdate.dev/retry:          node-a@7f3c9a21,node-b@7f3c9a21,node-a@7f3c9a21#1
 //! liveupdate.dev/hold:           7f3c9a21
 //! ```
 //!
 //! - `argument` is a step (`approve`) or a node (`retry`, `skip`, `release`); the other verbs have none. `@` may stand
 //!   before the revision all the same.
-//! - `revision` is at least four hex digits of `status.revision`. Items of another revision are ignored: an
-//!   approval that was meant for one kernel never lets another one through.
+//! - `revision` is at least four hex digits of `status.revision`, and all of them for `approve`. Items of another revision
+//!   are ignored: an approval that was meant for one kernel never lets another one through.
 //! - `again` tells apart the second, third … time that the same thing is asked for (a node that failed,
 //!   was retried, and failed again). It is left out when it is 0.
 //!
@@ -26,6 +26,8 @@
 use std::collections::BTreeMap;
 
 pub use liveupdate_planner::{Verb, VerbKind};
+
+use crate::revision;
 
 /// All verbs, in the order of the documentation.
 pub const ALL: [VerbKind; 8] = [
@@ -40,7 +42,22 @@ pub const ALL: [VerbKind; 8] = [
 ];
 
 /// Fewest hex digits of a revision that a verb may be bound to.
-pub const REVISION_DIGITS: usize = 4;
+const FEWEST: usize = 4;
+
+/// As many for this verb. Whoever may edit a spec can find another one whose revision begins alike, and an approval is not
+/// his to give.
+const fn digits(kind: VerbKind) -> usize {
+    match kind {
+        VerbKind::Approve => revision::DIGITS,
+        VerbKind::Abort
+        | VerbKind::Resume
+        | VerbKind::Retry
+        | VerbKind::Skip
+        | VerbKind::Hold
+        | VerbKind::AcceptFailure
+        | VerbKind::Release => FEWEST,
+    }
+}
 
 /// The verb as it is written in annotations, on the command line and in `status.verbs`.
 #[must_use]
@@ -88,7 +105,7 @@ pub enum VerbError {
     /// There is no `@revision`, or it is no revision.
     #[error(
         "verb {verb}: {item:?} is not bound to a revision: write {form}, \
-         with at least four hex digits of status.revision"
+         with {digits} or more of the hex digits of status.revision"
     )]
     NotBound {
         /// The verb.
@@ -97,6 +114,8 @@ pub enum VerbError {
         item: String,
         /// How it is written right.
         form: &'static str,
+        /// How many hex digits it takes.
+        digits: usize,
     },
     /// The verb needs an argument and has none.
     #[error("verb {verb}: {item:?} names no {argument}: write {form}")]
@@ -194,10 +213,10 @@ pub fn parse_item(kind: VerbKind, item: &str) -> Result<Verb, VerbError> {
     let (argument, revision) = match (bound.rsplit_once('@'), argument_name(kind)) {
         (Some((argument, revision)), _) => (argument.trim(), revision.trim()),
         (None, None) => ("", bound.trim()),
-        (None, Some(_)) => return Err(VerbError::NotBound { verb, item: own(), form: form(kind) }),
+        (None, Some(_)) => return Err(not_bound(kind, item)),
     };
-    if !is_revision(revision) {
-        return Err(VerbError::NotBound { verb, item: own(), form: form(kind) });
+    if !is_revision(kind, revision) {
+        return Err(not_bound(kind, item));
     }
     match argument_name(kind) {
         Some(name) if argument.is_empty() => {
@@ -238,7 +257,7 @@ pub fn add(existing: Option<&str>, taken: &[Verb], verb: &Verb) -> Result<String
     Ok(items.join(","))
 }
 
-/// A line of `status.verbs`: `approve: canary@7f3c9a21`.
+/// A line of `status.verbs`: `skip: node-a@7f3c9a21`.
 #[must_use]
 pub fn echo(verb: &Verb) -> String {
     format!("{}: {}", word(verb.kind), spell(verb))
@@ -258,7 +277,11 @@ pub fn parse_echo(line: &str) -> Result<Verb, VerbError> {
 /// Whether a verb that is bound to `bound` speaks of `revision`: at least four digits, and its beginning.
 #[must_use]
 pub fn binds(bound: &str, revision: &str) -> bool {
-    bound.len() >= REVISION_DIGITS && revision.starts_with(bound)
+    bound.len() >= FEWEST && revision.starts_with(bound)
+}
+
+fn not_bound(kind: VerbKind, item: &str) -> VerbError {
+    VerbError::NotBound { verb: word(kind), item: item.to_owned(), form: form(kind), digits: digits(kind) }
 }
 
 fn spell(verb: &Verb) -> String {
@@ -275,8 +298,8 @@ const fn form(kind: VerbKind) -> &'static str {
     }
 }
 
-fn is_revision(text: &str) -> bool {
-    text.len() >= REVISION_DIGITS
+fn is_revision(kind: VerbKind, text: &str) -> bool {
+    text.len() >= digits(kind)
         && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
@@ -284,8 +307,19 @@ fn is_revision(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    const WHOLE: &str = "7f3c9a21d04be68c5512f0a9937e6b1d";
+
     fn verb(kind: VerbKind, argument: &str, again: u32) -> Verb {
-        Verb { kind, argument: argument.into(), revision: "7f3c9a21".into(), again }
+        let revision = if kind == VerbKind::Approve { WHOLE } else { "7f3c9a21" };
+        Verb { kind, argument: argument.into(), revision: revision.into(), again }
+    }
+
+    #[test]
+    fn an_approval_names_all_of_its_revision() {
+        let item = format!("canary@{WHOLE}");
+        assert_eq!(parse_item(VerbKind::Approve, &item), Ok(verb(VerbKind::Approve, "canary", 0)));
+        let error = parse_item(VerbKind::Approve, "canary@7f3c9a21").unwrap_err().to_string();
+        assert!(error.ends_with("write STEP@REVISION, with 32 or more of the hex digits of status.revision"), "{error}");
     }
 
     #[test]
@@ -315,7 +349,7 @@ mod tests {
         assert_eq!(
             problems[0],
             "verb retry: \"node-b\" is not bound to a revision: write NODE@REVISION, \
-             with at least four hex digits of status.revision"
+             with 4 or more of the hex digits of status.revision"
         );
         assert_eq!(problems[1], "verb retry: \"@7f3c9a21\" names no node: write NODE@REVISION");
     }
@@ -333,7 +367,7 @@ mod tests {
     fn all_annotations_of_an_object_are_read_and_others_left_alone() {
         let annotations = BTreeMap::from([
             ("liveupdate.dev/skip".to_owned(), "node-b@7f3c9a21,node-b@7f3c9a21".to_owned()),
-            ("liveupdate.dev/approve".to_owned(), "canary@7f3c9a21".to_owned()),
+            ("liveupdate.dev/approve".to_owned(), format!("canary@{WHOLE}")),
             ("liveupdate.dev/unknown".to_owned(), "x".to_owned()),
         ]);
         let expected = vec![verb(VerbKind::Approve, "canary", 0), verb(VerbKind::Skip, "node-b", 0)];

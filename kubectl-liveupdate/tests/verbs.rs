@@ -35,7 +35,7 @@ type Shared = Arc<Mutex<Server>>;
 #[expect(clippy::needless_pass_by_value, reason = "json! at every call")]
 fn update(status: Value) -> Value {
     let mut all = json!({
-        "observedGeneration": 1, "revision": "7f3c9a21",
+        "observedGeneration": 1, "revision": "7f3c9a21d04be68c5512f0a9937e6b1d",
         "counts": {"total": 20, "eligible": 20, "updated": 1},
         "step": {"index": 1, "of": 2, "name": "canary", "target": 1, "reachedAt": "2026-11-23T14:00:00Z"},
         "conditions": [condition("Progressing", "True", "WaitingForApproval")],
@@ -66,7 +66,7 @@ fn failed_node(state: &str, reason: &str) -> Value {
     json!({
         "apiVersion": "liveupdate.dev/v1alpha1", "kind": "NodeLiveUpdate",
         "metadata": {"name": "node-3"}, "spec": {},
-        "status": {"state": state, "reason": reason, "revision": "7f3c9a21", "update": {"name": "gpu", "uid": "u1"}},
+        "status": {"state": state, "reason": reason, "revision": "7f3c9a21d04be68c5512f0a9937e6b1d", "update": {"name": "gpu", "uid": "u1"}},
     })
 }
 
@@ -182,7 +182,7 @@ async fn an_approval_is_bound_to_step_and_revision_and_to_what_was_read() {
     let (query, patch) = shared.lock().unwrap().patches[0].clone();
     assert_eq!(
         patch,
-        json!({"metadata": {"resourceVersion": "7", "annotations": {"liveupdate.dev/approve": "canary@7f3c9a21"}}})
+        json!({"metadata": {"resourceVersion": "7", "annotations": {"liveupdate.dev/approve": "canary@7f3c9a21d04be68c5512f0a9937e6b1d"}}})
     );
     assert!(query.contains("fieldManager=kubectl-liveupdate"), "{query}");
     assert_eq!(refusal(&shared, approve(None)).await, "step \"canary\" is approved already");
@@ -230,9 +230,9 @@ async fn pause_and_resume_take_each_other_away() {
     let server = shared.lock().unwrap();
     let annotations = server.patches.iter().map(|(_, patch)| &patch["metadata"]["annotations"]);
     let expected = [
-        json!({"liveupdate.dev/hold": "7f3c9a21", "liveupdate.dev/resume": null}),
-        json!({"liveupdate.dev/resume": "7f3c9a21", "liveupdate.dev/hold": null}),
-        json!({"liveupdate.dev/hold": "7f3c9a21", "liveupdate.dev/resume": null}),
+        json!({"liveupdate.dev/hold": "7f3c9a21d04be68c5512f0a9937e6b1d", "liveupdate.dev/resume": null}),
+        json!({"liveupdate.dev/resume": "7f3c9a21d04be68c5512f0a9937e6b1d", "liveupdate.dev/hold": null}),
+        json!({"liveupdate.dev/hold": "7f3c9a21d04be68c5512f0a9937e6b1d", "liveupdate.dev/resume": null}),
     ];
     assert!(annotations.eq(&expected), "{:#?}", server.patches);
 }
@@ -256,7 +256,7 @@ async fn a_node_is_retried_twice_and_the_lists_do_not_grow() {
     run(&shared, retry()).await.unwrap();
     run(&shared, retry()).await.unwrap();
     let server = shared.lock().unwrap();
-    assert_eq!(server.update["metadata"]["annotations"]["liveupdate.dev/retry"], "node-3@7f3c9a21#1");
+    assert_eq!(server.update["metadata"]["annotations"]["liveupdate.dev/retry"], "node-3@7f3c9a21d04be68c5512f0a9937e6b1d#1");
 }
 
 fn release() -> Verb {
@@ -296,7 +296,7 @@ async fn what_a_release_gives_up_is_said_and_only_a_quarantined_node_has_any() {
     let patch = shared.lock().unwrap().patches.pop().unwrap().1;
     assert_eq!(
         patch["metadata"],
-        json!({"resourceVersion": "7", "annotations": {"liveupdate.dev/release": "node-3@7f3c9a21"}})
+        json!({"resourceVersion": "7", "annotations": {"liveupdate.dev/release": "node-3@7f3c9a21d04be68c5512f0a9937e6b1d"}})
     );
 }
 

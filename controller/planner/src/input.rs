@@ -198,7 +198,7 @@ pub struct Verb {
     pub kind: VerbKind,
     /// A step or a node; empty where the verb needs none.
     pub argument: String,
-    /// The revision that it is bound to (at least 4 digits of it).
+    /// The revision that it is bound to (at least 4 digits of it, all for `approve`).
     pub revision: String,
     /// Tells apart the second, third … time that the same thing is asked for; 0 at first.
     pub again: u32,

@@ -13,7 +13,6 @@ use crate::output::{NodeClass, Reason, StepReport, UpdateReport};
 use crate::progress::Waits;
 use crate::run::Run;
 use crate::stop;
-use crate::verbs::short_revision;
 
 /// The report of one update.
 pub(crate) fn of(run: &Run<'_>, runs: &[Run<'_>], fleet: &Fleet<'_>, now: Time) -> UpdateReport {
@@ -107,7 +106,7 @@ fn progress(run: &Run<'_>, runs: &[Run<'_>], fleet: &Fleet<'_>) -> (Reason, Stri
             (Reason::Baking, format!("watched for {} from the last verified node", Written(bake)))
         }
         Waits::Approval => {
-            let revision = short_revision(&run.record.revision);
+            let revision = &run.record.revision;
             let step = &run.progress.name;
             let message = format!(
                 "waits for approval: `kubectl liveupdate approve {}` (liveupdate.dev/approve: {step}@{revision})",

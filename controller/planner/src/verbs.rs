@@ -23,7 +23,7 @@ const MAX_SKIPPED: usize = 250;
 /// Verbs and notes that a status can hold. One place is kept for `abort`, which must always get through; the
 /// rest waits until annotations that were taken are removed.
 const MAX_VERBS: usize = 32;
-/// Digits of the revision that a verb has to name at least.
+/// Digits of the revision that a verb has to name at least, but for `approve`.
 const MIN_REVISION: usize = 4;
 
 /// Takes the verbs that were not taken yet, and forgets those that are spent.
@@ -46,8 +46,12 @@ pub(crate) fn take(run: &mut Run<'_>, fleet: &Fleet<'_>) {
     }
 }
 
+/// An approval names all of it: whoever may edit the spec finds another one whose revision begins alike.
 fn is_bound(verb: &Verb, revision: &str) -> bool {
-    verb.revision.len() >= MIN_REVISION && revision.starts_with(&verb.revision)
+    match verb.kind {
+        VerbKind::Approve => verb.revision == revision,
+        _ => verb.revision.len() >= MIN_REVISION && revision.starts_with(&verb.revision),
+    }
 }
 
 /// Does what the verb says; false leaves it for later or for ever.
@@ -152,9 +156,4 @@ fn forget(run: &mut Run<'_>, fleet: &Fleet<'_>) {
 /// early enough for the resume.
 fn hold_is_lifted_only_by_resume(run: &Run<'_>, given: &BTreeSet<&Verb>) -> bool {
     run.record.verbs.iter().any(|verb| verb.kind == VerbKind::Hold && !given.contains(verb))
-}
-
-/// For messages: the first four digits of the revision, as a verb names them.
-pub(crate) fn short_revision(revision: &str) -> String {
-    revision.chars().take(MIN_REVISION).collect()
 }

@@ -1,7 +1,7 @@
 //! Taking the keepers off the nodes, before the product goes.
 //!
 //! ```text
-//!  uninstall hook ──token──► door of the leader ──nothing in flight──► every agent ──► whether its keeper is idle
+//!  uninstall hook ──token──► door of the leader ──no marks on nodes──► every agent ──► whether its keeper is idle
 //!        ▲                        │ how far it is                             │ no one objects
 //!        └──── asks again ◄───────┘                                           ▼
 //!                                                                        every agent ──► its keeper, away
@@ -20,8 +20,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
 use kube::api::ListParams;
-use kube::{Api, Client};
-use liveupdate_crds::{LiveUpdate, NodeLiveUpdate};
+use kube::{Api, Client, ResourceExt};
+use liveupdate_crds::{FINALIZER, LiveUpdate, NodeLiveUpdate};
 use liveupdate_proto::causes::chain;
 use liveupdate_proto::controller::v1::{UninstallProblem, UninstallReply, UninstallRequest};
 use liveupdate_proto::refusal::Refusal;
@@ -119,7 +119,7 @@ impl Uninstaller {
                 return Ok(std::mem::take(&mut progress.reply));
             }
         }
-        if let Some(problem) = in_flight(&self.client).await?.into_iter().next() {
+        if let Some(problem) = unfinished(&self.client).await?.into_iter().next() {
             return Err(Refusal::WrongState.status(problem.why));
         }
         let nodes = self.nodes().await?;
@@ -161,19 +161,26 @@ fn unavailable(error: &kube::Error) -> Status {
     Refusal::NotNow.status(format!("the API server cannot be asked: {}", chain(error)))
 }
 
-/// The nodes with an attempt in flight.
-async fn in_flight(client: &Client) -> Result<Vec<UninstallProblem>, Status> {
+/// Updates that still need a controller: with attempts in flight, or with marks on nodes, which nobody else takes away.
+async fn unfinished(client: &Client) -> Result<Vec<UninstallProblem>, Status> {
     let updates: Api<LiveUpdate> = Api::all(client.clone());
     let updates = updates.list(&ListParams::default()).await.map_err(|error| unavailable(&error))?;
-    let of = |update: LiveUpdate| {
-        let name = update.metadata.name.unwrap_or_default();
-        let flying = update.status.map(|status| status.in_flight).unwrap_or_default();
-        flying.into_iter().map(move |flight| UninstallProblem {
-            node: flight.node,
-            why: format!("LiveUpdate {name} has attempts in flight; let them end, or abort it"),
-        })
-    };
-    Ok(updates.items.into_iter().flat_map(of).collect())
+    Ok(updates.items.into_iter().flat_map(problems).collect())
+}
+
+fn problems(update: LiveUpdate) -> Vec<UninstallProblem> {
+    let marks = update.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+    let name = update.name_any();
+    let flying = update.status.map(|status| status.in_flight).unwrap_or_default();
+    if flying.is_empty() && marks {
+        let why = format!(
+            "LiveUpdate {name} has marks on nodes: one has failed and nobody has looked; \
+             `kubectl liveupdate accept-failure {name}`, or delete it"
+        );
+        return vec![UninstallProblem { node: "a node".to_owned(), why }];
+    }
+    let why = format!("LiveUpdate {name} has attempts in flight; let them end, or abort it");
+    flying.into_iter().map(|flight| UninstallProblem { node: flight.node, why: why.clone() }).collect()
 }
 
 /// Removes keepers only when none would stay: refused, an uninstall has changed nothing.
@@ -181,7 +188,7 @@ async fn run(caller: nodes::Caller, nodes: Vec<String>, progress: Arc<Mutex<Prog
     let lock = || progress.lock().unwrap_or_else(PoisonError::into_inner);
     ask_all(&caller, nodes::Question::Whether, &nodes, &progress).await;
     // While agents were asked the run of an update went on.
-    let begun = in_flight(&caller.client).await.unwrap_or_else(|unknown| {
+    let begun = unfinished(&caller.client).await.unwrap_or_else(|unknown| {
         let why = unknown.message();
         nodes.iter().map(|node| UninstallProblem { node: node.clone(), why: why.to_owned() }).collect()
     });

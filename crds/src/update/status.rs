@@ -15,7 +15,7 @@ pub struct LiveUpdateStatus {
     /// The leadership that wrote this status. Never lower than before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<Epoch>,
-    /// Hash of target, devices and acknowledgements, 8 hex digits.
+    /// Hash of target, devices and acknowledgements, 32 hex digits.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub revision: String,
     /// What the run does or how it ended, in a word for the column `STATUS`, such as `Progressing`,

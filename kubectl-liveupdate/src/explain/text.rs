@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use liveupdate_crds::node::{DeviceStatus, GateStatus};
+use liveupdate_crds::revision::short;
 use liveupdate_crds::{MARK_ANNOTATION, NodeLiveUpdateStatus, TAINT_KEY};
 
 use super::Known;
@@ -101,7 +102,7 @@ fn standing(known: &Known, status: &NodeLiveUpdateStatus) -> Tree {
     let update = match status.update_name.as_str() {
         "" => "no update wants it".to_owned(),
         name if status.revision.is_empty() => format!("wanted by update {name}"),
-        name => format!("wanted by update {name}, revision {}", status.revision),
+        name => format!("wanted by update {name}, revision {}", short(&status.revision)),
     };
     line.push(Tree::new(update, Tone::Plain));
     if let Some(reason) = advice::reason(&status.reason)

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 use liveupdate_crds::LiveUpdate;
+use liveupdate_crds::revision::short;
 
 use super::summary;
 use crate::render::table::{Column, draw};
@@ -50,7 +51,7 @@ fn row(update: &LiveUpdate, now: Timestamp) -> Vec<(String, Tone)> {
         (status.blackout.map_or_else(String::new, |blackout| blackout.p99), Tone::Plain),
         summary::word(update),
         (age, Tone::Plain),
-        (status.revision, Tone::Faint),
+        (short(&status.revision).to_owned(), Tone::Faint),
         (status.summary, Tone::Plain),
     ]
 }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use kube::ResourceExt;
 use liveupdate_crds::conditions::{LiveUpdateCondition, find};
+use liveupdate_crds::revision::short;
 use liveupdate_crds::update::{Approval, LiveUpdateStatus, Step};
 use liveupdate_crds::{IntOrPercent, LiveUpdate};
 use liveupdate_planner::Reason;
@@ -38,7 +39,7 @@ pub fn tree(view: &View, now: Timestamp, canvas: Canvas) -> Tree {
 }
 
 fn age(update: &LiveUpdate, status: &LiveUpdateStatus, now: Timestamp, canvas: Canvas) -> String {
-    let revision = if status.revision.is_empty() { "unknown" } else { &status.revision };
+    let revision = if status.revision.is_empty() { "unknown" } else { short(&status.revision) };
     let created = update.creation_timestamp().map(|created| units::ago(created.0, now, canvas));
     format!("revision {revision}, made {}", created.unwrap_or_else(|| "at an unknown time".to_owned()))
 }

@@ -2,6 +2,7 @@
 
 use kube::ResourceExt;
 use liveupdate_crds::conditions::{LiveUpdateCondition, find};
+use liveupdate_crds::revision::short;
 use liveupdate_crds::update::{Approval, LiveUpdateStatus};
 use liveupdate_crds::verbs::{self, Verb, VerbKind};
 use liveupdate_crds::{LiveUpdate, NodeLiveUpdate, NodeLiveUpdateStatus};
@@ -158,7 +159,7 @@ pub fn decide(request: &Request, update: &LiveUpdate, subject: &Subject) -> Resu
     let word = request.word();
     Ok(Decision {
         patch: json!({"metadata": {"resourceVersion": update.resource_version(), "annotations": annotations}}),
-        done: format!("liveupdate {name:?}: {word}{what} written for revision {}", verb.revision),
+        done: format!("liveupdate {name:?}: {word}{what} written for revision {}", short(&verb.revision)),
         taken: format!("liveupdate {name:?}: {word}{what} taken by the controller"),
         then: format!("{then}\nFollow it with: kubectl liveupdate status {name} -w"),
         verb,
