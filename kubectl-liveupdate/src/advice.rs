@@ -62,6 +62,9 @@ pub const fn advice(reason: Reason) -> &'static str {
         Reason::VerifyFailed => {
             "find out why the kubelet does not report the target, then `kubectl liveupdate retry UPDATE NODE`"
         }
+        Reason::LeftTarget => {
+            "find out why it crashed; then `kubectl liveupdate retry UPDATE NODE`, or `skip UPDATE NODE`"
+        }
         Reason::Quarantined => {
             "start the holder, which may still come for its files; if it never will, `kubectl liveupdate release UPDATE NODE` gives them up for good"
         }

@@ -19,12 +19,15 @@ use alloc::boxed::Box;
 use alloc::string::ToString;
 use core::time::Duration;
 
+use crate::amount::count;
 use crate::eligibility::{is_hindered, is_on_target, unforgiven};
 use crate::endings::UNDONE;
-use crate::input::{Agent, AgentFacts, AttemptState, Mark, Node, NodeEnd, Proof, Spec, Text};
+use crate::fleet::Fleet;
+use crate::input::{Agent, AgentFacts, AttemptState, Mark, Node, NodeEnd, Policy, Proof, Spec, Text};
 use crate::output::{Action, NodeClass, Reason};
 use crate::proof::{self, Missing};
 use crate::run::{End, Entry, Run, Standing, Stop};
+use crate::stop;
 use crate::todo::Todo;
 
 /// A permission's length: far more than the commit takes, and within the lease.
@@ -68,12 +71,36 @@ impl<'a> Terms<'a> {
     }
 }
 
-/// Takes every attempt of the run a step further.
-pub(crate) fn advance<'a>(run: &mut Run<'a>, fleet: &crate::fleet::Fleet<'a>, todo: &mut Todo) {
+/// Finds out what stops the run, and takes every attempt of it a step further. What has failed by now stops the others in
+/// this very pass: until its end is on record many could start.
+pub(crate) fn advance<'a>(run: &mut Run<'a>, policy: &Policy, fleet: &Fleet<'a>, todo: &mut Todo) {
+    run.stop = stop::of(run, policy);
+    let mut first = Todo::new(todo.now);
+    every(run, fleet, &mut first);
+    let failed = |entry: &&Entry<'_>| {
+        entry.current && !entry.recorded && entry.standing.class == NodeClass::Failed
+    };
+    let found = run.entries.iter().filter(failed).count();
+    if found == 0 {
+        return todo.join(first);
+    }
+    let wrong = |entry: &Entry<'_>| entry.standing.reason == Reason::WrongKernel;
+    if let Some(spec) = run.spec
+        && run.entries.iter().filter(failed).any(wrong)
+    {
+        run.record.bad_targets.insert(spec.digest.as_str().into());
+    }
+    run.found_failures = count(found);
+    run.stop = stop::of(run, policy);
+    every(run, fleet, todo);
+}
+
+fn every<'a>(run: &mut Run<'a>, fleet: &Fleet<'a>, todo: &mut Todo) {
     let mut entries = core::mem::take(&mut run.entries);
     for entry in entries.iter_mut().filter(|entry| !entry.recorded) {
         let node = fleet.at(entry.node);
         let terms = Terms::new(run, entry);
+        (entry.may_start, entry.drop) = (false, false);
         entry.standing =
             Standing::new(NodeClass::InFlight, Reason::InProgress, Text::fixed("the attempt is under way"));
         if entry.current {

@@ -4,7 +4,6 @@
 //! lost its mark. An update counts the nodes that it selects and those that it has in flight; the policy's
 //! limit counts those of all updates together.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::amount::count;
@@ -28,7 +27,8 @@ impl Capacity {
     pub(crate) fn new(runs: &[Run<'_>], owners: &Owners, fleet: &Fleet<'_>, policy: &Policy) -> Self {
         let mut down: Vec<bool> =
             fleet.ready().iter().zip(&owners.failed).map(|(ready, failed)| !ready || *failed).collect();
-        let mut counted = vec![false; fleet.len()];
+        // A failure counts until somebody has accepted it, whatever became of its update.
+        let mut counted = owners.failed.clone();
         for run in runs {
             let accepted = run.all_accepted();
             for member in &run.members {

@@ -26,8 +26,10 @@ pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: 
     let skipped = run.record.skipped.contains(node.name.as_str());
     let record = run.own_record(node);
     let settled = match record.and_then(|record| record.end.as_ref()) {
-        Some(NodeEnd::Updated { .. }) => record,
-        // A failure that was skipped is skipped; what was updated stays updated.
+        Some(NodeEnd::Updated { .. }) if has_left(spec, node) && !skipped => return left(node),
+        // What was updated stays updated.
+        Some(NodeEnd::Updated { .. }) if !has_left(spec, node) => record,
+        // A failure that was skipped is skipped.
         Some(NodeEnd::Failed { .. }) if !skipped => unforgiven(run, node),
         _ => None,
     };
@@ -62,6 +64,20 @@ pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: 
         standing.class = NodeClass::Skipped;
     }
     standing.remember(counted);
+    standing
+}
+
+/// Whether a node that was updated runs something else by now, by the kubelet's word. It crashed, most likely, and its
+/// guests with it.
+fn has_left(spec: &Spec, node: &Node) -> bool {
+    !node.release.is_empty() && node.release != spec.release
+}
+
+fn left<'a>(node: &Node) -> Standing<'a> {
+    let message: Text = format!("was updated and verified; it has booted {} since", node.release).into();
+    let mut standing = Standing::new(NodeClass::Failed, Reason::LeftTarget, message.clone());
+    standing.last_failure = message;
+    standing.end = Some(End::Found(Box::new(NodeEnd::Failed { reason: Reason::LeftTarget })));
     standing
 }
 
@@ -103,6 +119,13 @@ fn answered<'a>(
         standing.ask = verdict.is_none_or(|verdict| todo.due(verdict.at.after(ASK_AGAIN)));
         return standing;
     }
+    // First: a node on the target may have got there by the attempt whose files are kept.
+    if let Some((attempt, why)) = &facts.kept {
+        let message = format!(
+            "files of attempt {attempt} are kept for their holders, and nothing begins before: {why}"
+        );
+        return blocked(Reason::Quarantined, message);
+    }
     if is_on_target(spec, node, facts) {
         let mut standing =
             Standing::new(NodeClass::Updated, Reason::AlreadyOnTarget, Text::fixed("already ran the target"));
@@ -117,12 +140,6 @@ fn answered<'a>(
     }
     if run.record.bad_targets.contains(spec.digest.as_str()) {
         return blocked(Reason::BadTarget, "the bundle came up as another kernel on another node");
-    }
-    if let Some((attempt, why)) = &facts.kept {
-        let message = format!(
-            "files of attempt {attempt} are kept for their holders, and nothing begins before: {why}"
-        );
-        return blocked(Reason::Quarantined, message);
     }
     let Some(verdict) = verdict else { return asking("its gates are being read") };
     if let Some((reason, message)) = &verdict.blocked {

@@ -78,8 +78,7 @@ fn pass(snapshot: &Snapshot, now: Time, reported: Reported) -> Plan {
     let flying = run::flying(&runs);
     for (position, (run, wanted)) in runs.iter_mut().zip(wanted).enumerate() {
         members::collect(run, position, wanted, &owners, &fleet, &mut todo);
-        run.stop = stop::of(run, policy);
-        attempts::advance(run, &fleet, &mut todo);
+        attempts::advance(run, policy, &fleet, &mut todo);
         release::advance(run, &flying, &fleet, &mut todo);
     }
     let mut capacity = capacity::Capacity::new(&runs, &owners, &fleet, policy);

@@ -30,8 +30,8 @@ pub(crate) fn collect<'a>(
     for node in wanted {
         let standing = if flying[node] {
             Standing::new(NodeClass::InFlight, Reason::InProgress, Text::default())
-        } else if owners.of[node] != Some(position) {
-            Standing::new(NodeClass::Waiting, Reason::Conflicted, Text::fixed("an older update has the node"))
+        } else if owners.of[node] != Some(position) && !run.record.skipped.contains(fleet.at(node).name.as_str()) {
+            Standing::new(NodeClass::Waiting, Reason::Conflicted, Text::fixed(whose(owners, node)))
         } else {
             standing(run, spec, fleet.at(node), todo)
         };
@@ -39,6 +39,15 @@ pub(crate) fn collect<'a>(
     }
     run.members = members;
     tally(run, spec, fleet);
+}
+
+/// Why a node is another update's.
+fn whose(owners: &Owners, node: usize) -> &'static str {
+    if owners.failed[node] {
+        "it failed in an older update, until `kubectl liveupdate accept-failure` of that one, or until that is deleted"
+    } else {
+        "an older update has the node"
+    }
 }
 
 fn tally(run: &mut Run<'_>, spec: &Spec, fleet: &Fleet<'_>) {
@@ -54,6 +63,8 @@ fn tally(run: &mut Run<'_>, spec: &Spec, fleet: &Fleet<'_>) {
             NodeClass::InFlight => continue,
         };
         *number += 1;
+        let left = member.standing.class == NodeClass::Failed && member.standing.reason == Reason::LeftTarget;
+        tally.left += u32::from(left);
         tally.conflicted += u32::from(member.standing.reason == Reason::Conflicted);
         tally.unasked += u32::from(
             member.standing.class == NodeClass::Waiting
@@ -69,7 +80,7 @@ fn tally(run: &mut Run<'_>, spec: &Spec, fleet: &Fleet<'_>) {
     }
     run.tally = tally;
     if run.accepts {
-        let all = run.record.failures.saturating_add(run.blocked_failures());
+        let all = run.record.failures.saturating_add(run.failures_of_nodes());
         run.record.accepted_failures = run.record.accepted_failures.max(all);
     }
     run.tally.eligible = tally.total.saturating_sub(tally.skipped).saturating_sub(let_go(run));

@@ -34,6 +34,8 @@ pub(crate) enum Waits {
     Models,
     /// Its bake time.
     Bake(Duration),
+    /// So many updated nodes that are not Ready: a bake does not end with them.
+    Ready(u32),
     /// A person.
     Approval,
     /// Nothing: the last step has passed.

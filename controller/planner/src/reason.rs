@@ -88,6 +88,8 @@ reasons! {
     KernelRefused,
     /// The node came back but could not be verified in time.
     VerifyFailed,
+    /// The node was updated and verified, and has booted another kernel since.
+    LeftTarget,
     /// A holder did not get its files back in time; what is left of them is kept.
     Quarantined,
     /// A holder did not go on after an abort.

@@ -105,6 +105,10 @@ fn progress(run: &Run<'_>, runs: &[Run<'_>], fleet: &Fleet<'_>) -> (Reason, Stri
         Waits::Bake(bake) => {
             (Reason::Baking, format!("watched for {} from the last verified node", Written(bake)))
         }
+        Waits::Ready(away) => (
+            Reason::Baking,
+            format!("{away} updated nodes are not Ready: the step is watched until they are, or are skipped"),
+        ),
         Waits::Approval => {
             let revision = &run.record.revision;
             let step = &run.progress.name;

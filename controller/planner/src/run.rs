@@ -36,6 +36,8 @@ pub(crate) struct Run<'a> {
     pub(crate) accepts: bool,
     /// What is to be said of verbs.
     pub(crate) remarks: Vec<String>,
+    /// Attempts of the revision that have failed in this pass: not in the record before their ends are.
+    pub(crate) found_failures: u32,
     pub(crate) tally: Tally,
     pub(crate) stop: Option<Stop>,
     pub(crate) limit: Limit,
@@ -144,6 +146,8 @@ pub(crate) struct Tally {
     pub(crate) conflicted: u32,
     /// Their agents were not asked yet.
     pub(crate) unasked: u32,
+    /// Of the failed ones: they were updated, and have booted another kernel since.
+    pub(crate) left: u32,
 }
 
 /// The numbers in force.
@@ -171,6 +175,7 @@ impl<'a> Run<'a> {
             conflicts: BTreeSet::new(),
             accepts: false,
             remarks: Vec::new(),
+            found_failures: 0,
             tally: Tally::default(),
             stop: None,
             limit: Limit::default(),
@@ -211,10 +216,20 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Nodes that count as failures, though no attempt in flight has failed.
+    pub(crate) fn failures_of_nodes(&self) -> u32 {
+        self.blocked_failures().saturating_add(self.tally.left)
+    }
+
     /// Failures that count against the budget.
     pub(crate) fn open_failures(&self) -> u32 {
-        let all = self.record.failures.saturating_add(self.blocked_failures());
-        all.saturating_sub(self.record.accepted_failures)
+        let all = self.record.failures.saturating_add(self.failures_of_nodes());
+        let accepted = match self.found_failures {
+            0 => self.record.accepted_failures,
+            // As it will be when they are counted (endings.rs).
+            _ => self.record.accepted_failures.min(self.record.failures),
+        };
+        all.saturating_add(self.found_failures).saturating_sub(accepted)
     }
 }
 

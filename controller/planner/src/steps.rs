@@ -1,7 +1,7 @@
 //! Canary steps: how many nodes may be updated by now, and what the run waits for.
 //!
 //! ```text
-//! step i: count reached ─► bake since the last verify ─► approval ─► step i + 1 … last: done
+//! step i: count reached ─► bake since the last verify ─► all Ready ─► approval ─► step i + 1 … last: done
 //! ```
 //! Counts are cumulative. A step passes when its count is updated *and verified*; blocked nodes do not
 //! count, too few eligible nodes for a count is `CanaryTooSmall` and no success. A target never falls below
@@ -14,7 +14,7 @@ use crate::fleet::Fleet;
 use crate::input::{Amount, NodeEnd, Spec, Step};
 use crate::output::{NodeClass, Reason};
 use crate::progress::{Progress, Waits};
-use crate::run::Run;
+use crate::run::{Member, Run};
 use crate::todo::Todo;
 use crate::{Time, verbs};
 
@@ -48,7 +48,7 @@ pub(crate) fn advance(run: &mut Run<'_>, spec: &Spec, fleet: &Fleet<'_>, todo: &
             Waits::Models
         } else {
             let reached = *run.record.step_reached.get_or_insert(todo.now);
-            reached_step(run, step, verified.unwrap_or(reached), todo)
+            reached_step(run, step, verified.unwrap_or(reached), fleet, todo)
         };
         if matches!(waits, Waits::Nodes | Waits::Eligible | Waits::Models) {
             run.record.step_reached = None;
@@ -72,15 +72,36 @@ pub(crate) fn advance(run: &mut Run<'_>, spec: &Spec, fleet: &Fleet<'_>, todo: &
     }
 }
 
-fn reached_step(run: &Run<'_>, step: Option<&Step>, since: Time, todo: &mut Todo) -> Waits {
+fn reached_step(
+    run: &Run<'_>,
+    step: Option<&Step>,
+    since: Time,
+    fleet: &Fleet<'_>,
+    todo: &mut Todo,
+) -> Waits {
     let Some(step) = step else { return Waits::Nothing };
+    let away = if step.bake.is_zero() { 0 } else { away(run, fleet) };
     if !step.bake.is_zero() && !todo.due(since.after(step.bake)) {
         Waits::Bake(step.bake)
+    } else if away > 0 {
+        Waits::Ready(away)
     } else if step.approval && !verbs::is_approved(run, &step.name) {
         Waits::Approval
     } else {
         Waits::Nothing
     }
+}
+
+/// Nodes that this run has updated and that are not Ready now: a bake is to see what becomes of them.
+fn away(run: &Run<'_>, fleet: &Fleet<'_>) -> u32 {
+    let away = |member: &&Member<'_>| {
+        let (standing, node) = (&member.standing, fleet.at(member.node));
+        standing.class == NodeClass::Updated
+            && standing.reason == Reason::Updated
+            && !node.ready
+            && !run.record.skipped.contains(node.name.as_str())
+    };
+    count(run.members.iter().filter(away).count())
 }
 
 /// The step's count without `cover`: the highest so far, because counts are cumulative.

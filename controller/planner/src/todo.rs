@@ -25,6 +25,12 @@ impl Todo {
         self.actions.push(action);
     }
 
+    /// What another one collected, too.
+    pub(crate) fn join(&mut self, other: Todo) {
+        self.actions.extend(other.actions);
+        self.wake = self.wake.into_iter().chain(other.wake).min();
+    }
+
     /// Whether `at` has come; if not, the plan is made again then at the latest.
     pub(crate) fn due(&mut self, at: Time) -> bool {
         if at <= self.now {

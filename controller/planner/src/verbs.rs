@@ -9,19 +9,20 @@
 //! says nothing bad of that attempt any more (forgiven.rs). `release` has such a note, too (release.rs).
 
 use alloc::collections::BTreeSet;
-use alloc::string::String;
+use alloc::format;
 use alloc::vec::Vec;
 
 use crate::amount::count;
 use crate::fleet::Fleet;
 use crate::input::{NodeEnd, Verb, VerbKind};
+use crate::output::Reason;
 use crate::run::Run;
 use crate::{forgiven, release};
 
 /// Nodes that a status can name as skipped.
 const MAX_SKIPPED: usize = 250;
-/// Verbs and notes that a status can hold. One place is kept for `abort`, which must always get through; the
-/// rest waits until annotations that were taken are removed.
+/// Verbs and notes that a status can hold. One place each is kept for `abort` and for `hold`, which must always get through;
+/// the rest waits until annotations that were taken are removed, and that is said.
 const MAX_VERBS: usize = 32;
 /// Digits of the revision that a verb has to name at least, but for `approve`.
 const MIN_REVISION: usize = 4;
@@ -35,14 +36,32 @@ pub(crate) fn take(run: &mut Run<'_>, fleet: &Fleet<'_>) {
         .iter()
         .filter(|verb| is_bound(verb, &run.record.revision) && !run.record.verbs.contains(*verb))
         .collect();
-    // `retry` forgets the record by which `release` knows what to give up.
-    fresh.sort_by_key(|verb| verb.kind != VerbKind::Release);
+    fresh.sort_by_key(|verb| match verb.kind {
+        VerbKind::Abort => 0,
+        VerbKind::Hold => 1,
+        // `retry` forgets the record by which `release` knows what to give up.
+        VerbKind::Release => 2,
+        _ => 3,
+    });
+    let mut waiting = 0;
     for verb in fresh {
-        // With the note that `retry` and `release` add.
-        let room = run.record.verbs.len() + 2 < MAX_VERBS;
-        if (room || verb.kind == VerbKind::Abort) && apply(run, verb, fleet) {
+        let kept = match verb.kind {
+            VerbKind::Abort => 0,
+            VerbKind::Hold => 1,
+            // With the note that `retry` and `release` add.
+            _ => 3,
+        };
+        if run.record.verbs.len() + kept >= MAX_VERBS {
+            waiting += 1;
+        } else if apply(run, verb, fleet) {
             run.record.verbs.insert(verb.clone());
         }
+    }
+    if waiting > 0 {
+        run.remarks.push(format!(
+            "{waiting} verbs are not taken: the list of those that were is full. Remove the annotations of these: status.verbs \
+             names them"
+        ));
     }
 }
 
@@ -61,6 +80,10 @@ fn apply(run: &mut Run<'_>, verb: &Verb, fleet: &Fleet<'_>) -> bool {
         VerbKind::Approve => step_position(run, &verb.argument).is_some(),
         VerbKind::Resume | VerbKind::AcceptFailure => {
             run.accepts = true;
+            // Nodes of a run that is over stay marked until then.
+            if run.active().is_none() {
+                run.record.accepted_failures = run.record.accepted_failures.max(run.record.failures);
+            }
             true
         }
         VerbKind::Skip => {
@@ -91,9 +114,10 @@ fn retry(run: &mut Run<'_>, name: &str, fleet: &Fleet<'_>) -> bool {
     }
     run.record.skipped.remove(name);
     let Some(attempt) = forgiven::bad_attempt(run, fleet.at(index)) else { return true };
-    let failed = run
-        .own_record(fleet.at(index))
-        .is_some_and(|record| matches!(record.end, Some(NodeEnd::Failed { .. })));
+    // One that has left its target is counted while it stands so, and not in the record.
+    let failed = run.own_record(fleet.at(index)).is_some_and(
+        |record| matches!(record.end, Some(NodeEnd::Failed { reason }) if reason != Reason::LeftTarget),
+    );
     if failed {
         let accepted = run.record.accepted_failures.saturating_add(1);
         run.record.accepted_failures = accepted.min(run.record.failures.max(run.record.accepted_failures));

@@ -107,7 +107,7 @@ pub struct Step {
     #[schemars(length(max = 4), extend("x-kubernetes-list-type" = "set"))]
     pub cover: Vec<Cover>,
     /// How long the step is watched after its last verified node before the next one begins, such as
-    /// `30m`.
+    /// `30m`. It does not end while a node that was updated is not Ready; one that boots another kernel has failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = rules::DURATION_LENGTH))]
     #[x_kube(validation = rules::duration_up_to("720h"))]

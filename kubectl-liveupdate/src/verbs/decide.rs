@@ -166,7 +166,7 @@ pub fn decide(request: &Request, update: &LiveUpdate, subject: &Subject) -> Resu
     })
 }
 
-/// What every verb needs: a revision that speaks of the present spec, and all but `release` a run that is not over.
+/// What every verb needs: a revision that speaks of the present spec, and all but two a run that is not over.
 fn steerable<'a>(request: &Request, update: &'a LiveUpdate) -> Result<&'a LiveUpdateStatus, String> {
     let name = update.name_any();
     let unseen =
@@ -178,8 +178,9 @@ fn steerable<'a>(request: &Request, update: &'a LiveUpdate) -> Result<&'a LiveUp
              the verb would be bound to the former revision; try again in a moment"
         ));
     }
-    // What a run left behind is given up long after its end.
-    if status.finished_at.is_some() && request.kind() != VerbKind::Release {
+    // What a run left behind is given up, and its failures accepted, long after its end.
+    let after = matches!(request.kind(), VerbKind::Release | VerbKind::AcceptFailure);
+    if status.finished_at.is_some() && !after {
         let (word, _) = summary::word(update);
         return Err(format!(
             "liveupdate {name:?} is over ({word}): there is nothing left to {}",

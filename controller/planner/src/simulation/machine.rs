@@ -188,6 +188,20 @@ impl Machine {
         }
     }
 
+    /// It crashes, and this kernel comes up.
+    pub fn crash_into(&mut self, node: &mut Node, release: &str) {
+        self.boot();
+        self.release = Text::copy(release);
+        self.digest = format!("sha256:{release}").into();
+        node.boot_id.clone_from(&self.boot_id);
+        node.release.clone_from(&self.release);
+    }
+
+    fn boot(&mut self) {
+        self.boots += 1;
+        self.boot_id = format!("{}-boot-{}", self.uid, self.boots).into();
+    }
+
     pub(super) fn begin(&mut self, attempt: &Text, target: (Text, Text), now: Time) {
         self.began.insert(attempt.clone());
         self.target = target;
@@ -241,8 +255,7 @@ impl Machine {
     /// Another kernel runs; its kubelet says so.
     fn come_back(&mut self, node: &mut Node, now: Time) {
         let before = core::mem::take(&mut self.boot_id);
-        self.boots += 1;
-        self.boot_id = format!("{}-boot-{}", self.uid, self.boots).into();
+        self.boot();
         if self.behaviour.fault != Some(Fault::WrongKernel) {
             (self.release, self.digest) = self.target.clone();
         }

@@ -67,7 +67,7 @@ fn limits(world: &World, plan: &Plan, update: &Update) {
         .flat_map(|report| &report.record.in_flight)
         .map(|flight| flight.node.as_str())
         .collect();
-    let down = |node: &&Node| {
+    let failed = |node: &Node| {
         let failed = node.record.as_ref().is_some_and(|record| {
             let own = plan.report.updates.values().any(|said| said.record.revision == record.revision);
             own && matches!(record.end, Some(NodeEnd::Failed { .. }))
@@ -78,8 +78,9 @@ fn limits(world: &World, plan: &Plan, update: &Update) {
             .actions
             .iter()
             .any(|action| matches!(action, Action::Unmark { node: name, .. } if *name == node.name));
-        !node.ready || flying.contains(node.name.as_str()) || failed && !unmarked
+        failed && !unmarked
     };
+    let down = |node: &&Node| !node.ready || flying.contains(node.name.as_str()) || failed(node);
     let own: BTreeSet<&str> =
         plan.report.updates[&update.name].record.in_flight.iter().map(|f| f.node.as_str()).collect();
     let selected = |node: &&Node| wants(update, spec, node) || own.contains(node.name.as_str());
@@ -98,7 +99,8 @@ fn limits(world: &World, plan: &Plan, update: &Update) {
         let active = |other: &&Update| !other.deleting && !plan.report.updates[&other.name].frozen;
         let by_any = |node: &&Node| {
             let wanted = |other: &Update| other.spec.as_ref().is_ok_and(|spec| wants(other, spec, node));
-            flying.contains(node.name.as_str()) || world.snapshot.updates.iter().filter(active).any(wanted)
+            let any = world.snapshot.updates.iter().filter(active).any(wanted);
+            flying.contains(node.name.as_str()) || any || failed(node)
         };
         let all = world.snapshot.nodes.iter().filter(by_any).filter(down).count();
         assert!(all <= count as usize, "invariant 1: {all} unavailable of the policy's {count}");
@@ -121,9 +123,22 @@ fn stops(world: &World, plan: &Plan, update: &Update) {
         Some(OnBlocked::Fail) => said.blocked,
         _ => 0,
     };
-    let spent = (said.record.failures + blocked).saturating_sub(said.record.accepted_failures)
-        > said.max_failures
-        && !finished;
+    // Ends that this plan finds, and that are in no record yet.
+    let found = update.record.in_flight.iter().filter(|flight| {
+        let current = spec.is_some_and(|spec| flight.attempt.starts_with(spec.revision.as_str()));
+        let recorded = node(world, &flight.node)
+            .and_then(|node| node.record.as_ref())
+            .is_some_and(|record| record.attempt == flight.attempt && record.end.is_some());
+        let report = plan.report.nodes.get(&flight.node);
+        let failed = report.is_some_and(|report| {
+            report.class == NodeClass::Failed && report.attempt.as_ref() == Some(&flight.attempt)
+        });
+        current && !recorded && failed
+    });
+    let found = u32::try_from(found.count()).expect("few");
+    let accepted = said.record.accepted_failures;
+    let accepted = if found > 0 { accepted.min(said.record.failures) } else { accepted };
+    let spent = (said.record.failures + found + blocked).saturating_sub(accepted) > said.max_failures && !finished;
     let held = given(VerbKind::Hold) && !given(VerbKind::Resume);
     let soft = spec.is_some_and(|spec| spec.paused || spec.strategy.dry_run) || held || spent;
     if hard || soft {

@@ -84,7 +84,9 @@ impl Play {
         let again = words.get(3).map_or(0, |again| again.parse().expect("again"));
         self.with_update(words[0], |update| {
             let spec = update.spec.as_ref().expect("a valid spec");
-            let revision = spec.revision[..4].to_owned();
+            // An approval names all of it, the others a part.
+            let digits = if kind == VerbKind::Approve { spec.revision.len() } else { 4 };
+            let revision = spec.revision[..digits].to_owned();
             if on {
                 update.verbs.push(Verb { kind, argument, revision, again });
             } else {
@@ -113,6 +115,7 @@ impl Play {
             "down" => node.ready = false,
             "up" => node.ready = true,
             "foreign" => node.foreign = Some(words[2..].join(" ").into()),
+            "boots" => machine.crash_into(node, words[2]),
             "free" => node.foreign = None,
             "malformed" => node.malformed = Some(words[2..].join(" ").into()),
             "label" => {
