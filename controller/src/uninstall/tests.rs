@@ -111,3 +111,28 @@ async fn no_more_questions_than_for_enrolment_are_open_at_a_time() {
     }
     assert_eq!(server.asked(), 20);
 }
+
+#[test]
+fn an_update_with_attempts_in_flight_or_marks_on_nodes_still_needs_a_controller() {
+    let update = |finalizers: &[&str], in_flight: &[&str]| -> LiveUpdate {
+        let flying: Vec<_> = in_flight
+            .iter()
+            .map(|node| json!({"node": node, "uid": "u", "attempt": "a", "since": "2026-11-23T14:59:48Z"}))
+            .collect();
+        serde_json::from_value(json!({
+            "apiVersion": "liveupdate.dev/v1alpha1", "kind": "LiveUpdate",
+            "metadata": {"name": "gpu", "finalizers": finalizers},
+            "spec": {"nodeSelector": {}, "target": {"release": "7.3.5-lu2"}},
+            "status": {"inFlight": flying},
+        }))
+        .unwrap()
+    };
+    let said = |update| problems(update).into_iter().map(|problem| (problem.node, problem.why)).collect::<Vec<_>>();
+    assert_eq!(said(update(&[], &[])), []);
+    assert_eq!(said(update(&["example.com/other"], &[])), []);
+    let marked = said(update(&[FINALIZER], &[]));
+    assert!(marked.len() == 1 && marked[0].1.contains("accept-failure gpu"), "{marked:?}");
+    let flying = said(update(&[FINALIZER], &["n1", "n2"]));
+    assert_eq!(flying.iter().map(|(node, _)| node.as_str()).collect::<Vec<_>>(), ["n1", "n2"]);
+    assert!(flying.iter().all(|(_, why)| why.contains("in flight")), "{flying:?}");
+}

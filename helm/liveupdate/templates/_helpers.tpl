@@ -78,6 +78,28 @@ capabilities: {drop: [ALL]}
 {{- if and .Values.agent.registry.ca .Values.agent.registry.caConfigMap -}}
 {{- fail "agent.registry.ca and agent.registry.caConfigMap are both set: put all certificates into one of them" -}}
 {{- end -}}
+{{- if eq (int .Values.controller.port) (int .Values.controller.adminPort) -}}
+{{- fail "controller.port and controller.adminPort are the same: one process cannot listen twice at one port" -}}
+{{- end -}}
+{{- range $part := list "controller" "agent" -}}
+{{- range $key, $_ := (index $.Values $part).podLabels -}}
+{{- if has $key (list "app.kubernetes.io/name" "app.kubernetes.io/component") -}}
+{{- fail (printf "%s.podLabels has %s: pods are selected by that label; leave it out" $part $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $kind := list "seccompProfile" "appArmorProfile" -}}
+{{- with index $.Values.agent $kind -}}
+{{- if and (eq .type "Localhost") (not .localhostProfile) -}}
+{{- fail (printf "agent.%s.type is Localhost and agent.%s.localhostProfile is empty: name the profile on nodes" $kind $kind) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.agent.machineArgs -}}
+{{- if not (regexMatch "^[A-Za-z0-9_./:=,@*+-]+$" .) -}}
+{{- fail (printf "agent.machineArgs has %q: the keeper's unit takes letters, digits and _./:=,@*+- alone; write one flag per item, as --name=value" .) -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.nodeCidrs) -}}
 {{- fail "networkPolicy is enabled and networkPolicy.nodeCidrs is empty: no agent could knock; name the address ranges of your nodes" -}}
 {{- end -}}

@@ -157,6 +157,10 @@ fn wrong_values_are_refused_with_what_to_do() {
         &["agent.registry.caConfigMap=other/ca"],
         &["agent.registry.authSecret=other/pull"],
         &["agent.registry.plainHttp={http://registry.example}"],
+        &["controller.adminPort=9444"],
+        &["controller.podLabels.app\\.kubernetes\\.io/name=other"],
+        &["agent.seccompProfile.type=Localhost"],
+        &["agent.machineArgs={--spare my-unit}"],
     ];
     run(async |bed| {
         let mut text = String::new();
