@@ -210,9 +210,10 @@ async fn an_approval_that_makes_no_sense_is_refused_with_what_would() {
 async fn nothing_is_told_to_an_update_that_is_over_unread_or_edited() {
     let over = json!({"finishedAt": "2026-11-23T14:00:00Z", "conditions": [condition("Succeeded", "True", "Completed")]});
     let over = server(update(over));
-    for verb in [approve(None), Verb::Abort, Verb::Pause, Verb::Resume, Verb::AcceptFailure] {
+    for verb in [approve(None), Verb::Abort, Verb::Pause, Verb::Resume] {
         assert!(refusal(&over, verb).await.contains("is over (Completed)"));
     }
+    assert_eq!(refusal(&over, Verb::AcceptFailure).await, "there is no failure to accept");
     let unread = server(update(json!({"revision": ""})));
     assert!(refusal(&unread, Verb::Pause).await.contains("no controller has read it"));
     let edited = server(update(json!({"observedGeneration": 0})));
