@@ -238,6 +238,17 @@ async fn pause_and_resume_take_each_other_away() {
     assert!(annotations.eq(&expected), "{:#?}", server.patches);
 }
 
+/// Its failed node stays marked, and other updates wait for that node, until somebody does.
+#[tokio::test]
+async fn failures_of_a_run_that_ended_can_be_accepted() {
+    let ended = json!({"finishedAt": "2026-11-23T14:00:00Z", "failures": 1, "conditions": [condition("Succeeded", "False", "Aborted")]});
+    let shared = server(update(ended));
+    run(&shared, Verb::AcceptFailure).await.unwrap();
+    let server = shared.lock().unwrap();
+    let written = &server.update["metadata"]["annotations"]["liveupdate.dev/accept-failure"];
+    assert_eq!(*written, "7f3c9a21d04be68c5512f0a9937e6b1d");
+}
+
 #[tokio::test]
 async fn what_no_verb_can_lift_is_named() {
     let mut spec_paused = update(json!({"conditions": [condition("Paused", "True", "Paused")]}));
