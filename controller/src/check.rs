@@ -270,7 +270,10 @@ mod tests {
             (Found { guards: vec![("a", Err(refused()))], ..found() }, "not in force"),
             (Found { leader: Ok(String::new()), ..found() }, "logs of its pods"),
             (Found { leader: Err(refused()), ..found() }, "forbidden"),
-            (Found { agents: Ok(Agents { wanted: 0, ready: 0 }), answered: Ok(0), ..found() }, "agent.nodeSelector"),
+            (
+                Found { agents: Ok(Agents { wanted: 0, ready: 0 }), answered: Ok(0), ..found() },
+                "agent.nodeSelector",
+            ),
             (Found { agents: Ok(Agents { wanted: 3, ready: 2 }), ..found() }, "2 of 3 agents are ready"),
             (Found { answered: Ok(2), ..found() }, "2 of 3"),
             (Found { agents: Err(refused()), ..found() }, "DaemonSet"),

@@ -319,7 +319,10 @@ mod tests {
         let item = format!("canary@{WHOLE}");
         assert_eq!(parse_item(VerbKind::Approve, &item), Ok(verb(VerbKind::Approve, "canary", 0)));
         let error = parse_item(VerbKind::Approve, "canary@7f3c9a21").unwrap_err().to_string();
-        assert!(error.ends_with("write STEP@REVISION, with 32 or more of the hex digits of status.revision"), "{error}");
+        assert!(
+            error.ends_with("write STEP@REVISION, with 32 or more of the hex digits of status.revision"),
+            "{error}"
+        );
     }
 
     #[test]

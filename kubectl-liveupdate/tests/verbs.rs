@@ -268,7 +268,10 @@ async fn a_node_is_retried_twice_and_the_lists_do_not_grow() {
     run(&shared, retry()).await.unwrap();
     run(&shared, retry()).await.unwrap();
     let server = shared.lock().unwrap();
-    assert_eq!(server.update["metadata"]["annotations"]["liveupdate.dev/retry"], "node-3@7f3c9a21d04be68c5512f0a9937e6b1d#1");
+    assert_eq!(
+        server.update["metadata"]["annotations"]["liveupdate.dev/retry"],
+        "node-3@7f3c9a21d04be68c5512f0a9937e6b1d#1"
+    );
 }
 
 fn release() -> Verb {

@@ -77,9 +77,8 @@ pub(crate) fn advance<'a>(run: &mut Run<'a>, policy: &Policy, fleet: &Fleet<'a>,
     run.stop = stop::of(run, policy);
     let mut first = Todo::new(todo.now);
     every(run, fleet, &mut first);
-    let failed = |entry: &&Entry<'_>| {
-        entry.current && !entry.recorded && entry.standing.class == NodeClass::Failed
-    };
+    let failed =
+        |entry: &&Entry<'_>| entry.current && !entry.recorded && entry.standing.class == NodeClass::Failed;
     let found = run.entries.iter().filter(failed).count();
     if found == 0 {
         return todo.join(first);

@@ -1,4 +1,5 @@
 //! Whom an approval lets pass.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

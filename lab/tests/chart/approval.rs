@@ -35,7 +35,8 @@ fn an_editor_writes_updates_and_approves_none() {
         let people = People::of(bed, "edits").await;
         let (editor, approver) = (&people.editor, &people.approver);
         make(bed, editor, "edits").await;
-        let approve = ["annotate", "lu", "edits", "liveupdate.dev/approve=canary@7f3c9a21d04be68c5512f0a9937e6b1d"];
+        let approve =
+            ["annotate", "lu", "edits", "liveupdate.dev/approve=canary@7f3c9a21d04be68c5512f0a9937e6b1d"];
         bed.refused(editor, &approve, "may not approve steps of the LiveUpdate edits").await;
         bed.allowed(approver, &approve).await;
         // What stands there is no obstacle to an edit, and may be taken back.
@@ -45,7 +46,10 @@ fn an_editor_writes_updates_and_approves_none() {
         // Every other verb is the editor's.
         bed.allowed(editor, &["annotate", "lu", "edits", "liveupdate.dev/abort=7f3c"]).await;
 
-        let born = bed.write("born.yaml", &update("born-approved", "liveupdate.dev/approve: canary@7f3c9a21d04be68c5512f0a9937e6b1d"));
+        let born = bed.write(
+            "born.yaml",
+            &update("born-approved", "liveupdate.dev/approve: canary@7f3c9a21d04be68c5512f0a9937e6b1d"),
+        );
         bed.refused(editor, &["create", "-f", &born], "may not approve").await;
         bed.allowed(&Account::admin(), &["create", "-f", &born]).await;
     });
@@ -165,7 +169,11 @@ fn an_approver_approves_and_edits_nothing() {
                 bed.allowed(editor, &merge(patch)).await;
             }
         }
-        bed.allowed(approver, &["annotate", "lu", "approves", "liveupdate.dev/approve=canary@7f3c9a21d04be68c5512f0a9937e6b1d"]).await;
+        bed.allowed(
+            approver,
+            &["annotate", "lu", "approves", "liveupdate.dev/approve=canary@7f3c9a21d04be68c5512f0a9937e6b1d"],
+        )
+        .await;
         // Every other verb is an editor's: to give it, to change it, to take it back.
         let own = [VerbKind::Approve, VerbKind::Release];
         let others = verbs::ALL.into_iter().filter(|kind| !own.contains(kind)).map(verbs::annotation);

@@ -154,7 +154,8 @@ async fn installed_tested_upgraded_in_the_middle_of_a_rollout_and_uninstalled() 
 
     // Installed, as docs/install.md has it.
     let image = "images.agent.repository=registry.example/liveupdate-agent";
-    let install = ["install", "liveupdate", "CHART", "--create-namespace", "--wait", "--timeout=180s", "--set", image];
+    let install =
+        ["install", "liveupdate", "CHART", "--create-namespace", "--wait", "--timeout=180s", "--set", image];
     cluster.helm(&install).await;
     cluster
         .records("all nodes have enrolled and answered", |record| {
@@ -183,7 +184,9 @@ async fn installed_tested_upgraded_in_the_middle_of_a_rollout_and_uninstalled() 
     let (agents, controllers) = (cluster.pods_of("agent").await, cluster.pods_of("controller").await);
     assert_eq!((agents.len(), controllers.len()), (NODES, 2));
     let newer = "agent.podAnnotations.version=2,controller.podAnnotations.version=2";
-    cluster.helm(&["upgrade", "liveupdate", "CHART", "--reset-then-reuse-values", "--set-string", newer]).await;
+    cluster
+        .helm(&["upgrade", "liveupdate", "CHART", "--reset-then-reuse-values", "--set-string", newer])
+        .await;
     let middle = updates.get("roll").await.unwrap().status.unwrap().counts.updated;
     assert!(middle < i32::try_from(NODES).unwrap(), "the rollout was over before the upgrade");
     cluster
@@ -191,7 +194,9 @@ async fn installed_tested_upgraded_in_the_middle_of_a_rollout_and_uninstalled() 
         .await;
     // Helm upgrades nothing that was to be uninstalled; docs/uninstall.md says how to go on.
     cluster.helm(&["rollback", "liveupdate", "3"]).await;
-    cluster.helm(&["upgrade", "liveupdate", "CHART", "--reset-then-reuse-values", "--set-string", newer]).await;
+    cluster
+        .helm(&["upgrade", "liveupdate", "CHART", "--reset-then-reuse-values", "--set-string", newer])
+        .await;
     let ended = cluster.update("Succeeded", |update| {
         let status = update.status.as_ref();
         status.is_some_and(|status| objects::is(&status.conditions, LiveUpdateCondition::Succeeded))

@@ -138,7 +138,8 @@ fn stops(world: &World, plan: &Plan, update: &Update) {
     let found = u32::try_from(found.count()).expect("few");
     let accepted = said.record.accepted_failures;
     let accepted = if found > 0 { accepted.min(said.record.failures) } else { accepted };
-    let spent = (said.record.failures + found + blocked).saturating_sub(accepted) > said.max_failures && !finished;
+    let spent =
+        (said.record.failures + found + blocked).saturating_sub(accepted) > said.max_failures && !finished;
     let held = given(VerbKind::Hold) && !given(VerbKind::Resume);
     let soft = spec.is_some_and(|spec| spec.paused || spec.strategy.dry_run) || held || spent;
     if hard || soft {
