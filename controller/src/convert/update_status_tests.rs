@@ -27,11 +27,11 @@ fn full_record() -> UpdateRecord {
     let verb = |kind, argument: &str| Verb {
         kind,
         argument: argument.into(),
-        revision: "7f3c9a21".into(),
+        revision: "7f3c9a21d04be68c5512f0a9937e6b1d".into(),
         again: 0,
     };
     UpdateRecord {
-        revision: "7f3c9a21".into(),
+        revision: "7f3c9a21d04be68c5512f0a9937e6b1d".into(),
         in_flight: vec![InFlight {
             node: "a".into(),
             uid: "ua".into(),
