@@ -23,7 +23,9 @@ fn a_blackout_over_the_budget_is_a_failure() {
             update.spec.strategy.max_unavailable = IntOrPercent::Int(1);
         })
         .await;
-        let status = bed.update("dark", "stopped", |s| s.state == "FailureBudgetSpent").await;
+        // It stands before its failure is on record.
+        let stopped = bed.update("dark", "stopped", |s| s.state == "FailureBudgetSpent" && s.failures == 1);
+        let status = stopped.await;
         assert_eq!((status.counts.failed, status.counts.updated), (1, 0));
         let record = pool.stands(1, "Failed", "BlackoutOverBudget").await;
         assert_eq!(record.kernel, NEW);
