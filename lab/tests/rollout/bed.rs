@@ -253,6 +253,11 @@ fn in_short(node: &Node) -> String {
     format!("Ready {:?}, taints {taints:?}", ready.map(|ready| &ready.status))
 }
 
+/// Whether a run stands for its one failure, and that is counted: it stands before.
+pub(crate) fn spent(status: &LiveUpdateStatus) -> bool {
+    status.state == "FailureBudgetSpent" && status.failures == 1
+}
+
 /// Whether the Node carries our taint.
 pub(crate) fn is_marked(node: &Node) -> bool {
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());

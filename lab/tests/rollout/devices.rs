@@ -6,7 +6,7 @@ use liveupdate_host::simulated::Fault;
 use liveupdate_host::{Host as _, HostError};
 use liveupdate_lab::testbed::machines::{HOLDER, NEW, bundle, digest};
 
-use crate::bed::{Bed, Pool, is_clean, is_marked, run, says, step};
+use crate::bed::{Bed, Pool, is_clean, is_marked, run, says, spent, step};
 
 #[test]
 fn a_blackout_over_the_budget_is_a_failure() {
@@ -23,9 +23,7 @@ fn a_blackout_over_the_budget_is_a_failure() {
             update.spec.strategy.max_unavailable = IntOrPercent::Int(1);
         })
         .await;
-        // It stands before its failure is on record.
-        let stopped = bed.update("dark", "stopped", |s| s.state == "FailureBudgetSpent" && s.failures == 1);
-        let status = stopped.await;
+        let status = bed.update("dark", "stopped", spent).await;
         assert_eq!((status.counts.failed, status.counts.updated), (1, 0));
         let record = pool.stands(1, "Failed", "BlackoutOverBudget").await;
         assert_eq!(record.kernel, NEW);
@@ -68,7 +66,7 @@ fn invariant_8_a_holder_that_does_not_come_leaves_its_node_quarantined() {
         let record = pool.stands(1, "Failed", "Quarantined").await;
         assert_eq!(record.kernel, NEW);
         assert_eq!(record.devices[0].outcome.as_deref(), Some("Lost"), "{record:?}");
-        let status = bed.update("overdue", "stopped", |s| s.state == "FailureBudgetSpent").await;
+        let status = bed.update("overdue", "stopped", spent).await;
         assert_eq!((status.counts.failed, status.counts.updated), (1, 0));
         says(&bed.kubectl("get nlu overdue-1").await, &["overdue-1 7.3.5-lu2 Failed Quarantined"]);
         let described = bed.kubectl("describe nlu overdue-1").await;
@@ -84,7 +82,7 @@ fn invariant_8_a_quarantined_node_is_released_by_the_verb_and_stays_failed() {
     run(async |bed| {
         let pool = overdue(bed, "released").await;
         let first = pool.stands(1, "Failed", "Quarantined").await;
-        let status = bed.update("released", "stopped", |s| s.state == "FailureBudgetSpent").await;
+        let status = bed.update("released", "stopped", spent).await;
         // The keeper's own word: it finishes nothing while a holder may come.
         let are_kept =
             || matches!(pool.node(1).world().host().unwrap().finish(), Err(HostError::WrongMoment { .. }));

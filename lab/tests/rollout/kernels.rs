@@ -5,7 +5,7 @@ use liveupdate_crds::{IntOrPercent, LiveUpdate};
 use liveupdate_host::simulated::Fault;
 use liveupdate_lab::testbed::machines::{NEW, OLD, bundle, digest};
 
-use crate::bed::{is_clean, is_marked, is_ready, run, says, step};
+use crate::bed::{is_clean, is_marked, is_ready, run, says, spent, step};
 
 fn canary(update: &mut LiveUpdate) {
     update.spec.strategy.steps =
@@ -28,7 +28,7 @@ fn a_node_that_never_comes_back_stops_the_run_until_somebody_accepts_it() {
             canary(update);
         })
         .await;
-        let status = bed.update("lost", "stopped", |s| s.state == "FailureBudgetSpent").await;
+        let status = bed.update("lost", "stopped", spent).await;
         assert_eq!((status.failures, status.counts.failed, status.counts.updated), (1, 1, 0));
         says(&bed.kubectl("get lu lost").await, &["lost 7.3.5-lu2 1/2 canary 0 3 1 FailureBudgetSpent"]);
         says(&bed.kubectl("get nlu lost-1").await, &["lost-1 7.3.4-lu1 Failed DidNotReturn"]);
@@ -47,8 +47,7 @@ fn a_node_that_never_comes_back_stops_the_run_until_somebody_accepts_it() {
             let record = pool.stands(number, "Queued", "WaitingForTurn").await;
             assert_eq!(record.attempt, "");
         }
-        let revision =
-            bed.update("lost", "still stopped", |s| s.state == "FailureBudgetSpent").await.revision;
+        let revision = bed.update("lost", "still stopped", spent).await.revision;
         bed.kubectl(&format!("annotate lu lost liveupdate.dev/accept-failure={revision}")).await;
         bed.success("lost").await;
         says(&bed.kubectl("get lu lost").await, &["2 3 1", "CompletedWithSkipped"]);
