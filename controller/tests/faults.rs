@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use liveupdate_controller::lease::{Elector, LeaseLost, Timing};
 use support::cluster::Strike;
-use support::{Fault, Lab, spec};
+use support::{DIGEST, Fault, Lab, spec};
 
 const LONG: Duration = Duration::from_secs(3600);
 const STRATEGY: &str =
@@ -208,4 +208,40 @@ async fn invariant_6_an_end_stands_until_its_attempt_has_left() {
     lab.cluster.stuck.set("nothing");
     lab.roll("kernel").await;
     assert_eq!(lab.agents.jumps().values().sum::<u32>(), 0);
+}
+
+/// The keeper alone knows what became of a jump. A controller that starts while it is down has nobody to ask, and
+/// forgets nothing: the kernel that came up wrong would be given to the next node.
+#[tokio::test(start_paused = true)]
+async fn invariant_6_a_jump_is_remembered_while_nobody_can_say_what_became_of_it() {
+    for agent in [None, Some(Fault::OldAgent)] {
+        let lab = Lab::new(2);
+        lab.agents.fault("n00", Fault::WrongKernel);
+        lab.agents.fault("n00", Fault::LateKubelet);
+        agent.into_iter().for_each(|fault| lab.agents.fault("n00", fault));
+        lab.cluster.apply("kernel", spec(STRATEGY));
+        lab.control("a", LONG, |lab| lab.agents.jumps()["n00"] == 1).await;
+
+        lab.agents.fault("n00", Fault::NoKeeper);
+        let started = lab.clock.start_elapsed();
+        lab.control("a", LONG, |lab| {
+            assert_eq!(lab.status("kernel").in_flight.len(), 1, "{agent:?}");
+            assert_eq!(lab.cluster.marked(), ["n00"], "{agent:?}");
+            lab.clock.start_elapsed() > started + Duration::from_secs(60)
+        })
+        .await;
+        assert!(lab.cluster.node_update("n00").is_some());
+
+        lab.agents.heal("n00");
+        lab.cluster.edit_node("n00", |node| {
+            node.boot_id = format!("boot-{}-1", node.uid);
+            node.ready = true;
+        });
+        lab.control("a", LONG, |lab| lab.status("kernel").in_flight.is_empty()).await;
+        let status = lab.status("kernel");
+        assert_eq!((status.failures, status.bad_targets.as_slice()), (1, &[DIGEST.to_owned()][..]));
+        let known = lab.cluster.node_update("n00").unwrap().status;
+        assert_eq!((known.state.as_str(), known.reason.as_str()), ("Failed", "WrongKernel"));
+        assert_eq!(lab.agents.jumps()["n01"], 0);
+    }
 }

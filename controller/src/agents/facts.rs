@@ -8,7 +8,7 @@ use liveupdate_crds::Continuity;
 use liveupdate_crds::node::{DeviceStatus, GateStatus};
 use liveupdate_planner::{AttemptState, Devices, Outcome, Proof, Reason, Text, Time};
 use liveupdate_proto::common::v1::{self as common, AttemptReport, Gate, GateResult, NodeState};
-use liveupdate_proto::node::v1::{Device, DeviceVerdict, Fate, Voice};
+use liveupdate_proto::node::v1::{Device, DeviceVerdict, Fate, InspectReply, Voice};
 
 use super::check::cut;
 
@@ -38,6 +38,9 @@ const EVIDENCE: usize = 200;
 
 /// Longest evidence beside a device: there may be 64 of them.
 const DEVICE_EVIDENCE: usize = 120;
+
+/// The gate that fails where there is no keeper.
+const CUSTODY: &str = "CustodySafe";
 
 /// Longest sentence of a node about its attempt's end.
 pub const WHY: usize = 600;
@@ -264,6 +267,22 @@ fn facts(facts: &common::DeviceFacts) -> String {
 /// The node keeps files of the attempt for holders that did not come. An agent of before says so by the state alone.
 pub fn keeps(report: &AttemptReport) -> bool {
     report.kept || report.state() == NodeState::Quarantined
+}
+
+/// Whether the agent tells of no attempt because it could not ask its keeper, which alone knows. An agent of before tells
+/// no more than whether custody is safe: it may be unsafe for another reason, but unknown never helps.
+pub fn keeper_is_silent(reply: &InspectReply) -> bool {
+    let safe = || {
+        let mut custody = reply.gates.iter().filter(|gate| gate.id == CUSTODY).peekable();
+        custody.peek().is_some() && custody.all(|gate| gate.result() == GateResult::Pass)
+    };
+    reply.attempt.is_none() && !reply.keeper_heard.unwrap_or_else(safe)
+}
+
+/// What the agent found of its keeper.
+pub fn custody(reply: &InspectReply) -> &str {
+    let gate = reply.gates.iter().find(|gate| gate.id == CUSTODY && gate.result() != GateResult::Pass);
+    gate.map_or("", |gate| gate.evidence.as_str())
 }
 
 /// How far an attempt is; an error says why the report makes no sense. `permitted`: we gave our permission.

@@ -271,7 +271,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
                 {
                     turn += 1;
                 }
-                self.world.outcome(&key.0, turn, None, now);
+                self.world.outcome(&key.0, (attempt, turn), None, now);
             }
             Err(error) => {
                 self.work.failed(key, attempt, self.clock.monotonic(), CALL_RETRY);
@@ -293,7 +293,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
     fn outcome(&mut self, key: &Key, turn: u64, attempt: &str, result: Answer<Box<Option<OutcomeReply>>>) {
         let now = self.clock.now();
         match result {
-            Ok(reply) => self.world.outcome(&key.0, turn, reply.as_ref().as_ref(), now),
+            Ok(reply) => self.world.outcome(&key.0, (attempt, turn), reply.as_ref().as_ref(), now),
             Err(error) => {
                 tracing::debug!(node = key.0, attempt, %error, "its outcome is not known yet");
                 self.world.call_failed(&key.0, &error, now);

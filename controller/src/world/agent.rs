@@ -30,13 +30,23 @@ impl World {
     /// The agent told all that it knows; it was asked at that turn.
     pub fn inspected(&mut self, node: &str, turn: u64, reply: &InspectReply, now: Time) {
         let wanted = self.is_wanted(node);
+        let silent = facts::keeper_is_silent(reply);
+        let flight = if silent { self.flight(node).cloned() } else { None };
         let Some((node, side)) = self.node_mut(node) else { return };
         let mut judged = false;
-        answer(node, side, (&reply.boot_id, &reply.release), |known| {
-            known.digest = Text::copy(&reply.bundle_digest);
-            known.models = facts::models(&reply.devices);
-            judged = wanted && known.verdict.is_some();
-        });
+        if flight.is_some_and(|attempt| !is_told(node, side, &attempt)) {
+            // An agent that answers and knows of no attempt says that it never began. This one says nothing of it,
+            // as it would if it were asked for the outcome.
+            (side.answered, side.failures) = (true, 0);
+            let why = format!("its agent cannot ask the keeper: {}", facts::custody(reply));
+            falls_silent(node, side, &why, now);
+        } else {
+            answer(node, side, (&reply.boot_id, &reply.release), |known| {
+                known.digest = Text::copy(&reply.bundle_digest);
+                known.models = facts::models(&reply.devices);
+                judged = wanted && known.verdict.is_some();
+            });
+        }
         side.facts.simulated = reply.simulated;
         side.facts.digest.clone_from(&reply.bundle_digest);
         let devices = facts::devices(&reply.devices, &side.facts.devices);
@@ -49,6 +59,7 @@ impl World {
         if side.is_news(turn) {
             match &reply.attempt {
                 Some(report) if !report.confirmed => attempt(node, side, report, now),
+                None if silent => {}
                 told => {
                     forget_attempt(node);
                     keeps(node, told.as_ref());
@@ -106,8 +117,14 @@ impl World {
         }
     }
 
-    /// The agent told what became of an attempt; none: it never began there. It was asked at that turn.
-    pub fn outcome(&mut self, node: &str, turn: u64, reply: Option<&OutcomeReply>, now: Time) {
+    /// The agent told what became of the attempt; none: it never began there. It was asked at that turn.
+    pub fn outcome(
+        &mut self,
+        node: &str,
+        (attempt_id, turn): (&str, u64),
+        reply: Option<&OutcomeReply>,
+        now: Time,
+    ) {
         let Some((node, side)) = self.node_mut(node) else { return };
         let Some(reply) = reply else {
             side.failures = 0;
@@ -116,7 +133,12 @@ impl World {
             match &mut node.agent {
                 Agent::Answered(known) if side.is_news(turn) => known.attempt = None,
                 Agent::Answered(_) => {}
-                _ => side.inspect_due = Duration::ZERO,
+                _ => {
+                    side.inspect_due = Duration::ZERO;
+                    if side.is_news(turn) {
+                        side.never_began = Some(attempt_id.to_owned());
+                    }
+                }
             }
             return;
         };
@@ -250,19 +272,32 @@ impl World {
     fn unreachable(&mut self, node: &str, why: &str, now: Time) {
         let Some((node, side)) = self.node_mut(node) else { return };
         side.failures += 1;
-        match &mut node.agent {
-            // A node that jumps is silent by nature.
-            Agent::Answered(AgentFacts {
-                attempt: Some(AttemptFacts { state: AttemptState::Jumping { .. }, .. }),
-                ..
-            }) => {}
-            Agent::Unreachable { why: known, .. } => *known = Text::copy(why),
-            Agent::Unasked | Agent::Misbehaves { .. } | Agent::Answered(_) => {
-                let never = !side.answered;
-                node.agent = Agent::Unreachable { since: now, never, why: Text::copy(why) };
-            }
+        falls_silent(node, side, why, now);
+    }
+}
+
+/// Nobody there says what the node does.
+fn falls_silent(node: &mut Node, side: &NodeSide, why: &str, now: Time) {
+    let never = !side.answered;
+    match &mut node.agent {
+        // A node that jumps is silent by nature.
+        Agent::Answered(AgentFacts {
+            attempt: Some(AttemptFacts { state: AttemptState::Jumping { .. }, .. }),
+            ..
+        }) => {}
+        Agent::Unreachable { never: before, why: known, .. } => {
+            *before = never;
+            *known = Text::copy(why);
+        }
+        Agent::Unasked | Agent::Misbehaves { .. } | Agent::Answered(_) => {
+            node.agent = Agent::Unreachable { since: now, never, why: Text::copy(why) };
         }
     }
+}
+
+/// Whether it is known how far the attempt is, or that it never began.
+fn is_told(node: &Node, side: &NodeSide, attempt: &str) -> bool {
+    matches!(node.agent, Agent::Answered(_)) || side.never_began.as_deref() == Some(attempt)
 }
 
 fn misbehaves(node: &mut Node, why: &str) {

@@ -147,6 +147,15 @@ impl World {
         self.node_updates.get(name)
     }
 
+    /// The attempt that an update has in flight at the node.
+    fn flight(&self, node: &str) -> Option<&Text> {
+        let (node, _) = self.node(node)?;
+        let mut flights = self.snapshot.updates.iter().flat_map(|update| &update.record.in_flight);
+        flights
+            .find(|flight| flight.node == node.name && flight.uid == node.uid)
+            .map(|flight| &flight.attempt)
+    }
+
     /// What is wrong with the policy.
     pub fn policy_problem(&self) -> Option<&str> {
         self.policy_problem.as_deref()

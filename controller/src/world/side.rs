@@ -55,6 +55,8 @@ pub struct NodeSide {
     pub turns: u64,
     /// The attempt that we gave our permission for.
     pub permitted: Option<String>,
+    /// The attempt that never began there, as its agent said when it was asked for the outcome.
+    pub never_began: Option<String>,
     /// When an attempt's outcome may be asked for again.
     pub outcome_due: Duration,
     /// When the node's Lease may be read again.
@@ -73,6 +75,8 @@ impl NodeSide {
     /// A run begins.
     pub fn begin(&mut self, session: Session) {
         self.turns += 1;
+        // From here on it may.
+        self.never_began = None;
         self.session = Some(session);
     }
 

@@ -1,7 +1,7 @@
 use super::*;
 use liveupdate_planner::{AttemptState, Time};
-use liveupdate_proto::common::v1::{AttemptReport, NodeState};
-use liveupdate_proto::node::v1::InspectReply;
+use liveupdate_proto::common::v1::{AttemptReport, Gate, GateResult, NodeState};
+use liveupdate_proto::node::v1::{InspectReply, OutcomeReply};
 
 use crate::agents::AgentError;
 
@@ -32,6 +32,26 @@ fn world() -> World {
 
 fn applied(object: NodeObject) -> Observed {
     Observed::Node(Change::Applied(object))
+}
+
+/// An update with these attempts in flight.
+fn update(in_flight: Vec<liveupdate_crds::update::InFlight>) -> Observed {
+    Observed::Update(Change::Applied(UpdateObject {
+        name: "roll".into(),
+        uid: "lu".into(),
+        version: "1".into(),
+        generation: 1,
+        created: Time(0),
+        deleting: false,
+        finalizers: Vec::new(),
+        annotations: BTreeMap::new(),
+        spec: Err("of no matter here".into()),
+        status: Ok(liveupdate_crds::LiveUpdateStatus { in_flight, ..Default::default() }),
+    }))
+}
+
+fn gate(id: &str, result: GateResult) -> Gate {
+    Gate { id: id.into(), result: result.into(), ..Gate::default() }
 }
 
 fn inspected(world: &mut World, attempt: Option<AttemptReport>) {
@@ -169,19 +189,112 @@ fn invariant_5_what_was_asked_before_a_run_began_does_not_unmake_its_attempt() {
     let before = attempt_of(&world);
     assert_eq!(before, Some(AttemptState::Permitted));
     let nothing = InspectReply { boot_id: "b0".into(), release: "6.12".into(), ..InspectReply::default() };
-    world.outcome("a", asked, None, Time(6));
+    world.outcome("a", ("r-u-1", asked), None, Time(6));
     world.inspected("a", asked, &nothing, Time(6));
     assert_eq!(attempt_of(&world), before, "while it runs");
 
     assert!(world.side_mut("a").unwrap().hang_up("r-u-1"));
     world.jumping("a", "r-u-1", Time(7));
-    world.outcome("a", asked, None, Time(8));
+    world.outcome("a", ("r-u-1", asked), None, Time(8));
     world.inspected("a", asked, &nothing, Time(8));
     assert_eq!(attempt_of(&world), Some(AttemptState::Jumping { since: Time(7) }), "after its run");
 
     let now = world.node("a").unwrap().1.turns;
-    world.outcome("a", now, None, Time(9));
+    world.outcome("a", ("r-u-1", now), None, Time(9));
     assert_eq!(attempt_of(&world), None, "what is asked now counts");
+}
+
+/// What agents say that could not ask their keepers: one of now, and those of before.
+fn without_keeper() -> [InspectReply; 4] {
+    let reply = |keeper_heard, gates| InspectReply {
+        boot_id: "b0".into(),
+        release: "6.12".into(),
+        keeper_heard,
+        gates,
+        ..InspectReply::default()
+    };
+    [
+        reply(Some(false), vec![gate("CustodySafe", GateResult::Pass)]),
+        reply(None, vec![gate("CustodySafe", GateResult::Fail)]),
+        reply(None, vec![gate("CustodySafe", GateResult::Unknown)]),
+        reply(None, Vec::new()),
+    ]
+}
+
+#[test]
+fn invariant_6_what_is_told_without_the_keeper_unmakes_no_attempt() {
+    for reply in without_keeper() {
+        let mut world = world();
+        world.observe(applied(node("a", "u1", "1")));
+        let mut kept = AttemptReport { attempt: "r-u-1".into(), kept: true, ..AttemptReport::default() };
+        kept.set_state(NodeState::Quarantined);
+        inspected(&mut world, Some(kept));
+        let known = world.node("a").unwrap().0.agent.clone();
+        world.inspected("a", 0, &reply, Time(6));
+        assert_eq!(world.node("a").unwrap().0.agent, known, "{reply:?}");
+        assert_eq!(world.node("a").unwrap().1.facts.gates.len(), reply.gates.len(), "the rest is news");
+
+        for heard in [
+            InspectReply { keeper_heard: Some(true), ..reply.clone() },
+            InspectReply {
+                keeper_heard: None,
+                gates: vec![gate("CustodySafe", GateResult::Pass)],
+                ..reply.clone()
+            },
+        ] {
+            world.inspected("a", 0, &heard, Time(7));
+            let Agent::Answered(facts) = &world.node("a").unwrap().0.agent else { panic!("it answered") };
+            assert!(facts.attempt.is_none() && facts.kept.is_none(), "the keeper's word counts: {heard:?}");
+        }
+    }
+}
+
+#[test]
+fn invariant_6_an_attempt_in_flight_never_began_only_if_the_keeper_says_so() {
+    let in_flight = || liveupdate_crds::update::InFlight {
+        node: "a".into(),
+        uid: "u1".into(),
+        attempt: "r-u-1".into(),
+        since: crate::convert::wire_time(Time(0)),
+    };
+    for reply in without_keeper() {
+        let begin = || {
+            let mut world = world();
+            world.observe(applied(node("a", "u1", "1")));
+            world.observe(update(vec![in_flight()]));
+            world.inspected("a", 0, &reply, Time(5));
+            world.inspected("a", 0, &reply, Time(8));
+            world
+        };
+        let mut world = begin();
+        let (found, side) = world.node("a").unwrap();
+        let Agent::Unreachable { since: Time(5), never: false, why } = &found.agent else {
+            panic!("nothing is known of its attempt: {:?}", found.agent);
+        };
+        assert!(why.contains("cannot ask the keeper"), "{why}");
+        assert!(side.answered, "it has a status of its own");
+        let mut failed = AttemptReport { attempt: "r-u-1".into(), ..AttemptReport::default() };
+        failed.set_state(NodeState::Failed);
+        failed.reason = "WrongKernel".into();
+        let told = OutcomeReply { attempt: Some(failed), boot_id: "b1".into(), release: "6.12".into() };
+        world.outcome("a", ("r-u-1", 0), Some(&told), Time(9));
+        assert!(matches!(attempt_of(&world), Some(AttemptState::Failed { .. })));
+
+        // It never began: then it does not matter what an Inspect does not say.
+        let mut world = begin();
+        world.outcome("a", ("r-u-1", 0), None, Time(9));
+        assert_eq!(world.node("a").unwrap().1.inspect_due, std::time::Duration::ZERO);
+        world.inspected("a", 0, &reply, Time(10));
+        let Agent::Answered(facts) = &world.node("a").unwrap().0.agent else { panic!("it is told") };
+        assert_eq!(facts.attempt, None);
+
+        // Until it is begun.
+        world.side_mut("a").unwrap().begin(session("r-u-1"));
+        world.run_broke("a", "r-u-1", &AgentError::Unreachable("reset".into()), Time(11));
+        world.side_mut("a").unwrap().session = None;
+        world.inspected("a", 1, &reply, Time(12));
+        assert!(matches!(world.node("a").unwrap().0.agent, Agent::Unreachable { since: Time(11), .. }));
+    }
 }
 
 #[test]
@@ -219,24 +332,10 @@ fn another_boot_forgets_the_verdict_of_the_last_one() {
 
 #[test]
 fn what_a_verdict_rests_on_stays_until_an_inspect_finds_it_failing() {
-    use liveupdate_proto::common::v1::{Gate, GateResult};
     use liveupdate_proto::node::v1::PreflightReply;
-    let gate =
-        |id: &str, result: GateResult| Gate { id: id.into(), result: result.into(), ..Gate::default() };
     let mut world = world();
     world.observe(applied(node("a", "u1", "1")));
-    world.observe(Observed::Update(Change::Applied(UpdateObject {
-        name: "roll".into(),
-        uid: "lu".into(),
-        version: "1".into(),
-        generation: 1,
-        created: Time(0),
-        deleting: false,
-        finalizers: Vec::new(),
-        annotations: BTreeMap::new(),
-        spec: Err("of no matter here".into()),
-        status: Ok(Default::default()),
-    })));
+    world.observe(update(Vec::new()));
     let judged = PreflightReply {
         clear: true,
         boot_id: "b0".into(),

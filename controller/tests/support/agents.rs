@@ -11,7 +11,7 @@ use liveupdate_controller::clock::Clock;
 use liveupdate_controller::engine::Knock;
 use liveupdate_proto::MINOR_VERSION;
 use liveupdate_proto::common::v1::{
-    AttemptReport, Blackout, DeviceOutcome, NodeState, Outcome, Proof, StateTime, Subject,
+    AttemptReport, Blackout, DeviceOutcome, Gate, GateResult, NodeState, Outcome, Proof, StateTime, Subject,
 };
 use liveupdate_proto::node::v1::{
     AbortReply, AbortRequest, ConfirmRequest, Device, InspectReply, InspectRequest, Jumping, OutcomeReply,
@@ -51,6 +51,12 @@ pub enum Fault {
     HolderStaysAway,
     /// It cannot let go of files that are kept.
     HoldsFast,
+    /// Its agent cannot ask the keeper.
+    NoKeeper,
+    /// Its agent does not say whether the keeper answered, as one of before.
+    OldAgent,
+    /// Its kubelet does not report its return.
+    LateKubelet,
 }
 
 struct Node {
@@ -198,14 +204,16 @@ impl FakeAgents {
             returned.push((name.clone(), node.uid.clone(), node.release.clone(), boot, knocks));
         }
         for (name, uid, release, boot, knocks) in returned {
-            let lies = self.nodes.borrow()[&name].faults.contains(&Fault::LiesAboutBoot);
+            let faulty = |fault| self.nodes.borrow()[&name].faults.contains(&fault);
             // What the kubelet reads is the truth; what the agent says may be none.
-            let boot = if lies { format!("boot-{uid}-0") } else { boot };
-            self.cluster.edit_node(&name, |node| {
-                node.release = release;
-                node.boot_id = boot;
-                node.ready = true;
-            });
+            let boot = if faulty(Fault::LiesAboutBoot) { format!("boot-{uid}-0") } else { boot };
+            if !faulty(Fault::LateKubelet) {
+                self.cluster.edit_node(&name, |node| {
+                    node.release = release;
+                    node.boot_id = boot;
+                    node.ready = true;
+                });
+            }
             if knocks {
                 let _ = self.knocks.try_send(Knock::returned(&name, &uid));
             }
@@ -232,6 +240,20 @@ impl FakeAgents {
             return Err(AgentError::Refused("StaleEpoch".into()));
         }
         node.epoch = counter;
+        Ok(node)
+    }
+
+    /// As [`FakeAgents::reach`], for what an agent asks its keeper.
+    fn reach_keeper<'a>(
+        &self,
+        nodes: &'a mut BTreeMap<String, Node>,
+        peer: &Peer,
+        subject: &Subject,
+    ) -> Result<&'a mut Node> {
+        let node = self.reach(nodes, peer, Some(subject))?;
+        if node.faults.contains(&Fault::NoKeeper) {
+            return Err(AgentError::Unreachable("the keeper cannot be reached".into()));
+        }
         Ok(node)
     }
 
@@ -266,6 +288,13 @@ impl Agents for FakeAgents {
         let node = self.reach(&mut nodes, peer, request.subject.as_ref())?;
         let other = node.faults.contains(&Fault::OtherName);
         let late = node.faults.contains(&Fault::LateAnswer);
+        let heard = !node.faults.contains(&Fault::NoKeeper);
+        let kept = node.attempt.clone().filter(|attempt| !attempt.confirmed || attempt.kept);
+        let custody = Gate {
+            id: "CustodySafe".into(),
+            result: if heard { GateResult::Pass } else { GateResult::Fail }.into(),
+            ..Gate::default()
+        };
         let reply = InspectReply {
             node: if other { "somebody-else".into() } else { peer.node.clone() },
             node_uid: node.uid.clone(),
@@ -274,7 +303,9 @@ impl Agents for FakeAgents {
             bundle_digest: node.digest.clone(),
             simulated: true,
             devices: vec![device()],
-            attempt: node.attempt.clone().filter(|attempt| !attempt.confirmed || attempt.kept),
+            gates: vec![custody],
+            attempt: kept.filter(|_| heard),
+            keeper_heard: (!node.faults.contains(&Fault::OldAgent)).then_some(heard),
             minor_version: MINOR_VERSION,
             ..InspectReply::default()
         };
@@ -306,8 +337,9 @@ impl Agents for FakeAgents {
 
     async fn stage(&self, peer: &Peer, request: StageRequest) -> Result<Messages<StageProgress>> {
         self.latency().await;
+        let subject = request.subject.unwrap_or_default();
         let damaged = self
-            .reach(&mut self.nodes.borrow_mut(), peer, request.subject.as_ref())?
+            .reach_keeper(&mut self.nodes.borrow_mut(), peer, &subject)?
             .faults
             .contains(&Fault::DamagedBundle);
         if damaged {
@@ -329,7 +361,7 @@ impl Agents for FakeAgents {
         let target = start.target.clone().unwrap_or_default();
         let (slow, mute) = {
             let mut nodes = self.nodes.borrow_mut();
-            let node = self.reach(&mut nodes, peer, Some(&subject))?;
+            let node = self.reach_keeper(&mut nodes, peer, &subject)?;
             match &node.attempt {
                 Some(old) if old.attempt == subject.attempt => {
                     if old.state() != NodeState::Settling {
@@ -396,7 +428,7 @@ impl Agents for FakeAgents {
         self.latency().await;
         let subject = request.subject.unwrap_or_default();
         let mut nodes = self.nodes.borrow_mut();
-        let node = self.reach(&mut nodes, peer, Some(&subject))?;
+        let node = self.reach_keeper(&mut nodes, peer, &subject)?;
         match &mut node.attempt {
             Some(report) if report.attempt == subject.attempt => {
                 if report.state() == NodeState::Settling {
@@ -413,7 +445,7 @@ impl Agents for FakeAgents {
         self.latency().await;
         let subject = request.subject.unwrap_or_default();
         let mut nodes = self.nodes.borrow_mut();
-        let node = self.reach(&mut nodes, peer, Some(&subject))?;
+        let node = self.reach_keeper(&mut nodes, peer, &subject)?;
         let attempt = node.attempt.clone().filter(|attempt| attempt.attempt == subject.attempt);
         let Some(attempt) = attempt else { return Err(AgentError::NotFound("NeverBegan".into())) };
         Ok(OutcomeReply { attempt: Some(attempt), boot_id: boot(node), release: node.release.clone() })
@@ -423,7 +455,7 @@ impl Agents for FakeAgents {
         self.latency().await;
         let subject = request.subject.unwrap_or_default();
         let mut nodes = self.nodes.borrow_mut();
-        let node = self.reach(&mut nodes, peer, Some(&subject))?;
+        let node = self.reach_keeper(&mut nodes, peer, &subject)?;
         if let Some(report) = node.attempt.as_mut().filter(|a| a.attempt == subject.attempt) {
             report.confirmed = true;
         }
@@ -434,7 +466,7 @@ impl Agents for FakeAgents {
         self.latency().await;
         let subject = request.subject.unwrap_or_default();
         let mut nodes = self.nodes.borrow_mut();
-        let node = self.reach(&mut nodes, peer, Some(&subject))?;
+        let node = self.reach_keeper(&mut nodes, peer, &subject)?;
         if node.faults.contains(&Fault::HoldsFast) {
             return Err(AgentError::Refused("WrongState: it holds fast".into()));
         }

@@ -20,7 +20,7 @@ use crate::{decide, run};
 const TARGET: [GateId; 3] = [GateId::TargetKernel, GateId::TargetTrusted, GateId::ModuleLoadable];
 
 /// Everything that the agent knows. A keeper that cannot be reached is told as a gate that fails, since
-/// that is when somebody wants to look.
+/// that is when somebody wants to look; and beside it, so that nobody takes what only the keeper knows for nothing.
 pub(crate) async fn inspect(node: &Arc<Node>) -> Result<InspectReply, Status> {
     let own = node.own_subject().await?;
     let epoch = own.epoch.clone();
@@ -53,6 +53,7 @@ pub(crate) async fn inspect(node: &Arc<Node>) -> Result<InspectReply, Status> {
     env!("CARGO_PKG_VERSION").clone_into(&mut reply.agent_version);
     reply.minor_version = MINOR_VERSION;
     reply.epoch = epoch;
+    reply.keeper_heard = Some(kept.is_ok());
     match kept {
         Ok(Some(report)) if !report.confirmed || report.kept => reply.attempt = Some(report),
         Ok(_) => {}

@@ -44,7 +44,7 @@ async fn inspect_tells_all_that_the_agent_knows() {
     assert_eq!(reply.devices.len(), 1);
     assert_eq!((reply.devices[0].address.as_str(), reply.devices[0].holder.as_str()), (GPU, "vm-a"));
     assert_eq!(reply.holders[0].name, "vm-a");
-    assert_eq!(reply.attempt, None);
+    assert_eq!((reply.attempt, reply.keeper_heard), (None, Some(true)));
 }
 
 #[tokio::test]

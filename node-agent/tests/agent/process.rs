@@ -149,6 +149,7 @@ async fn a_node_without_its_keeper_says_so_as_a_gate() {
     let gate = reply.gates.iter().find(|gate| gate.id == "CustodySafe").unwrap();
     assert!(gate.evidence.contains("keeper.sock"), "{gate:?}");
     assert_eq!(gate.result(), liveupdate_proto::common::v1::GateResult::Fail);
+    assert_eq!((reply.keeper_heard, reply.attempt), (Some(false), None), "nobody takes that for no attempt");
 }
 
 #[test]
