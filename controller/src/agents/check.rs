@@ -24,7 +24,7 @@ fn bounded(what: &str, text: &str, limit: usize) -> Verdict {
     if text.len() > limit {
         return Err(format!("{what} is {} bytes long, at most {limit} make sense", text.len()));
     }
-    if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
+    if text.chars().any(is_odd) {
         return Err(format!("{what} holds control characters"));
     }
     Ok(())
@@ -53,6 +53,16 @@ fn equal(what: &str, found: &str, expected: &str) -> Verdict {
 pub fn cut(text: &str, limit: usize) -> &str {
     let end = (0..=limit.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     &text[..end]
+}
+
+/// As [`cut`], of a text that nobody has checked, for a status: a control character takes six bytes there, and does
+/// something to the terminal of whoever reads it.
+pub fn plain(text: &str, limit: usize) -> String {
+    cut(text, limit).chars().filter(|c| !is_odd(*c)).collect()
+}
+
+fn is_odd(c: char) -> bool {
+    c.is_control() && c != '\n' && c != '\t'
 }
 
 fn gates(gates: &[Gate]) -> Verdict {

@@ -22,7 +22,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 
-use super::check::cut;
+use super::check::{cut, plain};
 use super::{AgentError, Agents, Messages, Peer, Result};
 
 /// An unused connection is kept for the next call of the same attempt, no longer.
@@ -118,7 +118,7 @@ fn error(peer: &Peer, status: &Status) -> AgentError {
 /// As [`error`], of a staging.
 fn stage_error(peer: &Peer, status: &Status) -> AgentError {
     match Refusal::of(status) {
-        Some(Refusal::BundleUnusable) => AgentError::CannotStage(cut(status.message(), 512).to_owned()),
+        Some(Refusal::BundleUnusable) => AgentError::CannotStage(plain(status.message(), 512)),
         _ => error(peer, status),
     }
 }

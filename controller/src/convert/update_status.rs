@@ -11,6 +11,7 @@ use liveupdate_planner::{
 };
 
 use super::{int, wire_epoch, wire_time};
+use crate::agents::check::plain;
 use crate::agents::facts::outcome_word;
 use crate::cluster::UpdateObject;
 
@@ -20,6 +21,10 @@ const VERBS: usize = 32;
 const NAMES: usize = 10;
 /// Most groups of waiting nodes that the schema takes.
 const GROUPS: usize = 64;
+/// Longest sentence.
+const SENTENCE: usize = 1024;
+/// Longest sentence about a group: there is one for each reason. The node's own status has all of it.
+const GROUP_SENTENCE: usize = 512;
 
 /// What is needed beside the report.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +108,7 @@ fn summary(context: Context<'_>, report: &UpdateReport) -> String {
     for problem in context.problems {
         text = if text.is_empty() { problem.clone() } else { format!("{text}; {problem}") };
     }
-    crate::agents::check::cut(&text, 1024).to_owned()
+    plain(&text, SENTENCE)
 }
 
 /// Writes the durable part; [`super::record::update`] reads it back.
@@ -206,7 +211,7 @@ fn groups<'a>(status: &mut LiveUpdateStatus, nodes: impl Iterator<Item = (&'a Te
                     reason: reason.to_owned(),
                     count: 0,
                     nodes: Vec::new(),
-                    message: node.message.to_string(),
+                    message: plain(&node.message, GROUP_SENTENCE),
                 });
                 group.count += 1;
                 if group.nodes.len() < NAMES {
@@ -217,7 +222,7 @@ fn groups<'a>(status: &mut LiveUpdateStatus, nodes: impl Iterator<Item = (&'a Te
                 status.failing.push(api::FailingNode {
                     node: name.to_string(),
                     reason: node.reason.as_str().to_owned(),
-                    message: node.message.to_string(),
+                    message: plain(&node.message, SENTENCE),
                 });
             }
             NodeClass::Idle
@@ -297,7 +302,7 @@ fn conditions(status: &mut LiveUpdateStatus, context: Context<'_>, report: &Upda
         ),
     ];
     for (r#type, holds, reason, message) in sayings {
-        let message = crate::agents::check::cut(&message, 1024).to_owned();
+        let message = plain(&message, SENTENCE);
         let saying = Saying { r#type, status: holds.into(), reason, message };
         conditions::upsert(
             &mut status.conditions,

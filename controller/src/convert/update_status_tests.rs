@@ -97,6 +97,33 @@ fn invariant_10_waiting_nodes_are_grouped_by_what_they_wait_on() {
     assert_eq!(status.failing[0].node, "y");
 }
 
+/// What nodes say comes from kubelets, annotations and agents; nobody else's status may be too large for it.
+#[test]
+fn what_nodes_say_at_length_leaves_the_status_small() {
+    for foreign in ["\u{1}".repeat(256 << 10), "\u{9}\u{1b}[2J\u{85}é\"".repeat(64 << 10)] {
+        let message = Text::copy(&foreign);
+        let said = |class, reason| NodeReport { message: message.clone(), ..node(class, reason) };
+        let mut nodes = BTreeMap::new();
+        for i in 0..12 {
+            nodes.extend(Reason::ALL.iter().map(|reason| {
+                (Text::copy(&format!("hv-{i:02}-{reason}")), said(NodeClass::Blocked, *reason))
+            }));
+            let failed = said(NodeClass::Failed, Reason::WrongKernel);
+            nodes.insert(Text::copy(&format!("hv-{i:02}-failed")), failed);
+        }
+        let report = UpdateReport {
+            not_accepted: Some((Reason::SpecInvalid, foreign.clone())),
+            message: foreign.clone(),
+            ..UpdateReport::default()
+        };
+        let status = write(&report, &nodes);
+        assert_eq!((status.waiting.len(), status.failing.len()), (Reason::ALL.len(), NAMES));
+        let text = serde_json::to_string(&status).unwrap();
+        assert!(text.len() < 64_000, "{} bytes", text.len());
+        assert!(!text.contains("\\u00"), "{text:.2000}");
+    }
+}
+
 #[test]
 fn a_completed_run_is_succeeded_and_a_refused_one_says_why() {
     let holds = |status: &LiveUpdateStatus, r#type| {

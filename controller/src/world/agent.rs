@@ -10,6 +10,9 @@ use liveupdate_proto::node::v1::{InspectReply, OutcomeReply, PreflightReply, Rec
 use super::{NodeSide, World};
 use crate::agents::{AgentError, check, facts};
 
+/// Longest sentence about an agent that does not answer, or not in order.
+const UNHEARD: usize = 512;
+
 /// Who a preflight was for.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -102,7 +105,7 @@ impl World {
     pub fn preflight_refused(&mut self, node: &str, asked: Asked, why: &str, now: Time) {
         let Some((node, _)) = self.node_mut(node) else { return };
         let blocked =
-            Some((Reason::GateNotPassed, format!("its agent refuses: {}", check::cut(why, 400)).into()));
+            Some((Reason::GateNotPassed, format!("its agent refuses: {}", check::plain(why, 400)).into()));
         let verdict = Verdict { update_uid: asked.update_uid, revision: asked.revision, at: now, blocked };
         if let Agent::Answered(known) = &mut node.agent {
             known.verdict = Some(verdict);
@@ -250,7 +253,7 @@ impl World {
     pub fn release_refused(&mut self, node: &str, attempt_id: &str, why: &str) {
         let Some((node, _)) = self.node_mut(node) else { return };
         if let Agent::Answered(known) = &mut node.agent {
-            known.refusal = Some((Text::copy(attempt_id), Text::copy(check::cut(why, 400))));
+            known.refusal = Some((Text::copy(attempt_id), check::plain(why, 400).into()));
         }
     }
 
@@ -279,6 +282,8 @@ impl World {
 /// Nobody there says what the node does.
 fn falls_silent(node: &mut Node, side: &NodeSide, why: &str, now: Time) {
     let never = !side.answered;
+    // It may begin with the agent's address, which is whatever the node's annotation says.
+    let why = Text::from(check::plain(why, UNHEARD));
     match &mut node.agent {
         // A node that jumps is silent by nature.
         Agent::Answered(AgentFacts {
@@ -287,10 +292,10 @@ fn falls_silent(node: &mut Node, side: &NodeSide, why: &str, now: Time) {
         }) => {}
         Agent::Unreachable { never: before, why: known, .. } => {
             *before = never;
-            *known = Text::copy(why);
+            *known = why;
         }
         Agent::Unasked | Agent::Misbehaves { .. } | Agent::Answered(_) => {
-            node.agent = Agent::Unreachable { since: now, never, why: Text::copy(why) };
+            node.agent = Agent::Unreachable { since: now, never, why };
         }
     }
 }
@@ -301,8 +306,7 @@ fn is_told(node: &Node, side: &NodeSide, attempt: &str) -> bool {
 }
 
 fn misbehaves(node: &mut Node, why: &str) {
-    let why = Text::copy(check::cut(why, 512));
-    node.agent = Agent::Misbehaves { why };
+    node.agent = Agent::Misbehaves { why: check::plain(why, UNHEARD).into() };
 }
 
 /// The agent answered: from here on it is known by this boot.

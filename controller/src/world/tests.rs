@@ -139,6 +139,28 @@ fn silence_after_the_jump_is_no_unreachable_agent() {
     assert_eq!(facts.attempt.as_ref().unwrap().state, AttemptState::Jumping { since: Time(10) });
 }
 
+/// The address is whatever the node's annotation says, and a refusal whatever the agent does.
+#[test]
+fn what_is_said_of_an_agent_that_cannot_be_heard_is_short_and_plain() {
+    let long = format!("\u{1b}[2J{}: connection refused", "\u{1}x".repeat(100_000));
+    let mut world = world();
+    world.observe(applied(node("a", "u1", "1")));
+    let said = |world: &World| match &world.node("a").unwrap().0.agent {
+        Agent::Unreachable { why, .. } | Agent::Misbehaves { why } => why.to_string(),
+        Agent::Answered(facts) => facts.verdict.as_ref().unwrap().blocked.as_ref().unwrap().1.to_string(),
+        Agent::Unasked => String::new(),
+    };
+    let fits = |said: String| assert!(said.len() <= 512 && !said.contains(char::is_control), "{said:?}");
+    for _ in 0..2 {
+        world.call_failed("a", &AgentError::Unreachable(long.clone()), Time(1));
+        fits(said(&world));
+    }
+    world.call_failed("a", &AgentError::Misbehaves(long.clone()), Time(2));
+    fits(said(&world));
+    world.preflight_refused("a", Asked { update_uid: "lu".into(), revision: "r".into() }, &long, Time(3));
+    fits(said(&world));
+}
+
 #[test]
 fn a_run_that_breaks_after_the_permission_is_taken_for_a_jump_and_before_it_is_not() {
     let lost = AgentError::Unreachable("reset".into());

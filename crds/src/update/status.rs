@@ -164,6 +164,7 @@ pub struct WaitingGroup {
     #[schemars(length(max = 10))]
     pub nodes: Vec<String>,
     /// A sentence about the first one.
+    #[schemars(length(max = 1024))]
     pub message: String,
 }
 
@@ -203,5 +204,6 @@ pub struct FailingNode {
     /// The reason, one word of docs/reasons.md.
     pub reason: String,
     /// A sentence: what happened and what to do.
+    #[schemars(length(max = 1024))]
     pub message: String,
 }

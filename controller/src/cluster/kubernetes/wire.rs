@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::agents::check::plain;
 use crate::cluster::objects::{NodeObject, NodeStatusDigest, NodeUpdateObject, PolicyObject, UpdateObject};
 
 /// An object with its parts unread. `P` says which kind it is.
@@ -289,6 +290,9 @@ struct Condition {
     status: String,
 }
 
+/// So much is told of an annotation's value.
+const VALUE: usize = 128;
+
 /// Signs of other actors: an annotation that is there with the value, or with any.
 const FOREIGN: [(&str, Option<&str>, &str); 2] = [
     ("machineconfiguration.openshift.io/state", Some("Working"), "the machine config operator"),
@@ -375,7 +379,9 @@ impl Kept for Node {
 fn foreign(annotations: &BTreeMap<String, String>) -> Option<String> {
     FOREIGN.iter().find_map(|(key, value, who)| {
         let found = annotations.get(*key)?;
-        value.is_none_or(|value| found == value).then(|| format!("{who} is at work on it ({key}: {found})"))
+        // Whatever the node's own kubelet writes there, it is told of in the statuses of updates.
+        let told = || format!("{who} is at work on it ({key}: {})", plain(found, VALUE));
+        value.is_none_or(|value| found == value).then(told)
     })
 }
 
@@ -433,5 +439,15 @@ mod tests {
             r#"{"metadata":{"name":"a","annotations":{"machineconfiguration.openshift.io/state":"Done"}}}"#,
         );
         assert_eq!(done.foreign, None);
+    }
+
+    #[test]
+    fn what_others_write_on_a_node_is_told_short_and_plain() {
+        let value = "\u{1}2026-01-01T00:00:00Z".repeat(10_000);
+        let metadata =
+            serde_json::json!({"name": "a", "annotations": {"weave.works/kured-reboot-in-progress": value}});
+        let told = node(&serde_json::json!({ "metadata": metadata }).to_string()).foreign.unwrap();
+        assert!(told.contains("kured is at work on it") && told.contains("2026-01-01"), "{told}");
+        assert!(told.len() < 256 && !told.contains('\u{1}'), "{told:?}");
     }
 }
