@@ -167,8 +167,10 @@ impl<C: Cluster, K: Clock> Elector<C, K> {
 
     async fn highest_stamp(&self, cluster: &str) -> Result<u64, ClusterError> {
         let updates = self.cluster.list_updates().await?;
-        let stamps = updates.iter().filter_map(|update| update.status.as_ref().ok()?.epoch.as_ref());
-        let ours = stamps.filter(|epoch| epoch.cluster == cluster);
+        let of_updates = updates.into_iter().filter_map(|update| update.status.ok()?.epoch);
+        // Nodes are written about without any update, too, and refuse what is lower as well.
+        let of_nodes = self.cluster.list_node_epochs().await?;
+        let ours = of_updates.chain(of_nodes).filter(|epoch| epoch.cluster == cluster);
         Ok(ours.filter_map(|epoch| u64::try_from(epoch.counter).ok()).max().unwrap_or(0))
     }
 

@@ -122,6 +122,28 @@ async fn a_standby_waits_until_the_lease_runs_out_and_takes_the_next_epoch() {
     assert!(lab.clock.start_elapsed() - before < Duration::from_secs(1));
 }
 
+/// What the API server and the nodes hold on to does not go with the Lease, nor with the updates.
+#[tokio::test(start_paused = true)]
+async fn invariant_5_who_leads_after_a_lease_was_deleted_counts_on_from_what_nodes_say() {
+    use liveupdate_controller::cluster::{Cluster as _, LeaseObject};
+    let lab = Lab::new(2);
+    lab.cluster.write_lease(&LeaseObject { epoch: 12, ..LeaseObject::default() }).await.unwrap();
+    lab.cluster.apply("kernel", spec(STRATEGY));
+    lab.roll("kernel").await;
+    assert_eq!(lab.status("kernel").epoch.unwrap().counter, 13);
+
+    lab.cluster.edit_update("kernel", |update| {
+        update.deleting = true;
+        update.finalizers.clear();
+    });
+    lab.cluster.delete_lease();
+    lab.cluster.apply("next", spec(STRATEGY));
+    let asks =
+        |lab: &Lab| lab.cluster.node_update("n01").is_some_and(|n| n.status.update_uid.contains("next"));
+    lab.control("b", LONG, |lab| asks(lab) && lab.finished("next")).await;
+    assert_eq!(lab.cluster.lease().epoch, 14);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_somebody_labelled_is_given_back_and_one_that_was_taken_is_left_alone() {
     use liveupdate_controller::cluster::Cluster as _;

@@ -81,6 +81,8 @@ pub trait Cluster: 'static {
 
     /// All updates by a consistent list.
     fn list_updates(&self) -> impl Future<Output = Result<Vec<UpdateObject>>>;
+    /// The epochs in the statuses of all `NodeLiveUpdates`, by a consistent list.
+    fn list_node_epochs(&self) -> impl Future<Output = Result<Vec<liveupdate_crds::Epoch>>>;
     /// Writes nothing but the epoch into an update's status.
     fn stamp_epoch(
         &self,

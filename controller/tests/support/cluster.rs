@@ -16,6 +16,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::TestClock;
 use super::digest::digest;
+use super::fence::fence;
 
 /// What happens at a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,7 @@ struct State {
     nodes: BTreeMap<String, NodeObject>,
     updates: BTreeMap<String, UpdateObject>,
     node_updates: BTreeMap<String, NodeUpdateObject>,
+    node_epochs: BTreeMap<String, Epoch>,
     policies: BTreeMap<String, PolicyObject>,
     lease: Option<LeaseObject>,
     node_leases: BTreeMap<String, u64>,
@@ -170,6 +172,7 @@ impl FakeCluster {
     pub fn remove_node(&self, name: &str) {
         self.state.borrow_mut().nodes.remove(name);
         self.state.borrow_mut().node_updates.remove(name);
+        self.state.borrow_mut().node_epochs.remove(name);
         self.tell(&Observed::NodeUpdate(Change::Deleted(name.into())));
         self.tell(&Observed::Node(Change::Deleted(name.into())));
     }
@@ -250,6 +253,10 @@ impl FakeCluster {
         lease.version = version;
     }
 
+    pub fn delete_lease(&self) {
+        self.state.borrow_mut().lease = None;
+    }
+
     pub fn lease(&self) -> LeaseObject {
         self.state.borrow().lease.clone().unwrap_or_default()
     }
@@ -307,20 +314,6 @@ impl FakeCluster {
     }
 }
 
-/// The rule of the schema: an epoch is never lowered or removed.
-fn fence(old: Option<&Epoch>, new: Option<&Epoch>) -> Result<()> {
-    let lower = match (old, new) {
-        (Some(old), Some(new)) => new.counter < old.counter,
-        (Some(_), None) => true,
-        (None, _) => false,
-    };
-    if lower {
-        let message = "the epoch is never lowered".into();
-        return Err(ClusterError::Refused { what: "LiveUpdate".into(), message });
-    }
-    Ok(())
-}
-
 impl Cluster for FakeCluster {
     async fn identity(&self) -> Result<String> {
         Ok("cluster".into())
@@ -371,11 +364,15 @@ impl Cluster for FakeCluster {
         Ok(self.state.borrow().updates.values().cloned().collect())
     }
 
+    async fn list_node_epochs(&self) -> Result<Vec<Epoch>> {
+        Ok(self.state.borrow().node_epochs.values().cloned().collect())
+    }
+
     async fn stamp_epoch(&self, update: &str, epoch: &Epoch) -> Result<UpdateObject> {
         self.write(format!("stamp {update}"), || {
             self.put_update(update, None, |object| {
                 let Ok(status) = &mut object.status else { return Ok(()) };
-                fence(status.epoch.as_ref(), Some(epoch))?;
+                fence("LiveUpdate", status.epoch.as_ref(), Some(epoch))?;
                 status.epoch = Some(epoch.clone());
                 Ok(())
             })
@@ -391,7 +388,8 @@ impl Cluster for FakeCluster {
     ) -> Result<UpdateObject> {
         self.write(format!("status {update}"), || {
             self.put_update(update, Some(version), |object| {
-                fence(object.status.as_ref().ok().and_then(|s| s.epoch.as_ref()), status.epoch.as_ref())?;
+                let before = object.status.as_ref().ok().and_then(|s| s.epoch.as_ref());
+                fence("LiveUpdate", before, status.epoch.as_ref())?;
                 // Through JSON, so that what the wire loses is lost here, too.
                 let text = serde_json::to_string(status).unwrap();
                 object.status = Ok(serde_json::from_str(&text).unwrap());
@@ -438,6 +436,7 @@ impl Cluster for FakeCluster {
     async fn delete_node_update(&self, node: &str, _: &str) -> Result<()> {
         self.write(format!("delete {node}"), || {
             self.state.borrow_mut().node_updates.remove(node);
+            self.state.borrow_mut().node_epochs.remove(node);
             self.tell(&Observed::NodeUpdate(Change::Deleted(node.into())));
             Ok(())
         })
@@ -451,10 +450,17 @@ impl Cluster for FakeCluster {
         status: &NodeLiveUpdateStatus,
     ) -> Result<NodeUpdateObject> {
         self.write(format!("state {node} {} {}", status.state, status.reason), || {
-            self.put_node_update(node, version, |object| {
+            let before = self.state.borrow().node_epochs.get(node).cloned();
+            fence("NodeLiveUpdate", before.as_ref(), status.epoch.as_ref())?;
+            let written = self.put_node_update(node, version, |object| {
                 object.claimed_attempt.clone_from(&status.claimed_attempt);
                 object.status = digest(status);
-            })
+            })?;
+            self.state
+                .borrow_mut()
+                .node_epochs
+                .extend(status.epoch.clone().map(|epoch| (node.into(), epoch)));
+            Ok(written)
         })
         .await
     }

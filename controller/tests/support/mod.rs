@@ -7,6 +7,7 @@
 pub mod agents;
 pub mod cluster;
 mod digest;
+mod fence;
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -4,6 +4,7 @@ use futures::stream::LocalBoxStream;
 use http::{Method, Request};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
 use kube::{Api, Client};
 use liveupdate_crds::{Epoch, FIELD_MANAGER, LiveUpdateStatus, NodeLiveUpdateStatus};
 use liveupdate_proto::causes::chain;
@@ -151,6 +152,20 @@ impl Cluster for Kubernetes {
         let list: List =
             self.client.request(request).await.map_err(|error| fail(error, "list", "LiveUpdates"))?;
         Ok(list.items.into_iter().map(Wire::keep).collect())
+    }
+
+    async fn list_node_epochs(&self) -> Result<Vec<Epoch>> {
+        let api = Api::<Wire<wire::NodeEpoch>>::all(self.client.clone());
+        let mut page = ListParams::default().limit(watch::PAGE);
+        let mut epochs = Vec::new();
+        loop {
+            let list = api.list(&page).await.map_err(|error| fail(error, "list", "NodeLiveUpdates"))?;
+            epochs.extend(list.items.into_iter().filter_map(Wire::keep));
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page.continue_token = Some(token),
+                None => return Ok(epochs),
+            }
+        }
     }
 
     async fn stamp_epoch(&self, update: &str, epoch: &Epoch) -> Result<UpdateObject> {

@@ -76,6 +76,35 @@ async fn invariant_5_a_first_lease_is_created_and_not_replaced() {
     assert_eq!(body["metadata"]["resourceVersion"], Value::Null);
 }
 
+/// A fleet is more than one page, and a status that nobody can read has no say.
+#[tokio::test]
+async fn invariant_5_the_epochs_of_all_nodes_are_read_page_by_page() {
+    let object = |status: Value| {
+        json!({"apiVersion": "liveupdate.dev/v1alpha1", "kind": "NodeLiveUpdate", "metadata": {"name": "n"}, "spec": {},
+            "status": status})
+    };
+    let epoch =
+        |counter: u32| object(json!({"epoch": {"cluster": "c", "counter": counter}, "state": "Idle"}));
+    let pages = [vec![epoch(7), object(json!({}))], vec![object(json!({"epoch": "seven"})), epoch(13)]];
+    let service = tower::service_fn(move |request: Request<Body>| {
+        assert_eq!(request.uri().path(), NODE_UPDATES);
+        let query = request.uri().query().unwrap_or_default();
+        assert!(query.contains("limit="), "{query}");
+        let second = query.contains("continue=more");
+        let token = if second { "" } else { "more" };
+        let list = json!({
+            "apiVersion": "liveupdate.dev/v1alpha1", "kind": "NodeLiveUpdateList",
+            "metadata": {"resourceVersion": "1", "continue": token}, "items": pages[usize::from(second)],
+        });
+        let body = Body::from(list.to_string().into_bytes());
+        std::future::ready(Ok::<_, std::convert::Infallible>(Response::new(body)))
+    });
+    let cluster = Kubernetes::new(Client::new(service, "default"), "namespace", "lease", "a");
+    let found: Vec<i64> =
+        cluster.list_node_epochs().await.unwrap().iter().map(|epoch| epoch.counter).collect();
+    assert_eq!(found, [7, 13]);
+}
+
 /// What was left by an earlier node of the name is deleted by its UID: not the one that came after it.
 #[tokio::test]
 async fn invariant_7_what_is_deleted_is_named_by_its_uid() {

@@ -11,7 +11,7 @@ use super::wire::{Kept, Node, NodeUpdate, Policy, Update, Wire};
 use crate::cluster::objects::{Change, Observed};
 
 /// A page of a list, where lists cannot be streamed: 100 Nodes are 2 MB of JSON at most.
-const PAGE: u32 = 100;
+pub(super) const PAGE: u32 = 100;
 /// An API server that restarts is back in seconds: waiting longer between tries only loses time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 

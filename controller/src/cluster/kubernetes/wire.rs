@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time as WireTime};
-use liveupdate_crds::{AGENT_ADDRESS_ANNOTATION, GROUP, MARK_ANNOTATION, TAINT_KEY};
+use liveupdate_crds::{AGENT_ADDRESS_ANNOTATION, Epoch, GROUP, MARK_ANNOTATION, TAINT_KEY};
 use liveupdate_planner::{Mark, Text, Time};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -249,6 +249,26 @@ impl Kept for NodeUpdate {
             },
             malformed,
         }
+    }
+}
+
+/// `NodeLiveUpdate`, of which nothing but the leadership is kept that wrote its status.
+#[derive(Clone, Debug)]
+pub(super) enum NodeEpoch {}
+
+impl Kept for NodeEpoch {
+    const GROUP: &'static str = NodeUpdate::GROUP;
+    const VERSION: &'static str = NodeUpdate::VERSION;
+    const KIND: &'static str = NodeUpdate::KIND;
+    const PLURAL: &'static str = NodeUpdate::PLURAL;
+    type Object = Option<Epoch>;
+
+    fn keep(wire: Wire<Self>) -> Option<Epoch> {
+        #[derive(Default, Deserialize)]
+        struct Status {
+            epoch: Option<Epoch>,
+        }
+        part::<Status>(wire.status.as_deref(), "status").ok()?.epoch
     }
 }
 
