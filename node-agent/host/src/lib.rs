@@ -111,6 +111,9 @@ pub trait Host: Send + Sync {
 
     /// The nonce of the attempt that came through the jump with what is in custody; none when nothing did.
     fn returned_nonce(&self) -> Result<Option<String>, HostError>;
+    /// Something that came through a jump is neither given back nor given up, also where nobody can say what. It would end
+    /// with this kernel: until then nothing may begin that leads to another jump.
+    fn keeps(&self) -> Result<bool, HostError>;
     /// After a jump: how far each holder and device is on its way back. Grants what can be granted.
     fn reclaim(&self) -> Result<(Vec<ReclaimedHolder>, Vec<ReclaimedDevice>), HostError>;
     /// Ends custody after a jump, when every holder has resumed. Refuses while one may still come.

@@ -170,17 +170,15 @@ impl Keeper {
     fn recover(&self) -> Result<(), Refused> {
         let claim = self.claim()?;
         let evidence = self.evidence()?;
+        // By what is kept, and not by what is proven: also where nobody can say what came, it is in the way.
+        let kept = self.host.keeps()?;
         let came_up = {
             let mut state = self.lock();
             let node = &state.journal.node;
             let before_jump = matches!(node, Node::Before(_)) || node.proof().is_none();
             let began_on = node.attempt().map(|attempt| attempt.boot_id.clone());
             let came_up = before_jump && began_on.is_some_and(|boot| boot != evidence.boot_id);
-            state.journal.notes.open = match (&evidence.nonce, came_up) {
-                (None, _) => false,
-                (Some(_), true) => !matches!(state.journal.node, Node::Ended(_)) || state.journal.notes.open,
-                (Some(_), false) => state.journal.notes.open,
-            };
+            state.journal.notes.open = kept;
             came_up
         };
         let effects = self.apply(&claim, Event::Started(evidence))?;
@@ -288,8 +286,7 @@ impl Keeper {
         let state = self.lock();
         match &state.journal.node {
             _ if state.unwritten.is_some() || state.owed.is_some() => false,
-            Node::Idle => true,
-            Node::Ended(_) => !state.journal.notes.open,
+            Node::Idle | Node::Ended(_) => !state.journal.notes.open,
             Node::Before(_) | Node::Thawing(_) | Node::After(_) => false,
         }
     }
@@ -314,7 +311,7 @@ impl Keeper {
             let state = self.lock();
             let open = state.journal.notes.open;
             match &state.journal.node {
-                Node::Idle | Node::Before(_) => (false, false),
+                Node::Before(_) => (false, false),
                 Node::Thawing(_) => (true, false),
                 Node::After(after) => match after.stage() {
                     Stage::Jumping => (false, false),
@@ -324,7 +321,7 @@ impl Keeper {
                     }
                     Stage::Quarantined { proof, .. } => (proof.is_some(), false),
                 },
-                Node::Ended(_) => (false, open),
+                Node::Idle | Node::Ended(_) => (false, open),
             }
         };
         if again {

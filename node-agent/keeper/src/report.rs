@@ -50,8 +50,8 @@ pub(crate) fn report(
 pub(crate) fn kept(journal: &Journal) -> bool {
     match &journal.node {
         Node::After(after) => matches!(after.stage(), Stage::Quarantined { .. }),
-        Node::Ended(_) => journal.notes.open,
-        Node::Idle | Node::Before(_) | Node::Thawing(_) => false,
+        Node::Idle | Node::Ended(_) => journal.notes.open,
+        Node::Before(_) | Node::Thawing(_) => false,
     }
 }
 

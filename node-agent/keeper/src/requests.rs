@@ -136,6 +136,7 @@ impl Keeper {
 
     /// True: the attempt has begun and can still be gone on with. False: it may begin now.
     fn joins(&self, subject: &Subject) -> Result<bool, Refused> {
+        let kept = self.host.keeps()?;
         let state = self.lock();
         let node = &state.journal.node;
         let known = node.attempt().map(|attempt| attempt.id.clone()).unwrap_or_default();
@@ -148,9 +149,11 @@ impl Keeper {
         }
         // Asked of a copy: it is written down with the attempt itself.
         may_begin(&mut state.journal.fence.clone(), subject)?;
-        if state.journal.notes.open {
+        if kept || state.journal.notes.open {
+            let notes = &state.journal.notes;
+            let why = if notes.trouble.is_empty() { String::new() } else { format!(" ({})", notes.trouble) };
             let message =
-                format!("holders may still come for files of attempt {known}; wait, or release them");
+                format!("holders may still come for files of {}; wait, or release them{why}", of(&known));
             return Err(Refused::new(Cause::OtherAttempt, message));
         }
         Ok(false)
@@ -286,11 +289,16 @@ impl Keeper {
 
     fn release(&self, subject: &Subject) -> Result<Reply, Refused> {
         let claim = self.claim()?;
-        let attempt = self.own_attempt(subject)?;
-        let (over, kept) = {
+        let (over, kept, known) = {
             let state = self.lock();
-            (matches!(state.journal.node, Node::Ended(_)), state.journal.notes.open)
+            let node = &state.journal.node;
+            let over = matches!(node, Node::Idle | Node::Ended(_));
+            (over, state.journal.notes.open, !matches!(node, Node::Idle))
         };
+        // A journal that was lost names no attempt, and what it began is there all the same.
+        if known || !kept {
+            self.own_attempt(subject)?;
+        }
         if over && !kept {
             // Asked again, or all holders came meanwhile.
             return Ok(self.full_reply());
@@ -310,7 +318,7 @@ impl Keeper {
         if state.journal.notes.open {
             let message = format!(
                 "the files of attempt {} are still kept: {}",
-                attempt.id, state.journal.notes.trouble
+                subject.attempt, state.journal.notes.trouble
             );
             return Err(Refused::new(Cause::HostFailed, message));
         }
@@ -327,12 +335,13 @@ impl Keeper {
             let node = &state.journal.node;
             let attempt = node.attempt().map(|attempt| attempt.id.clone()).unwrap_or_default();
             match node {
-                Node::Idle => {}
                 _ if kept(&state.journal) => {
                     return busy(format!(
-                        "holders may still come for files of attempt {attempt}; wait, or release them"
+                        "holders may still come for files of {}; wait, or release them",
+                        of(&attempt)
                     ));
                 }
+                Node::Idle => {}
                 Node::Ended(_) if confirmed(node) => {}
                 Node::Ended(_) => {
                     return busy(format!("nobody has confirmed the outcome of attempt {attempt}"));
@@ -353,6 +362,11 @@ impl Keeper {
         self.lock().removed = true;
         Ok(self.reply())
     }
+}
+
+/// Whose files they are, where that is known.
+fn of(attempt: &str) -> String {
+    if attempt.is_empty() { "a jump".to_owned() } else { format!("attempt {attempt}") }
 }
 
 fn may_begin(fence: &mut Fence, subject: &Subject) -> Result<(), Refused> {

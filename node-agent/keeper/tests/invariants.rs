@@ -12,7 +12,7 @@ use liveupdate_host::simulated::{Answer, Fault, GateSpec, World, WorldSpec};
 use liveupdate_host::{Host, HostError};
 use liveupdate_keeper::Keeper;
 use liveupdate_proto::common::v1::{NodeState, Outcome};
-use liveupdate_proto::keeper::v1::{Jump, Request, refusal::Cause, reply, request::Message};
+use liveupdate_proto::keeper::v1::{Jump, Request, Uninstall, refusal::Cause, reply, request::Message};
 
 #[test]
 fn invariant_2_no_jump_without_each_piece() {
@@ -382,6 +382,60 @@ fn invariant_8_no_new_attempt_over_what_somebody_may_still_come_for() {
     assert_eq!(report(rig.ask(release())).state(), NodeState::Failed);
     assert!(rig.is_idle());
     assert_eq!(report(rig.keeper.handle(&other)).attempt, "other", "the operator gave it up");
+}
+
+#[test]
+fn invariant_8_no_new_attempt_over_what_came_through_and_cannot_be_read() {
+    let rig = Rig::with_fault(Fault::IndexUnread).settled();
+    rig.jump();
+    let rig = rig.booted();
+    let end = report(rig.status());
+    assert_eq!((end.state(), end.reason.as_str(), end.kept), (NodeState::Failed, "WrongKernel", true));
+    rig.ask(confirm());
+    let other = Request { subject: Some(subject_of("other", 1)), message: Some(preserve()) };
+    let rig = rig.reopened();
+    let (cause, why) = refusal(rig.keeper.handle(&other));
+    assert_eq!(cause, Cause::OtherAttempt, "{why}");
+    assert!(report(rig.status()).kept, "nobody finished it meanwhile");
+    let (_, why) = refusal(rig.keeper.handle(&other));
+    assert!(why.contains("cannot be read"), "{why}");
+    assert!(!report(rig.ask(release())).kept);
+    assert_eq!(report(rig.keeper.handle(&other)).attempt, "other", "the operator gave it up");
+}
+
+#[test]
+fn invariant_8_a_keeper_without_its_journal_begins_nothing_over_what_came_through() {
+    let other = Request { subject: Some(subject_of("other", 1)), message: Some(preserve()) };
+    let without_journal = || {
+        let rig = Rig::with_fault(Fault::ReclaimOverdue { holder: "vm-b".into() });
+        rig.ask(confirm());
+        let idle = rig.host.load("journal").unwrap().unwrap();
+        let rig = rig.settled();
+        rig.jump();
+        rig.world.boot().unwrap();
+        rig.world.host().unwrap().store("journal", &idle).unwrap();
+        Rig::of(rig.world)
+    };
+    let open = |rig: &Rig| match rig.status().message {
+        Some(reply::Message::Idle(idle)) => idle.open,
+        other => panic!("not idle: {other:?}"),
+    };
+    let rig = without_journal();
+    assert!(open(&rig) && !rig.keeper.at_rest());
+    let (cause, why) = refusal(rig.keeper.handle(&other));
+    assert_eq!(cause, Cause::OtherAttempt, "{why}");
+    let uninstall = Message::Uninstall(Uninstall { dry_run: true });
+    assert_eq!(refusal(rig.ask(uninstall)).0, Cause::WrongState);
+    // Whoever it was for comes for it.
+    rig.world.change(|spec| spec.faults.clear()).unwrap();
+    assert!(!open(&rig));
+    assert_eq!(report(rig.keeper.handle(&other)).attempt, "other");
+
+    let rig = without_journal();
+    assert!(open(&rig));
+    rig.ask(release());
+    assert!(!open(&rig), "the operator gave it up");
+    assert_eq!(report(rig.keeper.handle(&other)).attempt, "other");
 }
 
 #[test]

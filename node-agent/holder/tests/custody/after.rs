@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 
 use liveupdate_host::linux::custody::index::SLOT;
 
-use crate::machine::{Machine, NONCE, declared, ready_to_jump, resumed, until};
+use crate::machine::{Machine, NONCE, declared, preserve, ready_to_jump, resumed, until};
 
 /// Two holders, up to the next kernel.
 fn jumped(machine: &Machine) -> (liveupdate_host::linux::custody::Custodian, [u64; 2]) {
@@ -188,4 +188,33 @@ fn an_index_that_was_damaged_proves_nothing_and_drops_nothing() {
     let keeper = machine.jump(keeper);
     assert_eq!(keeper.returned_nonce().unwrap(), None);
     assert_eq!(machine.orchestrator.sessions(), 2, "nothing was ended");
+}
+
+#[test]
+fn invariant_8_what_an_unreadable_index_stands_for_is_in_the_way_until_it_is_given_up() {
+    let machine = Machine::new();
+    let keeper = machine.keeper();
+    let hold = machine.hold("vm-a", "a", &[]);
+    declared(&keeper, 1);
+    ready_to_jump(&keeper);
+    drop(hold);
+    machine.orchestrator.leaving("liveupdate", 0).write_all_at(b"x", 20).unwrap();
+    machine.orchestrator.leaving("liveupdate", 0).write_all_at(b"x", SLOT as u64 + 20).unwrap();
+    let mut keeper = machine.jump(keeper);
+    let _other = machine.hold("vm-b", "b", &[]);
+    // Also for a keeper whose session nobody kept.
+    for _ in 0..2 {
+        assert!(keeper.keeps() && keeper.finish().is_err());
+        declared(&keeper, 1);
+        let refused = preserve(&keeper).unwrap_err().to_string();
+        assert!(refused.contains("its index cannot be read"), "{refused}");
+        drop(keeper);
+        keeper = machine.keeper();
+    }
+    keeper.release_custody().unwrap();
+    assert!(!keeper.keeps());
+    declared(&keeper, 1);
+    preserve(&keeper).unwrap();
+    drop(keeper);
+    assert!(!machine.keeper().keeps(), "what was given up is gone");
 }

@@ -362,13 +362,17 @@ impl Host for SimulatedHost {
     }
 
     fn returned_nonce(&self) -> Result<Option<String>, HostError> {
-        self.on(|machine| Ok(machine.state.incoming.as_ref().map(|incoming| incoming.nonce.clone())))
+        self.on(|machine| Ok(machine.readable().map(|incoming| incoming.nonce.clone())))
+    }
+
+    fn keeps(&self) -> Result<bool, HostError> {
+        self.on(|machine| Ok(machine.state.incoming.as_ref().is_some_and(|incoming| !incoming.ended)))
     }
 
     fn reclaim(&self) -> Result<(Vec<ReclaimedHolder>, Vec<ReclaimedDevice>), HostError> {
         self.on(|machine| {
             machine.reclaim();
-            let Some(incoming) = &machine.state.incoming else { return Ok((Vec::new(), Vec::new())) };
+            let Some(incoming) = machine.readable() else { return Ok((Vec::new(), Vec::new())) };
             let holders = incoming.holders.iter().map(|(name, claim)| ReclaimedHolder {
                 holder: name.clone(),
                 quiesced: claim.quiesced,
@@ -388,7 +392,11 @@ impl Host for SimulatedHost {
 
     fn finish(&self) -> Result<(), HostError> {
         self.on(|machine| {
+            let unread = machine.readable().is_none();
             let Some(incoming) = machine.state.incoming.as_mut() else { return Ok(()) };
+            if unread && !incoming.ended {
+                return Err(wrong("finish", "the index of what came through the jump cannot be read"));
+            }
             let missing = incoming.holders.iter().find(|(_, claim)| claim.resumed.is_none());
             if let (false, Some((name, _))) = (incoming.ended, missing) {
                 return Err(wrong("finish", format!("{name} may still come for its files")));

@@ -249,6 +249,8 @@ pub enum Fault {
     NeverReturns,
     /// The target comes up without what was in custody.
     CustodyLost,
+    /// What was in custody is kept, and its index cannot be read.
+    IndexUnread,
     /// The boot partition has no room for the kernel that is to be made the default.
     NotPersisted,
     /// What is in custody cannot be let go of.

@@ -231,10 +231,15 @@ impl Machine {
         state.incoming = next.incoming.map(|incoming| Incoming { back_at: now, ..incoming });
     }
 
+    /// What came through the jump, if its index can be read.
+    pub(super) fn readable(&self) -> Option<&Incoming> {
+        self.state.incoming.as_ref().filter(|_| !self.has(|fault| *fault == Fault::IndexUnread))
+    }
+
     /// Gives back what can be given back by now.
     pub(super) fn reclaim(&mut self) {
         let takes = self.spec.durations.reclaim;
-        let Some(back_at) = self.state.incoming.as_ref().map(|incoming| incoming.back_at) else { return };
+        let Some(back_at) = self.readable().map(|incoming| incoming.back_at) else { return };
         let due = back_at.saturating_add(takes.saturating_mul(NANOS_PER_MILLI));
         if self.spec.pace == Pace::Instant {
             self.state.skipped = self.state.skipped.saturating_add(due.saturating_sub(self.clock()));

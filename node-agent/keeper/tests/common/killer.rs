@@ -175,6 +175,9 @@ impl Host for Killer {
     fn returned_nonce(&self) -> Result<Option<String>, HostError> {
         self.call(|h| h.returned_nonce())
     }
+    fn keeps(&self) -> Result<bool, HostError> {
+        self.call(|h| h.keeps())
+    }
     fn reclaim(&self) -> Result<(Vec<ReclaimedHolder>, Vec<ReclaimedDevice>), HostError> {
         self.call(|h| h.reclaim())
     }

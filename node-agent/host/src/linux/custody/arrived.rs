@@ -42,6 +42,24 @@ pub(super) struct Arrived {
     boot_id: String,
 }
 
+/// What a keeper finds when it starts.
+pub(super) enum Found {
+    /// Nothing came through a jump, by the kernel's word.
+    Nothing,
+    /// All that came is known.
+    Arrived(Box<Arrived>),
+    /// Something came, and nobody can say what.
+    Unread(Unread),
+}
+
+/// What came through the jump under an index that cannot be read. Holders' sessions stay in the kernel, where nobody takes
+/// them, and the next jump would end them.
+pub(super) struct Unread {
+    /// Ours; none when it was lost with a keeper of this boot.
+    own: Option<Box<dyn sessions::Arrived>>,
+    record: PathBuf,
+}
+
 /// A holder's session, if it is here.
 pub(super) type Session = Result<Box<dyn sessions::Arrived>, Missing>;
 
@@ -63,11 +81,52 @@ const PATIENCE: Duration = Duration::from_secs(2);
 struct Record {
     /// The boot that it arrived on.
     boot_id: String,
-    index: Index,
+    /// None: it cannot be read.
+    index: Option<Index>,
+}
+
+/// What a keeper of this boot knew.
+enum Remembered {
+    Nothing,
+    Index(Index),
+    Unread,
+}
+
+impl Unread {
+    /// On record, for a keeper that has our session no more.
+    fn note(own: Option<Box<dyn sessions::Arrived>>, record: &Path, boot_id: &str) -> Self {
+        let noted = Record { boot_id: boot_id.to_owned(), index: None };
+        if let Err(error) = published::replace(record, &noted) {
+            report(&error.to_string());
+        }
+        Self { own, record: record.to_owned() }
+    }
+
+    /// Why nothing new may begin over it.
+    pub(super) fn why() -> &'static str {
+        "what came through the last jump is kept, and its index cannot be read: start the keeper that wrote it, or give it \
+         up by the verb release"
+    }
+
+    /// Gives it up: an operator's word. Holders' sessions have no names any more by which they could be ended: what they hold
+    /// stays taken until the next reboot.
+    pub(super) fn release(&mut self, store: &FdStore) -> Result<(), String> {
+        if let Some(own) = &self.own {
+            own.finish().map_err(|error| chain(&error))?;
+            self.own = None;
+            forget(store, OWN);
+        }
+        match fs::remove_file(&self.record) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(format!("{} cannot be removed: {error}", self.record.display()))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Arrived {
-    /// Finds it; none when nothing came.
+    /// Finds it.
     ///
     /// # Errors
     /// The kernel does not say now whether something came. Nobody may be told anything until it does: who believes that
@@ -78,29 +137,35 @@ impl Arrived {
         mut kept: BTreeMap<String, OwnedFd>,
         record: &Path,
         boot_id: &str,
-    ) -> Result<Option<Self>, HostError> {
-        let (own, found) = match take(orchestrator, store, kept.remove(OWN), OWN) {
+    ) -> Result<Found, HostError> {
+        let (own, file, known) = match take(orchestrator, store, kept.remove(OWN), OWN) {
             Ok(Some(own)) => {
                 let read = read_index(&*own, store).map_err(|error| unknown(&error))?;
                 let read = read.and_then(|file| IndexFile::arrived(file).map_err(|error| error.to_string()));
                 match read {
-                    Ok((file, index)) => (Some(own), Some((Some(file), index))),
+                    Ok((file, index)) => (Some(own), Some(file), Remembered::Index(index)),
                     Err(why) => {
                         report(&format!("the index that came through the jump cannot be read: {why}"));
-                        // Not ended: what it stands for is kept until the next reboot.
-                        std::mem::forget(own);
-                        return Ok(None);
+                        let known = match remembered(record, boot_id)? {
+                            Remembered::Nothing => Remembered::Unread,
+                            known => known,
+                        };
+                        (Some(own), None, known)
                     }
                 }
             }
-            Ok(None) => (None, remembered(record, boot_id)?.map(|index| (None, index))),
+            Ok(None) => (None, None, remembered(record, boot_id)?),
             Err(error) if is_final(&error) => {
                 report(&format!("what came through a jump cannot be taken: {}", chain(&error)));
-                (None, remembered(record, boot_id)?.map(|index| (None, index)))
+                (None, None, remembered(record, boot_id)?)
             }
             Err(error) => return Err(unknown(&error)),
         };
-        let Some((file, index)) = found else { return Ok(None) };
+        let index = match known {
+            Remembered::Index(index) => index,
+            Remembered::Nothing => return Ok(Found::Nothing),
+            Remembered::Unread => return Ok(Found::Unread(Unread::note(own, record, boot_id))),
+        };
         let (mut sessions, mut hindered) = (BTreeMap::new(), None);
         for entry in &index.holders {
             let ours = kept.remove(&entry.session);
@@ -133,7 +198,12 @@ impl Arrived {
         if let Err(error) = arrived.write() {
             report(&error.to_string());
         }
-        Ok(Some(arrived))
+        Ok(Found::Arrived(Box::new(arrived)))
+    }
+
+    /// Something of it is neither given back nor given up.
+    pub(super) fn is_kept(&self) -> bool {
+        self.own.is_some() || !self.sessions.is_empty()
     }
 
     /// Holders whose sessions are not taken yet, with the names of those; of all, or of one.
@@ -189,7 +259,7 @@ impl Arrived {
         if let Some(file) = self.file.as_mut() {
             file.write(&self.index)?;
         }
-        let record = Record { boot_id: self.boot_id.clone(), index: self.index.clone() };
+        let record = Record { boot_id: self.boot_id.clone(), index: Some(self.index.clone()) };
         published::replace(&self.record, &record)
     }
 
@@ -295,10 +365,10 @@ fn read_index(own: &dyn sessions::Arrived, store: &FdStore) -> Result<Result<Own
 }
 
 /// What an earlier keeper of this boot knew. What cannot be read now is not nothing.
-fn remembered(record: &Path, boot_id: &str) -> Result<Option<Index>, HostError> {
+fn remembered(record: &Path, boot_id: &str) -> Result<Remembered, HostError> {
     let text = match fs::read(record) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Remembered::Nothing),
         Err(error) => {
             let what = format!(
                 "read {}, where a keeper of this boot left what came through a jump",
@@ -307,11 +377,14 @@ fn remembered(record: &Path, boot_id: &str) -> Result<Option<Index>, HostError> 
             return Err(HostError::Io { what, why: error.to_string() });
         }
     };
-    let read = serde_json::from_slice::<Record>(&text);
-    if let Err(error) = &read {
-        report(&format!("{} is malformed, and nobody knows of it what came: {error}", record.display()));
-    }
-    Ok(read.ok().filter(|record| record.boot_id == boot_id).map(|record| record.index))
+    Ok(match serde_json::from_slice::<Record>(&text) {
+        Ok(known) if known.boot_id != boot_id => Remembered::Nothing,
+        Ok(known) => known.index.map_or(Remembered::Unread, Remembered::Index),
+        Err(error) => {
+            report(&format!("{} is malformed, and nobody knows of it what came: {error}", record.display()));
+            Remembered::Unread
+        }
+    })
 }
 
 /// With the service manager, so that it survives us.

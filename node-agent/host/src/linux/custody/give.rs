@@ -11,7 +11,7 @@ use liveupdate_proto::common::v1::DeviceFacts;
 use liveupdate_proto::handover::v1::envelope::Message;
 use liveupdate_proto::handover::v1::{DeviceGrant, Done, Grant, Object, ObjectKind};
 
-use super::arrived::{self, Missing, forget};
+use super::arrived::{self, Missing, Unread, forget};
 use super::index::{Claim, Entry, Kind};
 use super::leave::wrong;
 use super::log::report;
@@ -219,6 +219,9 @@ impl Shared {
         self.reclaim();
         let mut guard = self.lock();
         let state = &mut *guard;
+        if state.unread.is_some() {
+            return Err(wrong("finish", Unread::why()));
+        }
         let Some(arrived) = state.arrived.as_mut() else { return Ok(()) };
         if let Some(name) = arrived.sessions.keys().next() {
             return Err(wrong(
@@ -236,6 +239,10 @@ impl Shared {
         self.take_late(None);
         let mut guard = self.lock();
         let state = &mut *guard;
+        if let Some(unread) = state.unread.as_mut() {
+            unread.release(&self.store).map_err(|why| wrong("release", why))?;
+            state.unread = None;
+        }
         let Some(arrived) = state.arrived.as_mut() else { return Ok(()) };
         if state.ledger.phase() != Phase::Empty {
             state.ledger.quarantine().map_err(|refusal| wrong("release", refusal.to_string()))?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use liveupdate_node_core::custody::Phase;
 use liveupdate_node_core::holder::{Event, State as Handover};
 
+use super::arrived::Unread;
 use super::index::{Claim, Entry, Index, Kind, MAX_HOLDERS};
 use super::index_file::IndexFile;
 use super::sessions::{INDEX, OWN};
@@ -67,6 +68,9 @@ impl Shared {
         }
         if state.ledger.phase() != Phase::Empty {
             return Err(wrong("preserve", "holders may still come for what came through the last jump"));
+        }
+        if state.unread.is_some() {
+            return Err(wrong("preserve", Unread::why()));
         }
         let names = chosen(&state, devices)?;
         let mut index = Index {

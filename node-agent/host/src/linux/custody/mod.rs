@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{Custody, Holder, HostError, JumpIntent, Quiesced, ReclaimedDevice, ReclaimedHolder, Resumed};
-use arrived::Arrived;
+use arrived::{Arrived, Found};
 use server::Server;
 use sessions::{Kernel, Orchestrate};
 use state::{Shared, State};
@@ -62,12 +62,12 @@ impl Drop for Custodian {
     fn drop(&mut self) {
         // Connections have threads that may last a moment longer; what is kept ends now, as it does with the process.
         let mut state = self.shared.lock();
-        let (leaving, arrived) = (state.leaving.take(), state.arrived.take());
+        let (leaving, arrived, unread) = (state.leaving.take(), state.arrived.take(), state.unread.take());
         drop(state);
         if let Some(leaving) = leaving {
             leaving.give_back();
         }
-        drop(arrived);
+        drop((arrived, unread));
     }
 }
 
@@ -95,13 +95,18 @@ impl Custodian {
         kept: BTreeMap<String, OwnedFd>,
     ) -> Result<Self, HostError> {
         let record = options.published.with_file_name("arrived.json");
-        let arrived = Arrived::find(&*orchestrator, &store, kept, &record, &options.boot_id)?;
+        let found = Arrived::find(&*orchestrator, &store, kept, &record, &options.boot_id)?;
+        let (arrived, unread) = match found {
+            Found::Nothing => (None, None),
+            Found::Arrived(arrived) => (Some(*arrived), None),
+            Found::Unread(unread) => (None, Some(unread)),
+        };
         let ledger = arrived.as_ref().map(Arrived::ledger).transpose();
         let ledger = ledger.map_err(|why| HostError::Malformed { what: "the index".into(), why })?;
         let counter_khz = arrived.as_ref().and_then(|arrived| arrived.index.counter_khz);
         let own_khz = options.counter_khz;
         let ledger = ledger.unwrap_or_default();
-        let state = State { ledger, arrived, counter_khz, own_khz, ..State::default() };
+        let state = State { ledger, arrived, unread, counter_khz, own_khz, ..State::default() };
         let shared = Arc::new(Shared::new(options, orchestrator, store, state));
         shared.publish(&shared.lock());
         let server = Server::start(&shared)?;
@@ -226,6 +231,12 @@ impl Custodian {
     /// This kernel's counter was measured: that takes longer than holders can be left waiting.
     pub fn measured(&self, khz: Option<u64>) {
         self.shared.lock().own_khz = khz;
+    }
+
+    /// As [`crate::Host::keeps`].
+    pub fn keeps(&self) -> bool {
+        let state = self.shared.lock();
+        state.unread.is_some() || state.arrived.as_ref().is_some_and(Arrived::is_kept)
     }
 
     /// As [`crate::Host::returned_nonce`].

@@ -13,7 +13,7 @@ use liveupdate_proto::handover::v1::{Check, Commit, Preserve, Quiesce, Refused, 
 use liveupdate_proto::packets::Packets;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::arrived::Arrived;
+use super::arrived::{Arrived, Unread};
 use super::declared::Declared;
 use super::index::{Entry, Index};
 use super::index_file::IndexFile;
@@ -101,6 +101,8 @@ pub(super) struct State {
     /// Who took part in the attempt that was undone last. None: this keeper knows of none.
     pub(super) undone: Option<Vec<Undone>>,
     pub(super) arrived: Option<Arrived>,
+    /// In its place, where nobody can say what arrived.
+    pub(super) unread: Option<Unread>,
     /// By the kernel that jumped into this one.
     pub(super) counter_khz: Option<u64>,
     /// By this one.

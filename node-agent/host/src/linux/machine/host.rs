@@ -172,6 +172,10 @@ impl Host for LinuxHost {
         self.custody.as_ref().map_or(Ok(None), Custodian::returned_nonce)
     }
 
+    fn keeps(&self) -> Result<bool, HostError> {
+        Ok(self.custody.as_ref().is_some_and(Custodian::keeps))
+    }
+
     fn reclaim(&self) -> Result<(Vec<ReclaimedHolder>, Vec<ReclaimedDevice>), HostError> {
         self.keeping("reclaim")?.reclaim()
     }

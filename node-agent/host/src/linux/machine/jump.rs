@@ -18,6 +18,7 @@ use super::boot::{self, JUMP, JumpRecord};
 use super::filesystems::Filesystems;
 use super::freeze::{self, BACK, Limit};
 use super::store::io_error;
+use crate::linux::custody::Custodian;
 use crate::{HostError, JumpIntent, JumpRefused, Target};
 
 impl LinuxHost {
@@ -60,6 +61,11 @@ impl LinuxHost {
     /// Read again at the last moment: what has changed since the short list.
     fn check(&self, intent: &JumpIntent) -> Result<(), JumpRefused> {
         let refused = |why: &str| Err(JumpRefused { why: why.to_owned() });
+        if self.custody.as_ref().is_some_and(Custodian::keeps) {
+            return refused(
+                "what came through the last jump is neither given back nor given up, and would end with this kernel",
+            );
+        }
         match self.staged_target()? {
             Some(staged) if staged == intent.target => Ok(()),
             Some(_) => refused("another image is loaded than the target's"),

@@ -150,6 +150,26 @@ fn no_jump_into_another_image_or_none_and_none_by_the_agent() {
 }
 
 #[test]
+fn invariant_8_no_jump_over_what_came_through_and_cannot_be_read() {
+    let machine = Machine::new();
+    let boot_id = machine.host(super::super::Role::Agent).boot_id().unwrap();
+    // Cut off, and as a keeper notes it that cannot read the index.
+    for record in ["{".to_owned(), format!("{{\"bootId\":{boot_id:?},\"index\":null}}")] {
+        machine.write("run/liveupdate/arrived.json", &record);
+        let (keeper, asked) = ready(&machine);
+        assert!(keeper.keeps().unwrap());
+        let refused = keeper.jump(&asked).unwrap_err();
+        assert!(refused.why.contains("neither given back nor given up"), "{}", refused.why);
+        assert_eq!(machine.calls.taken(), [""; 0]);
+        assert!(keeper.finish().is_err() && keeper.keeps().unwrap());
+        keeper.release_custody().unwrap();
+        assert!(keeper.jump(&asked).unwrap_err().why.contains("reboot(KEXEC)"));
+        drop(keeper);
+        assert!(!machine.keeper().keeps().unwrap(), "what was given up is gone");
+    }
+}
+
+#[test]
 fn invariant_6_a_keeper_that_died_in_the_jump_leaves_nothing_at_rest() {
     let machine = Machine::new();
     let (keeper, asked) = ready(&machine);
