@@ -11,9 +11,40 @@ const MOUNTS: &str = "/proc/self/mountinfo";
 
 /// Local ones without a block device of their own.
 const LOCAL: [&str; 5] = ["btrfs", "zfs", "bcachefs", "ubifs", "jffs2"];
-/// On another machine: what we wrote has to get there, and that machine goes on.
-const REMOTE: [&str; 10] =
-    ["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "virtiofs", "glusterfs", "lustre"];
+/// Without a disk of their own: what is in them is the kernel's, ends with it, or lies in another one of the list. To open
+/// an automount point would mount what belongs there.
+const NOTHING_OF_THEIR_OWN: [&str; 30] = [
+    "autofs",
+    "binder",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "cpuset",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "fusectl",
+    "hugetlbfs",
+    "mqueue",
+    "nfsd",
+    "nsfs",
+    "overlay",
+    "proc",
+    "pstore",
+    "ramfs",
+    "resctrl",
+    "rootfs",
+    "rpc_pipefs",
+    "securityfs",
+    "selinuxfs",
+    "smackfs",
+    "sysfs",
+    "tmpfs",
+    "tracefs",
+];
 
 /// A mounted file system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +68,8 @@ pub(super) struct Filesystems {
     /// Local and writable, in the order in which they are frozen: the last mounted first, since it may lie in
     /// a file of an earlier one, and the journal's own last of all.
     pub(super) local: Vec<Mounted>,
-    /// On other machines: synced and not frozen.
+    /// On other machines, behind programs, or of a kind that nobody here knows: what we wrote has to get there, and they go
+    /// on. Synced and not frozen.
     pub(super) remote: Vec<Mounted>,
 }
 
@@ -70,10 +102,10 @@ impl Filesystems {
             if hidden || mounted.read_only || seen.contains(&mounted.device) {
                 continue;
             }
-            if REMOTE.contains(&mounted.kind.as_str()) {
-                found.remote.push(mounted.clone());
-            } else if !mounted.device.starts_with("0:") || LOCAL.contains(&mounted.kind.as_str()) {
+            if !mounted.device.starts_with("0:") || LOCAL.contains(&mounted.kind.as_str()) {
                 found.local.push(mounted.clone());
+            } else if !NOTHING_OF_THEIR_OWN.contains(&mounted.kind.as_str()) {
+                found.remote.push(mounted.clone());
             } else {
                 continue;
             }
@@ -164,6 +196,22 @@ mod tests {
         assert_eq!(places(&found.remote), ["/nfs"]);
         let elsewhere = Filesystems::of(&all, "/data disk/state", |_| false);
         assert_eq!(elsewhere.local.last().unwrap().place, "/data disk");
+    }
+
+    #[test]
+    fn invariant_11_a_kind_that_nobody_knows_is_synced_and_what_ends_with_the_kernel_is_not() {
+        let table = |kind: &str| format!("30 22 0:40 / /there rw - {kind} somewhere rw");
+        for kind in ["fuse.glusterfs", "fuse.sshfs", "fuse", "ecryptfs", "virtiofs", "cifs", "ceph", "newfs"]
+        {
+            let found = Filesystems::of(&[parse(&table(kind)).unwrap()], "/x", |_| false);
+            assert_eq!((places(&found.local), places(&found.remote)), (vec![], vec!["/there"]), "{kind}");
+        }
+        for kind in NOTHING_OF_THEIR_OWN {
+            let found = Filesystems::of(&[parse(&table(kind)).unwrap()], "/x", |_| false);
+            assert_eq!(found, Filesystems::default(), "{kind}");
+        }
+        let read_only = parse("30 22 0:40 / /there ro - fuse.sshfs somewhere ro").unwrap();
+        assert_eq!(Filesystems::of(&[read_only], "/x", |_| false), Filesystems::default());
     }
 
     #[test]

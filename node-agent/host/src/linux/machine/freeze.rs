@@ -60,6 +60,9 @@ pub(super) fn bring_to_rest<'a>(
     all: &'a Filesystems,
     limit: &Limit<'_>,
 ) -> Result<AtRest<'a>, String> {
+    // Also of what is mounted where only its holder sees it. It tells of no error: whatever can be seen is asked for those.
+    let synced = calls.sync_all(limit.left("all that was written was synced")?);
+    synced.map_err(|error| format!("what was written cannot be synced: {error}"))?;
     for mounted in &all.remote {
         sync_one(calls, root, mounted, left(limit, mounted)?)?;
     }
@@ -83,8 +86,20 @@ pub(super) fn sync(calls: &dyn Calls, root: &Root, all: &[Mounted]) -> Result<()
 }
 
 fn sync_one(calls: &dyn Calls, root: &Root, mounted: &Mounted, limit: Duration) -> Result<(), String> {
-    let synced = calls.sync(&root.path(&mounted.place), limit.min(SYNC));
-    synced.map_err(|error| format!("{} ({}) cannot be synced: {error}", mounted.place, mounted.kind))
+    match calls.sync(&root.path(&mounted.place), limit.min(SYNC)) {
+        Err(error) if !is_out_of_reach(mounted, &error) => {
+            Err(format!("{} ({}) cannot be synced: {error}", mounted.place, mounted.kind))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A program's file system lets in nobody but whom it serves, or has lost its program: the sync of all has written what
+/// there is, and more nobody can do.
+fn is_out_of_reach(mounted: &Mounted, error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    mounted.kind.split('.').next() == Some("fuse")
+        && matches!(errno, Some(Errno::ACCESS | Errno::NOTCONN | Errno::CONNABORTED))
 }
 
 /// None: somebody else has frozen it, and it is theirs to thaw.

@@ -298,8 +298,8 @@ impl Calls for Recorder {
         Err(Self::refused("reboot(KEXEC)", error))
     }
 
-    fn sync_all(&self, _: Duration) -> io::Result<()> {
-        self.called("sync all".into())
+    fn sync_all(&self, limit: Duration) -> io::Result<()> {
+        self.within("sync all".into(), limit)
     }
 
     fn sync(&self, place: &Path, limit: Duration) -> io::Result<()> {

@@ -26,7 +26,8 @@ fn permitted(machine: &Machine) -> (super::super::LinuxHost, JumpIntent) {
     (keeper, JumpIntent { until, ..intent })
 }
 
-const DOWN: [&str; 9] = [
+const DOWN: [&str; 10] = [
+    "sync all",
     "sync /nfs",
     "sync /boot/efi",
     "freeze /boot/efi",
@@ -58,7 +59,7 @@ fn what_cannot_be_frozen_is_made_read_only_and_what_others_froze_stays_theirs() 
     machine.calls.fail("freeze /data", libc::EBUSY);
     keeper.jump(&intent).unwrap_err();
     let done = machine.calls.taken();
-    assert_eq!(done[3], "read-only /boot/efi");
+    assert_eq!(done[4], "read-only /boot/efi");
     let up = ["thaw /var/lib/liveupdate", "thaw /", "writable /boot/efi"];
     assert_eq!(done[done.len() - 3..], up);
 }
@@ -193,5 +194,32 @@ fn a_machine_in_memory_has_nothing_to_bring_to_rest() {
     machine.write("proc/self/mountinfo", "1 1 0:2 / / rw - rootfs rootfs rw\n");
     let (keeper, intent) = ready(&machine);
     keeper.jump(&intent).unwrap_err();
-    assert_eq!(machine.calls.taken(), ["reboot, recorded"]);
+    assert_eq!(machine.calls.taken(), ["sync all", "reboot, recorded"]);
+}
+
+#[test]
+fn invariant_11_what_is_mounted_where_only_its_holder_sees_it_is_synced_or_there_is_no_jump() {
+    let machine = Machine::new();
+    let (keeper, intent) = permitted(&machine);
+    machine.calls.slow("sync all", 2 * LEFT);
+    let refused = keeper.jump(&intent).unwrap_err();
+    assert!(refused.why.contains("what was written cannot be synced: not done within"), "{}", refused.why);
+    assert_eq!(machine.calls.taken(), ["sync all, given up"]);
+    assert!(keeper.monotonic().unwrap() <= intent.until, "holders stood still no longer than was permitted");
+}
+
+#[test]
+fn invariant_11_a_programs_file_system_is_synced_unless_nobody_can_reach_it() {
+    for (errno, jumps) in
+        [(libc::ENOTCONN, true), (libc::ECONNABORTED, true), (libc::EACCES, true), (libc::EIO, false)]
+    {
+        let machine = Machine::new();
+        machine.write("proc/self/mountinfo", "30 22 0:44 / /there rw - fuse.sshfs host: rw\n");
+        let (keeper, intent) = ready(&machine);
+        machine.calls.fail("sync /there", errno);
+        let refused = keeper.jump(&intent).unwrap_err();
+        assert_eq!(refused.why.contains("/there (fuse.sshfs) cannot be synced"), !jumps, "{}", refused.why);
+        let all: &[&str] = &["sync all", "sync /there", "reboot, recorded"];
+        assert_eq!(machine.calls.taken(), all[..if jumps { 3 } else { 2 }]);
+    }
 }
