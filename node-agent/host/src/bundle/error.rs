@@ -150,6 +150,15 @@ pub enum BundleError {
         /// As the gate has it.
         why: String,
     },
+    /// Its modules would take the place of those that the running kernel loads.
+    #[error(
+        "the running kernel has the same release {release} and other modules, which it may still load: give the new one \
+         another CONFIG_LOCALVERSION"
+    )]
+    SameRelease {
+        /// Of both.
+        release: String,
+    },
     /// Somebody else works there.
     #[error("{} is in use by another process: try again when it is done", folder.display())]
     Busy {
@@ -178,6 +187,9 @@ impl From<BundleError> for HostError {
             BundleError::NotFound { wanted, .. } => Self::NoSuchBundle { name: wanted.to_string() },
             BundleError::Io { doing, path, source } => {
                 Self::Io { what: format!("{doing} {}", path.display()), why: source.to_string() }
+            }
+            BundleError::SameRelease { .. } => {
+                Self::WrongMoment { operation: "stage", why: error.to_string() }
             }
             BundleError::NotFetched { .. } => Self::NotFetched { why: error.to_string() },
             BundleError::NotTrusted { .. } => Self::NotTrusted { why: error.to_string() },

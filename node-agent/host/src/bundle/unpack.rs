@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!  lib/modules/.liveupdate-<release>/…    being unpacked ── right, marked, synced ──► renamed to
-//!  lib/modules/<release>/…, .liveupdate   ours: the file holds the bundle's digest
+//!  lib/modules/<release>/…, .liveupdate   ours: the file holds the bundle's digest, or those of all whose modules they are
 //! ```
 //! The archive is checked as it is unpacked; only when every byte was right does the folder get its name. A folder of
 //! that release without the mark is somebody else's, such as the kernel's package, and stays as it is. Ours go when
-//! their bundle is staged no more: a kernel that may still start from cold finds its modules.
+//! their bundle is staged no more: a kernel that may still start from cold finds its modules. Those of the kernel that runs
+//! are never touched: it loads them when they are needed, and guests run.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -17,6 +18,8 @@ use super::{Bundle, BundleError, Digest, Part, durable};
 
 /// Marks what is ours.
 const MARK: &str = ".liveupdate";
+/// Beside it, the digest of the archive that was unpacked: what two bundles may have in common.
+const CONTENTS: &str = ".liveupdate-modules";
 const FOLDER: &str = "lib/modules";
 const HEADER: usize = 110;
 const MAGIC: &[u8] = b"070701";
@@ -27,33 +30,34 @@ const IS_FILE: u32 = 0o100_000;
 /// Longest name of a file, as the kernel has it.
 const LONGEST: usize = 4096;
 
-/// Unpacks the modules of a bundle under a machine's root folder, unless they are there. `staged`: digests of bundles
-/// whose modules stay. Idempotent; true when something was unpacked.
+/// Unpacks the modules of a bundle under a machine's root folder, unless they are there. `running`: the release of the
+/// kernel that runs, whose modules stay as they are. `staged`: digests of bundles whose modules stay. Idempotent; true when
+/// something was unpacked.
 ///
 /// # Errors
 /// [`BundleError`]; then what was there before is there still.
 pub fn install_modules(
     bundle: &Bundle,
     root: &Path,
+    running: &str,
     staged: &[Digest],
     progress: Progress<'_>,
 ) -> Result<bool, BundleError> {
     let modules = root.join(FOLDER);
-    tidy(&modules, staged, bundle.digest())?;
-    if bundle.manifest().part(Part::Modules).is_none() {
-        return Ok(false);
-    }
+    tidy(&modules, running, staged, bundle.digest())?;
+    let Some(archive) = bundle.manifest().part(Part::Modules) else { return Ok(false) };
     let release = &bundle.manifest().release;
     let place = modules.join(release);
-    let replaced = match mark(&place)? {
-        Some(digest) if digest == bundle.digest().to_string() => return Ok(false),
+    let replaced = match marks(&place)? {
+        Some(marks) if marks.contains(&bundle.digest().to_string()) => return Ok(false),
+        Some(marks) if release == running => return share(&place, marks, bundle, archive.digest),
         Some(_) => true,
         None if place.exists() => return Ok(false),
         None => false,
     };
     let new = modules.join(format!("{MARK}-{release}"));
     remove(&new)?;
-    let done = unpack(bundle, &new, progress).and_then(|()| {
+    let done = unpack(bundle, &new, archive.digest, progress).and_then(|()| {
         if replaced {
             remove(&place)?;
         }
@@ -67,40 +71,66 @@ pub fn install_modules(
     done.map(|()| true)
 }
 
-fn unpack(bundle: &Bundle, new: &Path, progress: Progress<'_>) -> Result<(), BundleError> {
+/// Modules of the kernel that runs serve another bundle of its release, if they are that one's, too.
+fn share(
+    place: &Path,
+    mut marks: Vec<String>,
+    bundle: &Bundle,
+    archive: Digest,
+) -> Result<bool, BundleError> {
+    let unpacked = fs::read_to_string(place.join(CONTENTS));
+    if unpacked.ok().is_none_or(|unpacked| unpacked.trim() != archive.to_string()) {
+        return Err(BundleError::SameRelease { release: bundle.manifest().release.clone() });
+    }
+    marks.push(bundle.digest().to_string());
+    let mark = place.join(MARK);
+    durable::replace(&mark, marks.join("\n").as_bytes()).map_err(BundleError::io("write", &mark))?;
+    Ok(false)
+}
+
+fn unpack(bundle: &Bundle, new: &Path, archive: Digest, progress: Progress<'_>) -> Result<(), BundleError> {
     fs::create_dir_all(new).map_err(BundleError::io("make", new))?;
     let mut unpacker = Unpacker::new(new, &bundle.manifest().release);
     bundle.copy(Part::Modules, &mut unpacker, &mut 0, progress)?;
     unpacker.finish().map_err(BundleError::io("unpack to", new))?;
-    let mark = new.join(MARK);
-    fs::write(&mark, bundle.digest().to_string()).map_err(BundleError::io("write", &mark))?;
+    for (name, digest) in [(CONTENTS, archive), (MARK, bundle.digest())] {
+        let file = new.join(name);
+        fs::write(&file, digest.to_string()).map_err(BundleError::io("write", &file))?;
+    }
     // All of its files at once: there may be thousands.
     let synced = File::open(new).and_then(|folder| Ok(rustix::fs::syncfs(folder)?));
     synced.map_err(BundleError::io("sync", new))
 }
 
-/// Removes what is ours and of no staged bundle.
-fn tidy(modules: &Path, staged: &[Digest], next: Digest) -> Result<(), BundleError> {
+/// Removes what is ours and of no staged bundle, unless it is the running kernel's: that of which bundle it is may not be
+/// known.
+fn tidy(modules: &Path, running: &str, staged: &[Digest], next: Digest) -> Result<(), BundleError> {
     let entries = match fs::read_dir(modules) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(BundleError::io("list", modules))?,
     };
     for entry in entries {
         let place = entry.map_err(BundleError::io("list", modules))?.path();
-        let needed = |digest: &str| staged.iter().chain([&next]).any(|other| other.to_string() == digest);
-        if mark(&place)?.is_some_and(|digest| !needed(&digest)) {
+        if place == modules.join(running) {
+            continue;
+        }
+        let needed = |digest: &String| staged.iter().chain([&next]).any(|other| other.to_string() == *digest);
+        if marks(&place)?.is_some_and(|digests| !digests.iter().any(needed)) {
             remove(&place)?;
         }
     }
     Ok(())
 }
 
-fn mark(place: &Path) -> Result<Option<String>, BundleError> {
+/// Digests of the bundles whose modules they are; none when they are not ours.
+fn marks(place: &Path) -> Result<Option<Vec<String>>, BundleError> {
     match fs::read_to_string(place.join(MARK)) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Ok(None)
         }
-        text => text.map(|text| Some(text.trim().to_owned())).map_err(BundleError::io("read", place)),
+        text => text
+            .map(|text| Some(text.split_whitespace().map(str::to_owned).collect()))
+            .map_err(BundleError::io("read", place)),
     }
 }
 
@@ -203,7 +233,9 @@ impl Unpacker {
         let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
         let above = self.prefix.starts_with(path) && mode & KIND == IS_FOLDER;
         let place = match path.strip_prefix(&self.prefix) {
-            Ok(rest) if plain && rest.as_os_str() != MARK => self.folder.join(rest),
+            Ok(rest) if plain && rest.as_os_str() != MARK && rest.as_os_str() != CONTENTS => {
+                self.folder.join(rest)
+            }
             _ if plain && above => self.folder.clone(),
             _ => return Err(wrong(&format!("{name:?} does not belong under {}", self.prefix.display()))),
         };
@@ -322,7 +354,7 @@ mod tests {
     #[test]
     fn nothing_is_written_beside_the_releases_folder() {
         type Edit = fn(&mut Archive);
-        let hostile: [(&str, Edit); 7] = [
+        let hostile: [(&str, Edit); 8] = [
             ("above", |archive| archive.file("lib/modules/7.3/../escaped", 0o644, b"x")),
             ("elsewhere", |archive| archive.file("etc/passwd", 0o644, b"x")),
             ("absolute", |archive| archive.file("/etc/passwd", 0o644, b"x")),
@@ -333,6 +365,7 @@ mod tests {
                 archive.file("lib/modules/7.3/x", 0o644, b"y");
             }),
             ("mark", |archive| archive.file("lib/modules/7.3/.liveupdate", 0o644, b"x")),
+            ("contents", |archive| archive.file("lib/modules/7.3/.liveupdate-modules", 0o644, b"x")),
         ];
         for (name, edit) in hostile {
             let folder = Folder::new("hostile");

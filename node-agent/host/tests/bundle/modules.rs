@@ -24,7 +24,16 @@ fn bundle(machine: &Folder, name: &str, module: &[u8]) -> Bundle {
 }
 
 fn install(machine: &Folder, bundle: &Bundle, staged: &[Digest]) -> Result<bool, BundleError> {
-    install_modules(bundle, machine.path(), staged, &mut on)
+    install_under("7.3.4-lu1", machine, bundle, staged)
+}
+
+fn install_under(
+    running: &str,
+    machine: &Folder,
+    bundle: &Bundle,
+    staged: &[Digest],
+) -> Result<bool, BundleError> {
+    install_modules(bundle, machine.path(), running, staged, &mut on)
 }
 
 fn module(machine: &Folder) -> Vec<u8> {
@@ -63,6 +72,50 @@ fn invariant_7_modules_of_somebody_else_stay_as_they_are() {
 }
 
 #[test]
+fn invariant_8_modules_of_the_running_kernel_are_neither_replaced_nor_removed() {
+    const RUNS: &str = "7.3.5-lu2";
+    let machine = Folder::new();
+    let one = bundle(&machine, "one", b"one");
+    assert!(install(&machine, &one, &[]).unwrap());
+    // It runs from here on. The same release, built again.
+    let two = bundle(&machine, "two", b"two");
+    let refused = install_under(RUNS, &machine, &two, &[one.digest()]).unwrap_err();
+    assert!(refused.to_string().contains("another CONFIG_LOCALVERSION"), "{refused}");
+    assert_eq!(module(&machine), b"one");
+    // Nor when nobody knows which bundle runs, and another release is staged.
+    let mut without = parts(0);
+    without.remove(&Part::Modules);
+    write_parts(&machine.at("three"), &without);
+    let three = Bundle::open(&machine.at("three")).unwrap();
+    assert!(!install_under(RUNS, &machine, &three, &[]).unwrap());
+    assert_eq!(module(&machine), b"one");
+    assert!(!install_under(RUNS, &machine, &one, &[]).unwrap(), "back to the very bundle that runs");
+}
+
+#[test]
+fn two_bundles_of_one_release_may_have_the_same_modules_and_those_go_with_the_last() {
+    let machine = Folder::new();
+    let one = bundle(&machine, "one", b"the same");
+    assert!(install(&machine, &one, &[]).unwrap());
+    let mut other = parts(1);
+    other.insert(Part::Modules, fs::read(machine.at("one").join(Part::Modules.file())).unwrap());
+    write_parts(&machine.at("two"), &other);
+    let two = Bundle::open(&machine.at("two")).unwrap();
+    assert_ne!(one.digest(), two.digest());
+    assert!(!install_under("7.3.5-lu2", &machine, &two, &[one.digest()]).unwrap());
+    assert!(!install_under("7.3.5-lu2", &machine, &two, &[one.digest()]).unwrap());
+    for staged in [one.digest(), two.digest()] {
+        let mut without = parts(0);
+        without.remove(&Part::Modules);
+        write_parts(&machine.at("three"), &without);
+        let three = Bundle::open(&machine.at("three")).unwrap();
+        assert!(!install(&machine, &three, &[staged]).unwrap());
+        assert_eq!(module(&machine), b"the same", "a bundle of theirs is staged still");
+        assert!(!install(&machine, &one, &[staged]).unwrap() && !install(&machine, &two, &[staged]).unwrap());
+    }
+}
+
+#[test]
 fn changed_modules_leave_what_was_there() {
     let machine = Folder::new();
     let one = bundle(&machine, "one", b"one");
@@ -76,7 +129,7 @@ fn changed_modules_leave_what_was_there() {
     assert_eq!(names(&machine.at("lib/modules")), Vec::<String>::new());
     bytes[at] ^= 1;
     fs::write(&file, &bytes).unwrap();
-    let ended = install_modules(&one, machine.path(), &[], &mut |_, _| false);
+    let ended = install_modules(&one, machine.path(), "7.3.4-lu1", &[], &mut |_, _| false);
     assert!(matches!(ended, Err(BundleError::Cancelled)), "{ended:?}");
     // What a kill left behind is in nobody's way.
     fs::create_dir_all(machine.at("lib/modules/.liveupdate-7.3.5-lu2/kernel")).unwrap();

@@ -83,11 +83,12 @@ impl Bundles {
     }
 
     /// Stages a bundle, unpacks its modules and reads all that is loaded; `running` is the digest of the one that must
-    /// not go for it.
+    /// not go for it, where that is known, and `release` the running kernel's.
     pub(super) fn open(
         &self,
         target: &Target,
         running: Option<&str>,
+        release: &str,
         progress: &mut dyn FnMut(u64, u64) -> bool,
     ) -> Result<Opened, HostError> {
         let digest = digest(target)?;
@@ -102,7 +103,8 @@ impl Bundles {
             });
         }
         let size = manifest.size();
-        install_modules(&bundle, &self.root, &self.store.list()?, &mut |_, _| progress(size, size))?;
+        let staged = self.store.list()?;
+        install_modules(&bundle, &self.root, release, &staged, &mut |_, _| progress(size, size))?;
         let command_line = manifest.command_line.clone();
         Ok(Opened { image: bundle.image()?, initrd: bundle.initrd()?, command_line })
     }

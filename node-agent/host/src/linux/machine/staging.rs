@@ -71,8 +71,8 @@ impl LinuxHost {
             return Err(HostError::WrongMoment { operation: "stage", why: why.into() });
         }
         let mut total = 0;
-        let running = self.running_digest()?;
-        let bundle = self.bundles.open(target, running.as_deref(), &mut |done, all| {
+        let (running, release) = (self.running_digest()?, self.read_release()?);
+        let bundle = self.bundles.open(target, running.as_deref(), &release, &mut |done, all| {
             total = all;
             progress(done, all)
         })?;

@@ -77,6 +77,18 @@ fn a_bundle_that_is_not_wanted_absent_or_cancelled_loads_nothing() {
 }
 
 #[test]
+fn modules_of_the_running_kernel_stay_though_its_bundle_is_not_known() {
+    let machine = Machine::new();
+    let (ours, of_another) = ("lib/modules/7.3.4-lu1/.liveupdate", "lib/modules/7.3.3/.liveupdate");
+    for mark in [ours, of_another] {
+        machine.write(mark, &format!("sha256:{}", "0".repeat(64)));
+    }
+    let target = machine.bundle("new");
+    machine.host(Role::Agent).stage(&target, &mut |_, _| true).unwrap();
+    assert!(machine.exists(ours) && !machine.exists(of_another));
+}
+
+#[test]
 fn what_the_kernel_does_not_take_is_told_and_nothing_stays_loaded() {
     let machine = Machine::new();
     let target = machine.bundle("new");
