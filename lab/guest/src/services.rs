@@ -22,6 +22,8 @@ use crate::store::{self, FileStore, MOST};
 
 /// Where systemd has the links of what it starts.
 const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
+/// Where they lead to.
+const UNITS: &str = "/etc/systemd/system";
 /// As `RestartSec=` is by default.
 const AGAIN: Duration = Duration::from_millis(100);
 /// SIGTERM.
@@ -184,6 +186,7 @@ impl Services {
 /// Shows, as systemd does, that the service is started with every kernel.
 fn want(name: &str) -> io::Result<()> {
     std::fs::create_dir_all(WANTS)?;
+    std::fs::write(Path::new(UNITS).join(format!("{name}.service")), "[Service]\n")?;
     let link = Path::new(WANTS).join(format!("{name}.service"));
     match std::os::unix::fs::symlink(format!("../{name}.service"), link) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),

@@ -38,11 +38,8 @@ pub(super) fn returns(root: &Root, kubelet: &Kubelet, known: &Published) -> Gate
 
 fn by_systemd(root: &Root, unit: &str) -> Finding {
     match wanted(root, unit) {
-        Some(by) => (GateResult::Pass, format!("{by}: systemd starts {unit}"), String::new()),
-        None => {
-            let evidence = format!("{unit}: nothing under /etc/systemd/system wants it");
-            (GateResult::Fail, evidence, format!("systemctl enable {unit}"))
-        }
+        Ok(by) => (GateResult::Pass, format!("{by}: systemd starts {unit}"), String::new()),
+        Err(why) => (GateResult::Fail, format!("{unit}: {why}"), format!("systemctl enable {unit}")),
     }
 }
 
@@ -104,16 +101,62 @@ fn held_back(pod: &Pod, known: &Published) -> Option<Finding> {
     None
 }
 
-/// The link by which a unit is wanted.
-fn wanted(root: &Root, unit: &str) -> Option<String> {
-    for folder in ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system"] {
-        let wants = root.names(folder).unwrap_or_default();
-        for wants in wants.iter().filter(|name| name.ends_with(".wants") || name.ends_with(".requires")) {
-            let link = format!("{folder}/{wants}/{unit}");
-            if root.exists(&link) {
-                return Some(link);
+/// What the jump erases, and units of this boot alone with it.
+const OF_THIS_BOOT: &str = "/run/systemd/system";
+
+/// The link by which the next kernel's systemd wants a unit; or why it does not.
+fn wanted(root: &Root, unit: &str) -> Result<String, String> {
+    let mut why = "nothing under /etc/systemd/system wants it".to_owned();
+    for link in links(root, OF_THIS_BOOT, unit) {
+        why = format!("{link} alone wants it, and that is gone after the jump");
+    }
+    for folder in ["/etc/systemd/system", "/usr/lib/systemd/system"] {
+        for link in links(root, folder, unit) {
+            match resolved(root, &link) {
+                Some(file) if file.starts_with("/run/") => {
+                    why = format!("{link} leads to {file}, which is gone after the jump");
+                }
+                Some(_) => return Ok(link),
+                None => why = format!("{link} leads to no file"),
             }
         }
     }
+    Err(why)
+}
+
+/// Links in a folder by which a unit is wanted.
+fn links(root: &Root, folder: &str, unit: &str) -> Vec<String> {
+    let names = root.names(folder).unwrap_or_default();
+    let wants = names.iter().filter(|name| name.ends_with(".wants") || name.ends_with(".requires"));
+    let links = wants.map(|wants| format!("{folder}/{wants}/{unit}"));
+    links.filter(|link| root.exists(link)).collect()
+}
+
+/// Most links that are followed.
+const MOST: usize = 8;
+
+/// The file that a link leads to, as the machine sees it: its root is not ours.
+fn resolved(root: &Root, link: &str) -> Option<String> {
+    let mut path = link.to_owned();
+    for _ in 0..MOST {
+        let Ok(target) = root.link(&path) else { return root.exists(&path).then_some(path) };
+        path = beside(&path, &target)?;
+    }
     None
+}
+
+/// A path that is written beside another one.
+fn beside(path: &str, target: &str) -> Option<String> {
+    let mut parts: Vec<&str> = if target.starts_with('/') { Vec::new() } else { path.split('/').collect() };
+    parts.pop();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Some(format!("/{}", parts.join("/").trim_start_matches('/')))
 }

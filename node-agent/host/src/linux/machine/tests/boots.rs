@@ -129,6 +129,7 @@ fn an_aware_holder_of_memory_passes_by_what_is_read_of_its_process() {
     let wants = root.path("/etc/systemd/system/multi-user.target.wants");
     std::fs::create_dir_all(&wants).unwrap();
     std::os::unix::fs::symlink("../vm-a.service", wants.join("vm-a.service")).unwrap();
+    machine.write("etc/systemd/system/vm-a.service", "[Service]\n");
     machine.publish("vm-a", 900, "/system.slice/vm-a.service");
     let agent = machine.host(Role::Agent);
     let gates = agent.gates(None).unwrap();

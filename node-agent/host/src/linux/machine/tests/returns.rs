@@ -126,6 +126,40 @@ fn a_pod_comes_back_when_its_kubelet_says_so_and_is_unknown_or_fails_by_what_it_
     assert_eq!(returns(&agent).result, Unknown);
 }
 
+/// `systemctl enable --runtime`, a unit that `systemd-run` made, and one whose package was removed.
+#[test]
+fn a_unit_that_the_next_kernels_systemd_does_not_find_does_not_come_back() {
+    use GateResult::{Fail, Pass};
+    let (etc, run) = ("etc/systemd/system/default.target.wants", "run/systemd/system/default.target.wants");
+    for (folder, target, unit, result, evidence) in [
+        (etc, "/usr/lib/systemd/system/vm-c.service", Some("usr/lib/systemd/system/"), Pass, "starts vm-c"),
+        (etc, "../vm-c.service", Some("etc/systemd/system/"), Pass, "starts vm-c"),
+        (etc, "/usr/lib/systemd/system/vm-c.service", None, Fail, "vm-c.service leads to no file"),
+        (etc, "/run/systemd/system/vm-c.service", Some("run/systemd/system/"), Fail, "gone after the jump"),
+        (
+            run,
+            "/usr/lib/systemd/system/vm-c.service",
+            Some("usr/lib/systemd/system/"),
+            Fail,
+            "alone wants it",
+        ),
+    ] {
+        let machine = Machine::new();
+        machine.process(901, 1, "vmm", "/system.slice/vm-c.service", false);
+        machine.publish("vm-b", 901, "/system.slice/vm-c.service");
+        if let Some(place) = unit {
+            machine.write(&format!("{place}vm-c.service"), "[Service]\n");
+        }
+        let wants = machine.options().root.path(folder);
+        std::fs::create_dir_all(&wants).unwrap();
+        std::os::unix::fs::symlink(target, wants.join("vm-c.service")).unwrap();
+        let gate = returns(&machine.host(Role::Agent));
+        assert_eq!(gate.result, result, "{folder} {target}: {gate:#?}");
+        assert!(gate.evidence.contains(evidence), "{gate:#?}");
+        assert_eq!(gate.remedy.is_empty(), result == Pass, "{gate:#?}");
+    }
+}
+
 #[test]
 fn a_kubelet_that_is_stopped_has_said_what_it_said_to_those_who_heard_it() {
     let machine = machine();
