@@ -17,7 +17,7 @@ fn stands(machine: &Machine, keeper: &Custodian) -> (Client, std::os::fd::OwnedF
     client.hello("vm-a");
     client.declare(&[file.as_fd()]);
     assert!(matches!(client.hear(), Some(Message::Verdict(_))));
-    declared(keeper, 1);
+    until("it declares itself", || keeper.holders().unwrap().iter().any(|holder| holder.name == "vm-a"));
     thread::scope(|scope| {
         let taken = scope.spawn(|| preserve(keeper));
         assert!(matches!(client.hear(), Some(Message::Preserve(_))));
@@ -73,6 +73,25 @@ fn a_holder_whose_connection_ended_is_counted_when_it_has_declared_itself_again(
     client.declare(&[file.as_fd()]);
     assert!(matches!(client.hear(), Some(Message::Verdict(_))));
     assert_eq!(went_on(&keeper), (Ok(()), None), "when that was is not known");
+}
+
+#[test]
+fn one_that_does_not_say_that_it_goes_on_keeps_nobody_but_those_that_depend_on_it() {
+    let machine = Machine::new();
+    let keeper = machine.keeper();
+    let (b, c) = (machine.hold("vm-b", "b", &[]), machine.hold("vm-c", "c", &["--after", "vm-a"]));
+    declared(&keeper, 2);
+    let (mut client, _file) = stands(&machine, &keeper);
+    thread::scope(|scope| {
+        let resumes = scope.spawn(|| keeper.resume("undone").unwrap());
+        assert!(matches!(client.hear(), Some(Message::Resume(_))));
+        b.line("resumed");
+        assert!(!c.says("resumed"), "whom it depends on goes first");
+        client.say(ATTEMPT, Message::Resumed(Resumed { counter: 7, checks: vec![] }), &[]);
+        let answers = resumes.join().unwrap();
+        assert!(answers.iter().all(|answer| answer.result.is_ok()), "{answers:?}");
+    });
+    c.line("resumed");
 }
 
 #[test]

@@ -9,13 +9,24 @@ use super::state::State;
 /// were taken.
 pub(super) fn by_dependency(state: &State) -> Vec<String> {
     let names = part_names(state);
-    let depends = |name: &String| {
-        let declared = state.connected.get(name).and_then(|connected| connected.declared.as_ref());
-        declared.map(|declared| declared.dependencies.clone()).unwrap_or_default()
-    };
     let needs: BTreeMap<String, Vec<String>> =
-        names.iter().map(|name| (name.clone(), depends(name))).collect();
+        names.iter().map(|name| (name.clone(), depends(state, name))).collect();
     sort(names, &needs)
+}
+
+/// The same, each with those of them that it waits for: they come before it.
+pub(super) fn with_needs(state: &State) -> Vec<(String, Vec<String>)> {
+    let names = by_dependency(state);
+    let needs = names.iter().enumerate().map(|(at, name)| {
+        let needs = depends(state, name).into_iter().filter(|need| names[..at].contains(need));
+        (name.clone(), needs.collect())
+    });
+    needs.collect()
+}
+
+fn depends(state: &State, name: &str) -> Vec<String> {
+    let declared = state.connected.get(name).and_then(|connected| connected.declared.as_ref());
+    declared.map(|declared| declared.dependencies.clone()).unwrap_or_default()
 }
 
 fn sort(mut left: Vec<String>, needs: &BTreeMap<String, Vec<String>>) -> Vec<String> {

@@ -151,29 +151,35 @@ impl Shared {
         Ok(())
     }
 
-    /// Lets everybody go on; whom others depend on goes first. Asked again it tells who has gone on since, also when
-    /// nothing is in custody any more.
+    /// Lets everybody go on at once, but for those that depend on others: they are told when those have answered, and at the
+    /// latest when nobody is waited for any more. Asked again it tells who has gone on since, also when nothing is in
+    /// custody any more.
     pub(super) fn resume(&self, cause: &str) -> Vec<Resumed> {
         let _operation = self.operate();
         let until = Instant::now() + RESUME;
         let mut state = self.lock();
-        for name in order::by_dependency(&state) {
-            let part = state.leaving.iter().flat_map(|l| &l.parts).find(|part| part.name == name);
-            let Some(connection) = part.map(|part| part.connection) else { continue };
-            let Some(handover) = state.handover(&name, connection) else { continue };
-            if !handover.may_stand_still() && !matches!(handover, Handover::Preserving | Handover::Preserved)
-            {
-                continue;
-            }
-            state.step(&name, Event::Undo(cause.to_owned()));
-            loop {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() || state.handover(&name, connection) != Some(Handover::Resuming) {
-                    break;
+        let mut untold = order::with_needs(&state);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let mut later: Vec<(String, Vec<String>)> = Vec::new();
+            for (name, needs) in untold {
+                let goes = |need: &String| {
+                    let told = !later.iter().any(|(other, _)| other == need);
+                    told && state.taking_part(need) != Some(Handover::Resuming)
+                };
+                if left.is_zero() || needs.iter().all(goes) {
+                    state.undo(&name, cause);
+                } else {
+                    later.push((name, needs));
                 }
-                let woken = self.changed.wait_timeout(state, left);
-                state = woken.unwrap_or_else(PoisonError::into_inner).0;
             }
+            untold = later;
+            let resuming = |name: &String| state.taking_part(name) == Some(Handover::Resuming);
+            if left.is_zero() || (untold.is_empty() && !part_names(&state).iter().any(resuming)) {
+                break;
+            }
+            let woken = self.changed.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         if state.leaving.is_some() {
             self.publish(&state);

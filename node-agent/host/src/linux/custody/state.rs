@@ -288,6 +288,23 @@ impl State {
         }
     }
 
+    /// The state of one who takes part in the attempt, if it does so still.
+    pub(super) fn taking_part(&self, name: &str) -> Option<handover::State> {
+        let part = self.leaving.iter().flat_map(|leaving| &leaving.parts).find(|part| part.name == name);
+        part.and_then(|part| self.handover(name, part.connection))
+    }
+
+    /// Lets one of them go on, or stay as it is where nobody stopped it.
+    pub(super) fn undo(&mut self, name: &str, cause: &str) {
+        let undone = |handover: handover::State| {
+            handover.may_stand_still()
+                || matches!(handover, handover::State::Preserving | handover::State::Preserved)
+        };
+        if self.taking_part(name).is_some_and(undone) {
+            self.step(name, Event::Undo(cause.to_owned()));
+        }
+    }
+
     /// A holder's state, by the connection that it takes part with.
     pub(super) fn handover(&self, name: &str, connection: u64) -> Option<handover::State> {
         let connected = self.connected.get(name)?;
