@@ -29,21 +29,26 @@ struct Record {
 
 impl Counter {
     /// The counter of this machine; none when it has none that can be relied on. The frequency is measured
-    /// once and kept: two measurements differ by some millionths, which is seconds after a month.
-    pub(super) fn find(root: &Root, store: &Store, keep: bool) -> Result<Option<Self>, HostError> {
+    /// once and kept: two measurements differ by some millionths, which is seconds after a month. That is all that a record
+    /// is worth: holders wait for their files behind this, and without one it goes on.
+    pub(super) fn find(root: &Root, store: &Store, keep: bool) -> Option<Self> {
         if gates::clock_source(&Clock::read(root)).result != GateResult::Pass {
-            return Ok(None);
+            return None;
         }
-        let known = store.read::<Record>(KEY)?.map(|record| record.khz);
-        let Some(now) = ticks::khz(if known.is_some() { SHORT } else { LONG }) else { return Ok(None) };
+        let known = store.read::<Record>(KEY).unwrap_or_else(|error| {
+            tell(&error);
+            None
+        });
+        let known = known.map(|record| record.khz);
+        let now = ticks::khz(if known.is_some() { SHORT } else { LONG })?;
         // Another machine on the same disk, or a guest that was moved.
         if let Some(khz) = known.filter(|known| known.abs_diff(now) < now / 500) {
-            return Ok(Some(Self { khz }));
+            return Some(Self { khz });
         }
         if keep {
-            store.write(KEY, Some(&Record { khz: now }))?;
+            store.write(KEY, Some(&Record { khz: now })).unwrap_or_else(|error| tell(&error));
         }
-        Ok(Some(Self { khz: now }))
+        Some(Self { khz: now })
     }
 
     /// Its frequency.
@@ -55,4 +60,10 @@ impl Counter {
     pub(super) fn ticks(self) -> Option<u64> {
         ticks::now()
     }
+}
+
+fn tell(error: &HostError) {
+    eprintln!(
+        "liveupdate: the counter is measured anew at each start, and blackouts differ by that: {error}"
+    );
 }

@@ -156,6 +156,17 @@ fn an_aware_holder_of_memory_passes_by_what_is_read_of_its_process() {
     assert_eq!(gate::result(&gates, GateId::HolderReturns, "vm-a"), GateResult::Fail);
 }
 
+#[test]
+fn a_record_of_the_counter_that_is_damaged_or_cannot_be_written_keeps_nobody_from_custody() {
+    for hindrance in ["var/lib/liveupdate/counter.record", "var/lib/liveupdate/counter.new/in-the-way"] {
+        let machine = Machine::new();
+        machine.write(hindrance, "this is no record");
+        let keeper = machine.keeper();
+        assert!(keeper.counter().unwrap().is_some(), "{hindrance}: it was measured");
+        assert!(machine.exists("run/liveupdate/holders/holders.sock"), "{hindrance}");
+    }
+}
+
 const LOADER: &str = "boot/loader/loader.conf";
 
 /// The machine's boot partition, with another system as the default.
