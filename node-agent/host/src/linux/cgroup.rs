@@ -89,6 +89,15 @@ pub fn memory(root: &Root, path: &str) -> Result<Vec<Level>, ReadError> {
     Ok(levels)
 }
 
+/// No second hierarchy (cgroup v1) accounts for a process's memory: it could have a limit of its own. What cannot be read
+/// may have one.
+pub fn one_hierarchy(root: &Root, pid: u32) -> bool {
+    let groups = root.text(&format!("/proc/{pid}/cgroup"));
+    groups.is_ok_and(|groups| {
+        !groups.lines().any(|line| line.split(':').nth(1).is_some_and(|c| c.contains("memory")))
+    })
+}
+
 /// None when memory is not accounted for at this level.
 fn level(root: &Root, path: &str) -> Result<Option<Level>, ReadError> {
     let at = |name: &str| format!("{MOUNT}{path}/{name}");

@@ -115,7 +115,7 @@ impl Shared {
         }
         let levels = cgroup::memory(&self.options.root, &peer.cgroup);
         if matches!(&levels, Err(ReadError::Absent { path }) if path.ends_with("/memory.max"))
-            && self.one_hierarchy(peer.pid)
+            && cgroup::one_hierarchy(&self.options.root, peer.pid)
         {
             // Nobody accounts for memory up to the root: there is no limit.
             return Ok(Vec::new());
@@ -125,14 +125,6 @@ impl Shared {
             return Ok(levels.unwrap_or_default());
         }
         Err(format!("your control group cannot take the memory: {}; {}", gate.evidence, gate.remedy))
-    }
-
-    /// No second hierarchy (cgroup v1) that could have a limit of its own.
-    fn one_hierarchy(&self, pid: u32) -> bool {
-        let groups = self.options.root.text(&format!("/proc/{pid}/cgroup"));
-        groups.is_ok_and(|groups| {
-            !groups.lines().any(|line| line.split(':').nth(1).is_some_and(|c| c.contains("memory")))
-        })
     }
 
     /// A successor goes on: only now may its session end.

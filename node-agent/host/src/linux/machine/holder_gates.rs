@@ -51,15 +51,19 @@ fn aware(root: &Root, kubelet: &Kubelet, known: &Published, process: Option<&Pro
         gate(GateId::HolderAware, name, GateResult::Pass, said, ""),
         gates::holder_open_mode(name, process),
         gates::memory_preservable(name, shared.as_deref(), None),
-        charge(name, known, levels.as_deref()),
+        charge(root, known, levels.as_deref()),
         returns(root, kubelet, known),
     ]
 }
 
-/// Where no group up to the root counts memory, none can run out of it.
-fn charge(name: &str, known: &Published, levels: Result<&[cgroup::Level], &ReadError>) -> Gate {
+/// Where no group up to the root counts memory, none can run out of it: the same question as is asked when it is given
+/// back.
+fn charge(root: &Root, known: &Published, levels: Result<&[cgroup::Level], &ReadError>) -> Gate {
+    let name = &known.name;
     match levels {
-        Err(ReadError::Absent { path }) if path.ends_with("/memory.max") => {
+        Err(ReadError::Absent { path })
+            if path.ends_with("/memory.max") && cgroup::one_hierarchy(root, known.pid) =>
+        {
             let evidence = format!("{path}: no such file, nor above it: no memory.max up to the root");
             gate(GateId::MemoryCharge, name, GateResult::Pass, evidence, "")
         }

@@ -167,6 +167,25 @@ fn a_record_of_the_counter_that_is_damaged_or_cannot_be_written_keeps_nobody_fro
     }
 }
 
+#[test]
+fn memory_that_another_hierarchy_counts_may_have_a_limit_there() {
+    let machine = Machine::new();
+    let group = "/vms.slice/vm-a.service";
+    machine.process(900, 1, "vmm", group, false);
+    std::fs::create_dir_all(machine.options().root.path(&format!("/sys/fs/cgroup{group}"))).unwrap();
+    machine.publish("vm-a", 900, group);
+    let agent = machine.host(Role::Agent);
+    let charge = || {
+        let gates = agent.gates(None).unwrap();
+        gates.into_iter().find(|gate| gate.id == GateId::MemoryCharge && gate.subject == "vm-a").unwrap()
+    };
+    assert_eq!(charge().result, GateResult::Pass, "{:#?}", charge());
+    machine.write("proc/900/cgroup", &format!("4:cpu:/\n9:memory:{group}\n0::{group}\n"));
+    let gate = charge();
+    assert_eq!(gate.result, GateResult::Unknown, "{gate:#?}");
+    assert!(gate.remedy.contains("cgroup v2"), "{gate:#?}");
+}
+
 const LOADER: &str = "boot/loader/loader.conf";
 
 /// The machine's boot partition, with another system as the default.
