@@ -4,7 +4,7 @@
 //!  no unit ──────────────► written, enabled, started
 //!  the same unit, program ► enabled, started: nothing happens to one that runs
 //!  another of ours, idle ──► replaced, started anew ── it does not come up ──► the one before, started anew
-//!  another of ours, busy ──► left alone until the next time
+//!  another of ours, busy, or silent ──► left alone until the next time
 //!  somebody else's ────────► refused
 //! ```
 //! It runs as the first container of the agent's pod, each time that a pod starts. The host's own `systemctl` speaks
@@ -15,6 +15,8 @@
 
 mod files;
 mod systemd;
+
+use std::io::ErrorKind;
 
 use liveupdate_host::HostError;
 use liveupdate_host::bundle::Signers;
@@ -199,13 +201,24 @@ fn unit(arguments: &[String]) -> Result<String, InstallError> {
     if found { Ok(text) } else { Err(InstallError::Unit) }
 }
 
-/// Why the keeper that runs must not be replaced now; none when it is idle, or none answers.
+/// Why the keeper that runs must not be replaced now; none when it is idle, or none runs.
 fn busy(keeper: &dyn KeeperClient) -> Result<Option<String>, InstallError> {
     let request = Request { subject: None, message: Some(request::Message::Status(Status {})) };
     let reply = match keeper.ask(&request) {
         Ok(reply) => reply,
-        // It does not run, or no more: what it had in custody is with systemd, and with the next one again.
-        Err(ClientError::Unreachable { .. }) => return Ok(None),
+        // Nobody listens. It does not run, or no more: what it had in custody is with systemd, and with the next one again.
+        Err(ClientError::Unreachable { why, .. })
+            if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
+        {
+            return Ok(None);
+        }
+        // Somebody does, and may be at anything.
+        Err(error @ ClientError::Unreachable { .. }) => {
+            return Ok(Some(format!(
+                "it runs and does not answer: {}",
+                liveupdate_proto::causes::chain(&error)
+            )));
+        }
         Err(error) => return Err(InstallError::Keeper(error)),
     };
     Ok(match reply.message {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -74,6 +75,8 @@ enum Answers {
     Open,
     Attempt,
     Nobody,
+    /// It listens, and no answer comes.
+    Silent(ErrorKind),
     Nonsense,
 }
 
@@ -85,14 +88,16 @@ impl KeeperClient for Answers {
             Self::Attempt => {
                 reply::Message::Attempt(AttemptReport { attempt: "a-1".into(), ..AttemptReport::default() })
             }
-            Self::Nobody => {
-                let why = std::io::ErrorKind::NotFound.into();
-                return Err(ClientError::Unreachable { path: "keeper.sock".into(), why });
-            }
+            Self::Nobody => return Err(unreachable(ErrorKind::NotFound)),
+            Self::Silent(kind) => return Err(unreachable(*kind)),
             Self::Nonsense => return Err(ClientError::Nonsense { why: "not a keeper".into() }),
         };
         Ok(Reply { message: Some(message) })
     }
+}
+
+fn unreachable(kind: ErrorKind) -> ClientError {
+    ClientError::Unreachable { path: "keeper.sock".into(), why: kind.into() }
 }
 
 fn wanted(program: &str, arguments: &[&str]) -> Wanted {
@@ -176,6 +181,33 @@ fn another_keeper_is_replaced_when_it_is_idle_and_left_alone_when_it_is_not() {
     let refused = machine.install(&wanted("keeper 1", &[]), &Answers::Nonsense).unwrap_err();
     assert!(matches!(refused, InstallError::Keeper(_)), "{refused:?}");
     assert_eq!(machine.text(UNIT_FILE), None);
+}
+
+#[test]
+fn a_keeper_that_listens_and_does_not_answer_is_left_alone_and_one_that_does_not_run_is_replaced() {
+    for (kind, runs) in [
+        (ErrorKind::NotFound, false),
+        (ErrorKind::ConnectionRefused, false),
+        (ErrorKind::WouldBlock, true),
+        (ErrorKind::TimedOut, true),
+        (ErrorKind::UnexpectedEof, true),
+        (ErrorKind::ConnectionReset, true),
+        (ErrorKind::BrokenPipe, true),
+    ] {
+        let machine = Machine::new();
+        machine.install(&wanted("keeper 1", &[]), &Answers::Idle).unwrap();
+        machine.said();
+        let done = machine.install(&wanted("keeper 2", &[]), &Answers::Silent(kind));
+        if runs {
+            let Ok(Done::LeftAlone(why)) = done else { panic!("{kind}: {done:?}") };
+            assert!(why.contains("does not answer"), "{kind}: {why}");
+            assert_eq!((machine.text(PROGRAM_FILE).unwrap(), machine.said()), ("keeper 1".into(), vec![]));
+        } else {
+            // It is put there and started, and then has to answer.
+            assert!(matches!(done, Err(InstallError::NotUp { .. })), "{kind}: {done:?}");
+            assert!(machine.said().contains(&"restart liveupdate-keeper.service".to_owned()));
+        }
+    }
 }
 
 #[test]
