@@ -123,6 +123,10 @@ impl Calls for Loads {
         no()
     }
 
+    fn unlock_memory(&self) -> io::Result<()> {
+        no()
+    }
+
     fn end(&self, _: u32, _: Ending) -> io::Result<()> {
         no()
     }

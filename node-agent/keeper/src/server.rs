@@ -20,6 +20,8 @@ use crate::keeper::Keeper;
 pub(crate) const TRANSFER: Duration = Duration::from_secs(10);
 /// A long request, an abort, a status, and one to spare.
 const MAX_CONNECTIONS: usize = 8;
+/// For all that a request can lead to: for an attempt it is locked in memory, whole.
+const STACK: usize = 256 << 10;
 /// How often deadlines are looked at, and how soon the socket closes when it is to.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -116,7 +118,8 @@ fn accept(keeper: &Arc<Keeper>, listener: &UnixListener, ending: &AtomicBool) {
             continue;
         }
         let (keeper, counted) = (Arc::clone(keeper), Arc::clone(&connections));
-        let spawned = thread::Builder::new().name("keeper-request".into()).spawn(move || {
+        let builder = thread::Builder::new().name("keeper-request".into()).stack_size(STACK);
+        let spawned = builder.spawn(move || {
             if let Err(error) = converse(&keeper, stream) {
                 eprintln!("liveupdate-keeper: a connection was closed: {error}");
             }

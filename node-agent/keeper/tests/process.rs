@@ -179,6 +179,42 @@ fn the_socket_is_its_owners_alone_and_outlives_bad_peers() {
 }
 
 /// How many bytes come before the end; a reset is an end, too.
+/// In an attempt the keeper's memory is locked, and that of every connection with it.
+#[test]
+fn a_connection_takes_no_more_memory_than_it_needs() {
+    let folder = Folder::new("memory");
+    machine(&folder, &spec());
+    let keeper = Process::start(&folder);
+    let _waits = [0, 1].map(|_| UnixStream::connect(folder.socket()).unwrap());
+    let proc = PathBuf::from(format!("/proc/{}", keeper.0.id()));
+    // Where a thread stands in its stack, while it waits for the kernel.
+    let size = |task: PathBuf| {
+        let maps = fs::read_to_string(proc.join("maps")).ok()?;
+        let called = fs::read_to_string(task.join("syscall")).ok()?;
+        let stack = called.split_whitespace().rev().nth(1)?.strip_prefix("0x")?;
+        let stack = u64::from_str_radix(stack, 16).ok()?;
+        let mut spans = maps.lines().filter_map(|line| {
+            let (from, to) = line.split_once(' ')?.0.split_once('-')?;
+            Some((u64::from_str_radix(from, 16).ok()?, u64::from_str_radix(to, 16).ok()?))
+        });
+        spans.find(|(from, to)| (*from..*to).contains(&stack)).map(|(from, to)| to - from)
+    };
+    let started = Instant::now();
+    let sizes = loop {
+        let tasks = fs::read_dir(proc.join("task")).unwrap().flatten().map(|task| task.path());
+        let requests = tasks.filter(|task| {
+            fs::read_to_string(task.join("comm")).is_ok_and(|name| name == "keeper-request\n")
+        });
+        let sizes: Vec<u64> = requests.filter_map(size).collect();
+        if sizes.len() >= 2 {
+            break sizes;
+        }
+        assert!(started.elapsed() < LIMIT, "{sizes:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert!(sizes.iter().all(|size| *size <= 260 << 10), "{sizes:?}");
+}
+
 fn closed(stream: &mut UnixStream) -> usize {
     let mut rest = Vec::new();
     match stream.read_to_end(&mut rest) {

@@ -178,3 +178,34 @@ fn an_attempt_survives_what_does_not_fit_and_ends_by_what_changes_it() {
     client.say("", Message::Declare(Declare::default()), &[]);
     assert!(matches!(client.hear(), Some(Message::Verdict(_))), "it goes on as before");
 }
+
+/// In an attempt the keeper's memory is locked, and that of every connection with it.
+#[test]
+fn a_connection_takes_no_more_memory_than_it_needs() {
+    let machine = Machine::new();
+    let keeper = machine.keeper();
+    let (_one, _two) = (machine.hold("vm-a", "a", &[]), machine.hold("vm-b", "b", &[]));
+    declared(&keeper, 2);
+    // Where a thread stands in its stack, while it waits for the kernel.
+    let size = |task: std::path::PathBuf| {
+        let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+        let called = std::fs::read_to_string(task.join("syscall")).ok()?;
+        let stack = called.split_whitespace().rev().nth(1)?.strip_prefix("0x")?;
+        let stack = u64::from_str_radix(stack, 16).ok()?;
+        let mut spans = maps.lines().filter_map(|line| {
+            let (from, to) = line.split_once(' ')?.0.split_once('-')?;
+            Some((u64::from_str_radix(from, 16).ok()?, u64::from_str_radix(to, 16).ok()?))
+        });
+        spans.find(|(from, to)| (*from..*to).contains(&stack)).map(|(from, to)| to - from)
+    };
+    let is_holders = |task: &std::path::PathBuf| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name == "holder\n")
+    };
+    let mut sizes: Vec<u64> = Vec::new();
+    until("two of them wait", || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten().map(|task| task.path());
+        sizes = tasks.filter(is_holders).filter_map(size).collect();
+        sizes.len() >= 2
+    });
+    assert!(sizes.iter().all(|size| *size <= 260 << 10), "{sizes:?}");
+}

@@ -37,6 +37,18 @@ fn every_compression_of_the_kernel_is_seen_through() {
     }
 }
 
+/// A keeper's thread has 256 KiB for all that a request leads to, locked in memory.
+#[test]
+fn every_compression_is_seen_through_in_the_room_that_a_keepers_thread_has() {
+    let plain = good_kernel();
+    for compression in ALL {
+        let file = bzimage(RELEASE, &payload(compression, &plain));
+        let thread = std::thread::Builder::new().stack_size(192 << 10);
+        let seen = thread.spawn(move || read(&file).scanned()).unwrap();
+        assert!(seen.join().unwrap(), "{compression:?}");
+    }
+}
+
 #[test]
 fn strings_across_the_pieces_of_a_stream_are_found_and_parts_of_longer_ones_are_not() {
     // Pieces end at every 64 KiB of the stream: each padding moves the strings over that border.

@@ -20,6 +20,8 @@ use crate::HostError;
 
 /// Every holder that can be taken, and some that are on their way out.
 const MAX_CONNECTIONS: usize = super::index::MAX_HOLDERS + 16;
+/// For what one connection is said: for an attempt it is locked in memory, whole.
+const STACK: usize = 256 << 10;
 /// How soon the socket closes when it is to.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -96,7 +98,8 @@ fn accept(shared: &Arc<Shared>, listener: &OwnedFd, ending: &AtomicBool) {
             continue;
         }
         let (all, counted) = (Arc::clone(shared), Arc::clone(&connections));
-        let spawned = thread::Builder::new().name("holder".into()).spawn(move || {
+        let builder = thread::Builder::new().name("holder".into()).stack_size(STACK);
+        let spawned = builder.spawn(move || {
             talk::serve(&all, &Arc::new(Packets::accepted(socket)));
             counted.fetch_sub(1, Ordering::Relaxed);
         });

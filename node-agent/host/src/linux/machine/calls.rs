@@ -101,6 +101,11 @@ pub trait Calls: Send + Sync {
     /// # Errors
     /// Not permitted, or more than is allowed.
     fn lock_memory(&self) -> io::Result<()>;
+    /// Undoes [`Calls::lock_memory`].
+    ///
+    /// # Errors
+    /// What the system says.
+    fn unlock_memory(&self) -> io::Result<()>;
     /// Asks a process to end.
     ///
     /// # Errors
@@ -177,6 +182,10 @@ impl Calls for Kernel {
 
     fn lock_memory(&self) -> io::Result<()> {
         Ok(rustix::mm::mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE)?)
+    }
+
+    fn unlock_memory(&self) -> io::Result<()> {
+        Ok(rustix::mm::munlockall()?)
     }
 
     fn end(&self, pid: u32, how: Ending) -> io::Result<()> {

@@ -37,6 +37,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -135,6 +136,8 @@ pub struct LinuxHost {
     kubelet: Kubelet,
     custody: Option<Custodian>,
     own_pid: u32,
+    /// This process's memory stays where it is, also what it takes from now on.
+    locked: AtomicBool,
     /// The phase that was told last.
     told: Mutex<String>,
 }
@@ -170,6 +173,7 @@ impl LinuxHost {
             kubelet,
             custody: None,
             own_pid: std::process::id(),
+            locked: AtomicBool::new(false),
             told: Mutex::default(),
         };
         if role == Role::Keeper {

@@ -16,6 +16,8 @@ mod spared;
 mod systemctl;
 mod table;
 
+use std::sync::atomic::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use super::LinuxHost;
@@ -118,6 +120,12 @@ impl LinuxHost {
 
     /// See [`crate::Host::thaw`].
     pub(super) fn thaw_all(&self) -> Result<(), HostError> {
+        // Nobody waits for a disk any more, and what every connection takes would stay locked for as long as this process lives.
+        if self.locked.swap(false, Ordering::SeqCst)
+            && let Err(error) = self.calls.unlock_memory()
+        {
+            tell(&format!("the keeper's memory stays locked: {error}"));
+        }
         let boot_id = self.read_boot_id()?;
         let stopped = self.store.read::<Stopped>(KEY)?;
         let Some(mut stopped) = stopped.filter(|stopped| stopped.boot_id == boot_id) else { return Ok(()) };
@@ -150,6 +158,7 @@ impl Settling<'_> {
             Step::Image => self.image(go_on),
             Step::Memory => {
                 let locked = self.host.calls.lock_memory();
+                self.host.locked.store(true, Ordering::SeqCst);
                 locked.map_err(|error| io_error("lock the keeper's memory (run it as root)", &error))
             }
             Step::Sync => self.sync(),

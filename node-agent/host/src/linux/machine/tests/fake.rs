@@ -322,6 +322,10 @@ impl Calls for Recorder {
         self.called("lock memory".into())
     }
 
+    fn unlock_memory(&self) -> io::Result<()> {
+        self.called("unlock memory".into())
+    }
+
     fn end(&self, pid: u32, how: Ending) -> io::Result<()> {
         let asked = how == Ending::Asked;
         self.called(format!("{} {pid}", if asked { "ask" } else { "force" }))?;

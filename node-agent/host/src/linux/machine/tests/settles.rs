@@ -245,7 +245,7 @@ fn machines_and_containers_in_scopes_end_before_the_services_that_they_may_need(
 
     // Nobody but its maker can start a scope again.
     keeper.thaw().unwrap();
-    assert_eq!(machine.calls.taken(), ["start user@7.service virtlogd.service"]);
+    assert_eq!(machine.calls.taken(), ["unlock memory", "start user@7.service virtlogd.service"]);
 
     // Of a user's own manager systemd stops all or nothing.
     machine.systemd(&[("service", &["user@7.service", "virtlogd.service"])]);
@@ -281,6 +281,7 @@ fn one_that_cannot_be_started_again_keeps_nobody_else_stopped_and_is_tried_again
     machine.calls.taken();
     keeper.thaw().unwrap();
     let started = [
+        "unlock memory",
         "start a.service b.service run-u5.service",
         "start a.service",
         "start b.service",
@@ -302,7 +303,7 @@ fn one_that_cannot_be_started_again_keeps_nobody_else_stopped_and_is_tried_again
     assert!(error.contains("b.service: systemctl start: Failed to start b.service"), "{error}");
     let started =
         ["start a.service b.service", "start a.service", "start b.service", "start kubelet.service"];
-    assert_eq!(machine.calls.taken(), started);
+    assert_eq!(machine.calls.taken(), [&["unlock memory"][..], &started].concat());
     drop(keeper);
     let keeper = machine.keeper();
     machine.systemd(&[("service", &["c.service"])]);
@@ -310,5 +311,18 @@ fn one_that_cannot_be_started_again_keeps_nobody_else_stopped_and_is_tried_again
     machine.calls.taken();
     machine.calls.unit("b.service", &[("LoadState", "")]);
     keeper.thaw().unwrap();
-    assert_eq!(machine.calls.taken(), ["start c.service", "start b.service"]);
+    assert_eq!(machine.calls.taken(), ["unlock memory", "start c.service", "start b.service"]);
+}
+
+#[test]
+fn what_an_attempt_locked_in_memory_is_let_go_of_when_it_is_undone_and_once() {
+    let machine = Machine::new();
+    staged(&machine);
+    let keeper = machine.keeper();
+    keeper.settle(&[], &mut || true).unwrap();
+    assert_eq!(machine.calls.taken(), LAST);
+    machine.calls.fail("unlock memory", libc::EPERM);
+    keeper.thaw().unwrap();
+    keeper.thaw().unwrap();
+    assert_eq!(machine.calls.taken(), ["unlock memory"], "nothing else was stopped");
 }
