@@ -158,10 +158,13 @@ impl Keeper {
         if self.host.boot_id()? != attempt.boot_id {
             wrong.push("the machine runs another boot".to_owned());
         }
-        match self.host.staged()? {
-            Some(staged) if staged == attempt.target => {}
-            Some(other) => wrong.push(format!("the image of {} is loaded instead", other.release)),
-            None => wrong.push("the image is not loaded any more".to_owned()),
+        match self.host.staged() {
+            Ok(Some(staged)) if staged == attempt.target => {}
+            Ok(Some(other)) => wrong.push(format!("the image of {} is loaded instead", other.release)),
+            Ok(None) => wrong.push("the image is not loaded any more".to_owned()),
+            Err(HostError::PoweredOff) => return Err(HostError::PoweredOff),
+            // Holders stand still: nobody waits for what may be known later.
+            Err(error) => wrong.push(format!("whether the image is loaded is not known: {error}")),
         }
         wrong.extend(self.against(&attempt, true)?);
         if wrong.is_empty() {

@@ -237,3 +237,16 @@ fn invariant_8_what_came_through_is_given_back_over_a_disk_that_hangs() {
     assert!(back.message.starts_with("not written down yet"), "{}", back.message);
     disk.disk_mends();
 }
+
+#[test]
+fn invariant_6_no_guest_stands_still_for_a_disk_that_does_not_say_what_is_loaded() {
+    let (rig, disk) = Rig::with_disk(World::in_memory(spec()));
+    let rig = rig.settled();
+    // Once more while guests run.
+    disk.tells_staged(1);
+    let asked = jump(&rig.world.host().unwrap());
+    let end = report(rig.ask(Message::Jump(asked)));
+    assert_eq!(end.state(), NodeState::Aborted, "{end:?}");
+    assert!(end.message.contains("is not known") && end.message.contains("it hangs"), "{}", end.message);
+    assert_eq!(rig.world.standing().unwrap(), [""; 0]);
+}

@@ -25,6 +25,8 @@ pub(crate) struct Killer {
     /// How often the disk can still be written to.
     writes: AtomicUsize,
     disk_failed: AtomicBool,
+    /// How often it is still known what is loaded.
+    tells_staged: AtomicUsize,
     /// The others hang for as long as this is true, instead of failing.
     hangs: Mutex<bool>,
     mended: Condvar,
@@ -34,7 +36,8 @@ impl Killer {
     pub(crate) fn at(host: Arc<dyn Host>, call: usize, when: When) -> Self {
         let (left, writes) = (AtomicUsize::new(call + 1), AtomicUsize::new(usize::MAX));
         let (disk_failed, hangs, mended) = (AtomicBool::new(false), Mutex::new(false), Condvar::new());
-        Self { host, left, when, writes, disk_failed, hangs, mended }
+        let tells_staged = AtomicUsize::new(usize::MAX);
+        Self { host, left, when, writes, disk_failed, tells_staged, hangs, mended }
     }
 
     /// One that never kills.
@@ -58,6 +61,11 @@ impl Killer {
         self.disk_fails_after(usize::MAX);
         *self.hangs.lock().unwrap() = false;
         self.mended.notify_all();
+    }
+
+    /// What is loaded is told that many times, and then it is an error.
+    pub(crate) fn tells_staged(&self, times: usize) {
+        self.tells_staged.store(times, Ordering::SeqCst);
     }
 
     /// Its disk failed already.
@@ -121,6 +129,10 @@ impl Host for Killer {
         self.call(|h| h.gates(target))
     }
     fn staged(&self) -> Result<Option<Target>, HostError> {
+        let less = |times: usize| if times == usize::MAX { Some(times) } else { times.checked_sub(1) };
+        if self.tells_staged.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_err() {
+            return Err(HostError::Io { what: "read the record staged".into(), why: "it hangs".into() });
+        }
         self.call(|h| h.staged())
     }
     fn signed_for(&self, target: &Target, signers: &[Signer]) -> Result<Gate, HostError> {

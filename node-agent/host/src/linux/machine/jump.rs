@@ -17,6 +17,7 @@ use super::LinuxHost;
 use super::boot::{self, JUMP, JumpRecord};
 use super::filesystems::Filesystems;
 use super::freeze::{self, BACK, Limit};
+use super::staging::PATIENCE;
 use super::store::io_error;
 use crate::linux::custody::Custodian;
 use crate::{HostError, JumpIntent, JumpRefused, Target};
@@ -24,7 +25,8 @@ use crate::{HostError, JumpIntent, JumpRefused, Target};
 impl LinuxHost {
     /// Jumps. Comes back only when it is refused, and everything goes on as before then.
     pub(super) fn jump_now(&self, intent: &JumpIntent) -> Result<Infallible, JumpRefused> {
-        self.check(intent)?;
+        let limit = Limit::new(&*self.calls, intent.until);
+        self.check(intent, &limit)?;
         let filesystems = self.filesystems()?;
         let mut record = JumpRecord {
             from: self.read_boot_id()?,
@@ -34,7 +36,6 @@ impl LinuxHost {
             arrived: None,
             over: false,
         };
-        let limit = Limit::new(&*self.calls, intent.until);
         let recorded = limit.left("it was recorded").and_then(|left| {
             let written = self.store.write_within(JUMP, Some(&record), left);
             written.map_err(|error| error.to_string())
@@ -59,14 +60,16 @@ impl LinuxHost {
     }
 
     /// Read again at the last moment: what has changed since the short list.
-    fn check(&self, intent: &JumpIntent) -> Result<(), JumpRefused> {
+    fn check(&self, intent: &JumpIntent, limit: &Limit<'_>) -> Result<(), JumpRefused> {
         let refused = |why: &str| Err(JumpRefused { why: why.to_owned() });
         if self.custody.as_ref().is_some_and(Custodian::keeps) {
             return refused(
                 "what came through the last jump is neither given back nor given up, and would end with this kernel",
             );
         }
-        match self.staged_target()? {
+        // Where nothing is left that is told next.
+        let left = limit.left("it was seen what is loaded").unwrap_or(PATIENCE);
+        match self.staged_within(left.min(PATIENCE))? {
             Some(staged) if staged == intent.target => Ok(()),
             Some(_) => refused("another image is loaded than the target's"),
             None => refused("the target's image is not loaded"),

@@ -6,6 +6,8 @@
 //! A record counts on the boot that it was written on and while something is loaded. A crash in between leaves
 //! "begun": nothing that can be jumped into, and nothing that belongs to somebody else.
 
+use std::time::Duration;
+
 use liveupdate_node_core::Target;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +21,8 @@ use crate::linux::gates::Loaded;
 use crate::linux::kexec::{self, CommandLine, KexecError};
 
 const KEY: &str = "staged";
+/// For a disk to tell of a record. Holders may stand still meanwhile.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -30,8 +34,8 @@ struct Record {
 
 impl LinuxHost {
     /// Our record of this boot, as long as something is loaded.
-    fn record(&self) -> Result<Option<Record>, HostError> {
-        let record = self.store.read::<Record>(KEY)?;
+    fn record(&self, limit: Duration) -> Result<Option<Record>, HostError> {
+        let record = self.store.read_within::<Record>(KEY, limit)?;
         let boot_id = self.read_boot_id()?;
         Ok(record.filter(|record| record.boot_id == boot_id))
     }
@@ -49,13 +53,18 @@ impl LinuxHost {
 
     /// See [`crate::Host::staged`].
     pub(super) fn staged_target(&self) -> Result<Option<Target>, HostError> {
-        let record = self.record()?.filter(|record| record.loaded);
+        self.staged_within(PATIENCE)
+    }
+
+    /// The same for who has no more time than that.
+    pub(super) fn staged_within(&self, limit: Duration) -> Result<Option<Target>, HostError> {
+        let record = self.record(limit)?.filter(|record| record.loaded);
         Ok(if self.is_loaded()? { record.map(|record| record.target.into()) } else { None })
     }
 
     /// Whose what is loaded is, for the gate `KexecAllowed`.
     pub(super) fn whose(&self) -> Result<Loaded, HostError> {
-        let ours = self.is_loaded()? && self.record()?.is_some();
+        let ours = self.is_loaded()? && self.record(PATIENCE)?.is_some();
         Ok(if ours { Loaded::Ours } else { Loaded::NothingOfOurs })
     }
 
@@ -65,7 +74,7 @@ impl LinuxHost {
         target: &Target,
         progress: &mut dyn FnMut(u64, u64) -> bool,
     ) -> Result<(), HostError> {
-        if self.is_loaded()? && self.record()?.is_none() {
+        if self.is_loaded()? && self.record(PATIENCE)?.is_none() {
             let why =
                 "a kernel is loaded that was not loaded by us; find out by whom, and unload it (kexec -u)";
             return Err(HostError::WrongMoment { operation: "stage", why: why.into() });
@@ -102,7 +111,7 @@ impl LinuxHost {
 
     /// See [`crate::Host::unstage`]. What others loaded stays.
     pub(super) fn unload_target(&self) -> Result<(), HostError> {
-        if self.record()?.is_none() {
+        if self.record(PATIENCE)?.is_none() {
             return Ok(());
         }
         if self.is_loaded()? {

@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use super::calls::within;
@@ -137,6 +137,24 @@ impl Store {
             what: format!("the record {key}"),
             why: error.to_string(),
         })
+    }
+
+    /// The same, for who cannot wait for a disk that hangs.
+    pub(super) fn read_within<T: serde::de::DeserializeOwned + Send + 'static>(
+        &self,
+        key: &str,
+        limit: Duration,
+    ) -> Result<Option<T>, HostError> {
+        let (sender, receiver) = mpsc::channel();
+        let (store, name) = (self.clone(), key.to_owned());
+        let read = within(limit, move || {
+            // Whoever waited no longer hears nothing.
+            let _ = sender.send(store.read(&name));
+            Ok(())
+        });
+        let failed = |error: &dyn std::fmt::Display| io_error(format!("read the record {key}"), error);
+        read.map_err(|error| failed(&error))?;
+        receiver.try_recv().map_err(|error| failed(&error))?
     }
 
     /// Writes a record of ours; none: there is nothing to tell any more.

@@ -198,6 +198,21 @@ fn a_machine_in_memory_has_nothing_to_bring_to_rest() {
 }
 
 #[test]
+fn a_disk_that_does_not_say_what_is_loaded_ends_the_jump_with_its_time() {
+    let machine = Machine::new();
+    let (keeper, intent) = ready(&machine);
+    // Nobody ever writes there.
+    let record = machine.options().root.path("/var/lib/liveupdate/staged.record");
+    std::fs::remove_file(&record).unwrap();
+    let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+    rustix::fs::mknodat(rustix::fs::CWD, &record, fifo, mode, 0).unwrap();
+    let until = keeper.monotonic().unwrap() + Duration::from_millis(100);
+    let refused = keeper.jump(&JumpIntent { until, ..intent }).unwrap_err();
+    assert!(refused.why.contains("read the record staged: not done within 0.1 s"), "{}", refused.why);
+    assert_eq!(machine.calls.taken(), [""; 0]);
+}
+
+#[test]
 fn invariant_11_what_is_mounted_where_only_its_holder_sees_it_is_synced_or_there_is_no_jump() {
     let machine = Machine::new();
     let (keeper, intent) = permitted(&machine);
