@@ -80,10 +80,6 @@ enum Answers {
     Nonsense,
 }
 
-fn unreachable(kind: ErrorKind) -> ClientError {
-    ClientError::Unreachable { path: "keeper.sock".into(), why: kind.into() }
-}
-
 impl KeeperClient for Answers {
     fn ask(&self, _: &Request) -> Result<Reply, ClientError> {
         let message = match self {
