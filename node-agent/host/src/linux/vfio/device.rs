@@ -174,11 +174,13 @@ impl Device {
         written.map_err(|error| self.failed("pwrite", error))
     }
 
-    /// Where the capability of this id (PCI Local Bus Specification 3.0, appendix H) is in configuration space, when there is one.
+    /// Where the capabilities of this id (PCI Local Bus Specification 3.0, appendix H) are in configuration space, in the
+    /// order of its list.
     ///
     /// # Errors
     /// [`VfioError`].
-    pub fn capability(&self, id: u8) -> Result<Option<u8>, VfioError> {
+    pub fn capabilities(&self, id: u8) -> Result<Vec<u8>, VfioError> {
+        let mut all = Vec::new();
         let [mut at, _] = self.read_config16(CAPABILITIES)?.to_le_bytes();
         for _ in 0..MOST_CAPABILITIES {
             // The lowest two bits are reserved.
@@ -188,11 +190,19 @@ impl Device {
             }
             let [found, next] = self.read_config16(at)?.to_le_bytes();
             if found == id {
-                return Ok(Some(at));
+                all.push(at);
             }
             at = next;
         }
-        Ok(None)
+        Ok(all)
+    }
+
+    /// The first of them, when there is one.
+    ///
+    /// # Errors
+    /// [`VfioError`].
+    pub fn capability(&self, id: u8) -> Result<Option<u8>, VfioError> {
+        self.capabilities(id).map(|all| all.first().copied())
     }
 
     fn region(&self, index: u32) -> Result<Region, VfioError> {

@@ -56,23 +56,51 @@ impl Map {
         self.start.as_ptr().addr() as u64
     }
 
-    /// Reads 32 bits.
-    pub fn load32(&self, at: usize) -> u32 {
+    /// Reads 8 bits.
+    pub fn load8(&self, at: usize) -> u8 {
         // SAFETY: `word` gives aligned addresses within the map alone, which lives as long as `self`. Any bits are a
         // number.
+        self.word(at).map_or(u8::MAX, |word| unsafe { ptr::read_volatile(word) })
+    }
+
+    /// Reads 16 bits.
+    pub fn load16(&self, at: usize) -> u16 {
+        // SAFETY: as in `load8`.
+        self.word(at).map_or(u16::MAX, |word| u16::from_le(unsafe { ptr::read_volatile(word) }))
+    }
+
+    /// Reads 32 bits.
+    pub fn load32(&self, at: usize) -> u32 {
+        // SAFETY: as in `load8`.
         self.word(at).map_or(u32::MAX, |word| u32::from_le(unsafe { ptr::read_volatile(word) }))
     }
 
     /// Reads 64 bits.
     pub fn load64(&self, at: usize) -> u64 {
-        // SAFETY: as in `load32`.
+        // SAFETY: as in `load8`.
         self.word(at).map_or(u64::MAX, |word| u64::from_le(unsafe { ptr::read_volatile(word) }))
+    }
+
+    /// Writes 8 bits.
+    pub fn store8(&self, at: usize, value: u8) {
+        if let Some(word) = self.word(at) {
+            // SAFETY: as in `load8`; the map is writable.
+            unsafe { ptr::write_volatile(word, value) };
+        }
+    }
+
+    /// Writes 16 bits.
+    pub fn store16(&self, at: usize, value: u16) {
+        if let Some(word) = self.word(at) {
+            // SAFETY: as in `store8`.
+            unsafe { ptr::write_volatile(word, value.to_le()) };
+        }
     }
 
     /// Writes 32 bits.
     pub fn store32(&self, at: usize, value: u32) {
         if let Some(word) = self.word(at) {
-            // SAFETY: as in `load32`; the map is writable.
+            // SAFETY: as in `store8`.
             unsafe { ptr::write_volatile(word, value.to_le()) };
         }
     }
@@ -80,7 +108,7 @@ impl Map {
     /// Writes 64 bits.
     pub fn store64(&self, at: usize, value: u64) {
         if let Some(word) = self.word(at) {
-            // SAFETY: as in `store32`.
+            // SAFETY: as in `store8`.
             unsafe { ptr::write_volatile(word, value.to_le()) };
         }
     }
@@ -124,6 +152,10 @@ mod tests {
         let (all, last) = (Map::shared(&file, 0, 3 * 4096).unwrap(), Map::shared(&file, 8192, 4096).unwrap());
         all.store64(8192 + 16, 0x1122_3344_5566_7788);
         assert_eq!((last.load64(16), last.load32(20)), (0x1122_3344_5566_7788, 0x1122_3344));
+        assert_eq!((last.load16(18), last.load8(19)), (0x5566, 0x55));
+        last.store16(30, 0xbeef);
+        last.store8(29, 0xaa);
+        assert_eq!(all.load32(8192 + 28), 0xbeef_aa00);
         last.store32(4092, 7);
         last.store32(4096, 8);
         last.store64(4092, 9);
@@ -132,5 +164,8 @@ mod tests {
             (last.load32(4096), last.load64(usize::MAX - 3), last.load32(2)),
             (u32::MAX, u64::MAX, u32::MAX)
         );
+        last.store16(4096, 1);
+        last.store8(4096, 1);
+        assert_eq!((last.load16(4095), last.load16(1), last.load8(4096)), (u16::MAX, u16::MAX, u8::MAX));
     }
 }
