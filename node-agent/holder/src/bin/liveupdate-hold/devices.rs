@@ -6,23 +6,30 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use liveupdate_holder::messages::{Check, Object, ObjectKind};
+use liveupdate_host::linux::vfio::{Device, Map};
+use liveupdate_proto::causes::chain;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::driver::{Driver, Faults, Found};
 use crate::memory::Memory;
 use crate::misbehaviour::BadStop;
-use crate::nvme::{Drive, Faults, Found, State, Use};
+use crate::nvme::{self, Drive, Use};
+use crate::opened::{Bound, Identity};
 use crate::tell;
+use crate::virtio::{self, Nic};
 
 /// Looks by itself so often, whether or not a vector was signalled.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// While it stands.
 const MOMENT: Duration = Duration::from_millis(1);
 
+type Shared = Arc<Mutex<dyn Driver>>;
+
 /// All of them.
 #[derive(Debug)]
 pub(crate) struct Devices {
     name: String,
-    all: Vec<Arc<Mutex<Drive>>>,
+    all: Vec<Shared>,
     /// Of those that came back.
     checks: Vec<Check>,
 }
@@ -44,13 +51,14 @@ impl Devices {
         }
         for (place, address) in addresses.iter().enumerate().skip(self.all.len()) {
             let part = memory.part(place as u64).map_err(|error| error.to_string())?;
-            let mut drive = Drive::open(address, Arc::new(part), used)
-                .map_err(|error| format!("device {address}: {error}"))?;
-            let (disk, depth) = (drive.disk(), used.depth);
-            let opened = format!("opened bytes={} sector={} depth={depth}", disk.bytes, disk.sector);
-            self.say(address, &[opened, drive.reaches()]);
-            self.say(address, &drive.go_on());
-            self.work(drive);
+            let opened = open(address, Arc::new(part), used);
+            let driver = opened.map_err(|error| format!("device {address}: {error}"))?;
+            let said = {
+                let mut driver = lock(&driver);
+                [driver.description(), driver.go_on()].concat()
+            };
+            self.say(address, &said);
+            self.work(driver);
         }
         Ok(())
     }
@@ -86,8 +94,7 @@ impl Devices {
                 }
             }
             let interrupts = if bad == Some(BadStop::Interrupts) { "on" } else { "off" };
-            let flight = drive.flight();
-            let (done, waiting) = (flight.counts.done, flight.len());
+            let (done, waiting) = drive.progress();
             self.say(
                 drive.address(),
                 &[format!("stands done={done} waiting={waiting} interrupts={interrupts}")],
@@ -164,18 +171,11 @@ impl Devices {
                 return Ok(());
             }
         };
-        let parts = memory.parts().map_err(|error| error.to_string())?;
-        let own = parts.into_iter().find_map(|part| {
-            let state = State::load(&part)?;
-            (state.address == address).then_some((part, state))
-        });
-        let (part, state) =
-            own.ok_or_else(|| format!("device {address}: no part of the memory is its own"))?;
-        let (drive, found) = Drive::back(file, Arc::new(part), state, faults)
-            .map_err(|error| format!("device {address}: {error}"))?;
+        let (driver, found) =
+            back(address, file, memory, faults).map_err(|error| format!("device {address}: {error}"))?;
         self.told(address, &found);
         self.checks.extend(found.checks);
-        self.work(drive);
+        self.work(driver);
         Ok(())
     }
 
@@ -200,15 +200,17 @@ impl Devices {
         }
     }
 
-    fn work(&mut self, drive: Drive) {
-        let (events, address) = (drive.events(), drive.address().to_owned());
-        let drive = Arc::new(Mutex::new(drive));
+    fn work(&mut self, drive: Shared) {
+        let (events, address) = {
+            let drive = lock(&drive);
+            (drive.events(), drive.address().to_owned())
+        };
         self.all.push(Arc::clone(&drive));
         let name = self.name.clone();
         thread::spawn(move || {
             loop {
-                let mut waits =
-                    events.each_ref().map(|event| PollFd::from_borrowed_fd(event.as_fd(), PollFlags::IN));
+                let waits = events.iter().map(|event| PollFd::from_borrowed_fd(event.as_fd(), PollFlags::IN));
+                let mut waits: Vec<PollFd<'_>> = waits.collect();
                 let _ = poll(&mut waits, Some(&LOOK));
                 let mut drive = lock(&drive);
                 if drive.stands() {
@@ -229,6 +231,43 @@ impl Devices {
     }
 }
 
-fn lock(drive: &Mutex<Drive>) -> MutexGuard<'_, Drive> {
-    drive.lock().unwrap_or_else(PoisonError::into_inner)
+/// A device that nobody uses, by the driver for what it is.
+fn open(address: &str, part: Arc<Map>, used: Use) -> Result<Shared, String> {
+    let device = Device::open(address).map_err(|error| chain(&error))?;
+    let bound = Bound::of(device, part)?;
+    match bound.identity()? {
+        Identity { class: nvme::CLASS, .. } => Ok(Arc::new(Mutex::new(Drive::open(bound, used)?))),
+        Identity { vendor: virtio::VENDOR, device: virtio::NIC, .. } => {
+            Ok(Arc::new(Mutex::new(Nic::open(bound)?)))
+        }
+        Identity { vendor, device, class } => Err(format!(
+            "{vendor:04x}:{device:04x} of class {class:04x} is neither an NVMe controller nor a virtio NIC of version 1 \
+             ({:04x}:{:04x}): there is no driver for it here; pass one of those",
+            virtio::VENDOR,
+            virtio::NIC
+        )),
+    }
+}
+
+/// One that came through a jump, by the driver whose state is in its part of the memory.
+fn back(address: &str, file: OwnedFd, memory: &Memory, faults: Faults) -> Result<(Shared, Found), String> {
+    let bound = |part: Map| {
+        let device = Device::from_file(file, address).map_err(|error| chain(&error))?;
+        Bound::of(device, Arc::new(part))
+    };
+    for part in memory.parts().map_err(|error| error.to_string())? {
+        if let Some(state) = nvme::State::load(&part).filter(|state| state.address == address) {
+            let (drive, found) = Drive::back(bound(part)?, state, faults)?;
+            return Ok((Arc::new(Mutex::new(drive)), found));
+        }
+        if let Some(state) = virtio::State::load(&part).filter(|state| state.address == address) {
+            let (nic, found) = Nic::back(bound(part)?, state, faults)?;
+            return Ok((Arc::new(Mutex::new(nic)), found));
+        }
+    }
+    Err("no part of the memory is its own".into())
+}
+
+fn lock(driver: &Mutex<dyn Driver>) -> MutexGuard<'_, dyn Driver + 'static> {
+    driver.lock().unwrap_or_else(PoisonError::into_inner)
 }

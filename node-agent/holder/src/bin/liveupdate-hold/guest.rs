@@ -15,9 +15,10 @@ use liveupdate_proto::causes::chain;
 use rustix::fs::{Mode, OFlags};
 
 use crate::devices::Devices;
+use crate::driver::Faults;
 use crate::memory::{Found, Memory};
 use crate::misbehaviour::{BadStop, Misbehaviour, STATUS, die_soon};
-use crate::nvme::{Faults, Use};
+use crate::nvme::Use;
 use crate::tell;
 
 /// The memory in its session.

@@ -4,12 +4,16 @@
 //! Started on one kernel it makes the memory; started again after the jump it gets it back. A line on standard error
 //! for each thing that happens, so that a test can read it.
 
+mod copies;
 mod devices;
+mod driver;
 mod guest;
 mod memory;
 mod misbehaviour;
 mod nvme;
+mod opened;
 mod unheld;
+mod virtio;
 
 use std::error::Error;
 use std::io::Write;
@@ -51,11 +55,12 @@ struct Arguments {
     /// Its owner refuses any update.
     #[arg(long)]
     refuse: bool,
-    /// PCI address of an NVMe controller, bound to a VFIO driver, that it works all the time: a disk whose blocks of 512
-    /// bytes hold their own numbers. May be said more than once.
+    /// PCI address of a device, bound to a VFIO driver, that it works all the time: an NVMe controller with a disk whose
+    /// blocks of 512 bytes hold their own numbers, or a virtio NIC of version 1, whose receive queue it keeps full and the
+    /// numbers of whose frames it checks. May be said more than once.
     #[arg(long = "device", value_name = "ADDRESS")]
     devices: Vec<String>,
-    /// Commands on their way at once, to each device.
+    /// Commands on their way at once, to each disk.
     #[arg(long, default_value = "16", value_parser = clap::value_parser!(u16).range(1..=MOST as i64))]
     depth: u16,
     /// Writes to the disks as well, what is there anyway.

@@ -14,13 +14,14 @@ use std::os::unix::fs::FileExt;
 use liveupdate_host::linux::vfio::Map;
 use rustix::fs::MemfdFlags;
 
-use crate::nvme::PAGES;
+use crate::{nvme, virtio};
 
 pub(crate) const PAGE: usize = 4096;
 const MAGIC: u64 = 0x4c55_484f_4c44_0002;
 const COUNTER: u64 = 24;
-/// Bytes of a device's part.
-const PART: u64 = (PAGES * PAGE) as u64;
+/// Bytes of a device's part, whatever it is.
+const PART: u64 = (MOST_PAGES * PAGE) as u64;
+const MOST_PAGES: usize = if nvme::PAGES > virtio::PAGES { nvme::PAGES } else { virtio::PAGES };
 /// Pages that are filled or read at once.
 const AT_ONCE: u64 = 256;
 

@@ -34,13 +34,13 @@ pub(crate) enum Misbehaviour {
     DieBeforeResumed,
     /// Asks the kernel to reset each device that it is granted.
     ResetDevice,
-    /// Switches each controller that it is granted off by its own register, which no kernel can refuse.
+    /// Resets each device that it is granted by the device's own register, which no kernel can refuse.
     ResetController,
     /// Leaves the interrupts of its second device on when it stops, and says that they are off.
     KeepInterrupts,
     /// Puts its second device to sleep when it stops.
     SleepDevice,
-    /// Lets each device write into memory that it does not declare.
+    /// Lets each disk write into memory that it does not declare.
     UndeclaredDma,
     /// Signals no vector after it has armed them.
     ForgetKick,

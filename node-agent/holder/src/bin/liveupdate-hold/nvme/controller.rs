@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use liveupdate_host::linux::vfio::Map;
+use liveupdate_host::linux::vfio::{BAR0, Device, Map};
+use liveupdate_proto::causes::chain;
 
 use super::command::{self, Answered, Entry};
 use super::layout::{DATA, IDENTIFY, Queue, at};
@@ -27,6 +28,8 @@ const FATAL: u32 = 1 << 1;
 /// Bytes of a command, and of an answer.
 const COMMAND: usize = 64;
 const ANSWER: usize = 16;
+/// Admin, and reads and writes.
+pub(crate) const VECTORS: usize = 2;
 /// The vector of the queue for reads and writes.
 const VECTOR: u16 = 1;
 /// Between two looks at what a device shall come to.
@@ -48,8 +51,8 @@ pub(crate) struct Controller {
 }
 
 impl Controller {
-    pub(crate) fn new(registers: Map) -> Self {
-        Self { registers }
+    pub(crate) fn of(device: &Device) -> Result<Self, String> {
+        device.map(BAR0).map(|registers| Self { registers }).map_err(|error| chain(&error))
     }
 
     /// What it was told last, as it remembers.

@@ -1,21 +1,19 @@
 //! A disk at work: so many commands on their way all the time, each answer checked.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liveupdate_host::linux::ticks;
-use liveupdate_host::linux::vfio::{Device, Map};
-use liveupdate_proto::causes::chain;
+use liveupdate_host::linux::vfio::Map;
 
 use super::command::{self, Answered};
-use super::controller::{Disk, data};
+use super::controller::{Controller, Disk, VECTORS, data};
 use super::flight::{Answer, BYTES, Command, Counts, Flight, word_at};
-use super::layout::{Queue, at};
-use super::open::{Opened, stray};
+use super::layout::{PAGES, Queue, at};
 use super::ring::Ring;
 use super::state::State;
 use crate::memory::PAGE;
+use crate::opened::{Bound, Opened};
 
 /// Between two looks at commands that are waited for.
 pub(super) const MOMENT: Duration = Duration::from_micros(500);
@@ -49,7 +47,7 @@ pub(super) struct Returning {
 /// One device.
 #[derive(Debug)]
 pub(crate) struct Drive {
-    pub(super) opened: Opened,
+    pub(super) opened: Opened<Controller>,
     pub(super) state: State,
     /// Nothing new is asked of it.
     pub(super) stands: bool,
@@ -64,14 +62,13 @@ pub(crate) struct Drive {
 
 impl Drive {
     /// Opens a device that nobody uses, and sets it up in an empty part of the memory.
-    pub(crate) fn open(address: &str, memory: Arc<Map>, used: Use) -> Result<Self, String> {
-        let device = Device::open(address).map_err(|error| chain(&error))?;
-        let mut opened = Opened::of(device, memory)?;
+    pub(crate) fn open(bound: Bound, used: Use) -> Result<Self, String> {
+        let mut opened = bound.open(PAGES, VECTORS, Controller::of)?;
         opened.switch_on()?;
         let mut pages = opened.pages.clone().ok_or("it is bound already")?;
         let mut outside = None;
         if used.stray {
-            let (address, map) = stray(&mut opened)?;
+            let (address, map) = opened.stray()?;
             if let Some(page) = pages.get_mut(data(0)) {
                 *page = address;
             }
@@ -80,7 +77,7 @@ impl Drive {
         let khz = ticks::khz(MEASURED).ok_or("the CPU's counter cannot be measured")?;
         let state = State {
             number: 0,
-            address: address.into(),
+            address: opened.device.address().into(),
             khz,
             disk: 0,
             sector: 0,
@@ -102,47 +99,12 @@ impl Drive {
     }
 
     /// One that somebody had, as it was left.
-    pub(super) fn left(opened: Opened, state: State) -> Self {
+    pub(super) fn left(opened: Opened<Controller>, state: State) -> Self {
         Self { opened, state, stands: true, returns: None, signals: 0, tell_at: None, stray: None }
     }
 
     pub(crate) fn address(&self) -> &str {
         &self.state.address
-    }
-
-    pub(crate) fn file(&self) -> std::io::Result<OwnedFd> {
-        self.opened.device.file()
-    }
-
-    pub(crate) fn events(&self) -> Arc<[OwnedFd; 2]> {
-        Arc::clone(&self.opened.events)
-    }
-
-    /// Nothing is asked of it.
-    pub(crate) fn stands(&self) -> bool {
-        self.stands
-    }
-
-    /// Takes note of what was signalled, so that the next signal wakes again.
-    pub(crate) fn signalled(&mut self) {
-        self.signals += self.opened.signals().into_iter().sum::<u64>();
-    }
-
-    pub(crate) fn disk(&self) -> Disk {
-        Disk { bytes: self.state.disk, sector: self.state.sector }
-    }
-
-    /// The memory that it is to reach, as the device knows it: each run of pages by its first and how many there are.
-    pub(crate) fn reaches(&self) -> String {
-        let mut runs: Vec<(u64, u64)> = Vec::new();
-        for page in self.opened.pages.iter().flatten().copied() {
-            match runs.last_mut() {
-                Some((first, count)) if *first + *count * PAGE as u64 == page => *count += 1,
-                _ => runs.push((page, 1)),
-            }
-        }
-        let runs: Vec<String> = runs.iter().map(|(first, count)| format!("{first:#x}+{count}")).collect();
-        format!("reaches {}", runs.join(","))
     }
 
     pub(crate) fn flight(&self) -> &Flight {

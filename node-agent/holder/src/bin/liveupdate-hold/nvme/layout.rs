@@ -8,7 +8,6 @@ use crate::memory::PAGE;
 
 use super::flight::MOST;
 
-pub(crate) const STATE: usize = 0;
 pub(crate) const IDENTIFY: usize = 5;
 pub(crate) const DATA: usize = 6;
 /// Pages of one device.

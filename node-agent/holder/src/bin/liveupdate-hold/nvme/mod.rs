@@ -6,15 +6,17 @@
 mod command;
 mod controller;
 mod drive;
+mod driver;
 mod flight;
 mod layout;
-mod open;
 mod ring;
 mod state;
 mod way;
+
+/// Base class and subclass of such controllers.
+pub(crate) const CLASS: u16 = 0x0108;
 
 pub(crate) use drive::{Drive, Use};
 pub(crate) use flight::MOST;
 pub(crate) use layout::PAGES;
 pub(crate) use state::State;
-pub(crate) use way::{Faults, Found};

@@ -1,20 +1,14 @@
-//! What a successor needs to go on, in the state page: written before the device is told anything that follows from it.
-//!
-//! Two copies in turn, each with its number and a sum: who dies while writing leaves the other.
-//! ```text
-//!  word 0 version │ 1 number │ 2, 3 address │ 4.. what follows │ … │ 255 sum
-//! ```
+//! What a successor needs to go on with a disk ([`copies`] says how it is written).
 
 use liveupdate_host::linux::vfio::Map;
 
 use super::flight::{Counts, Flight, MOST};
-use super::layout::{PAGES, STATE, at};
+use super::layout::PAGES;
 use super::ring::Ring;
+use crate::copies;
 
 /// Of this layout.
 const VERSION: u64 = 0x4c55_4e56_4d45_0001;
-const WORDS: usize = 256;
-const ADDRESS_BYTES: usize = 16;
 
 /// All of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,34 +53,19 @@ impl State {
     /// Writes it over the older copy.
     pub(crate) fn save(&mut self, memory: &Map) {
         self.number += 1;
-        let start = copy_at(self.number);
-        // A copy without its sum is none.
-        memory.store64(start + 8 * (WORDS - 1), 0);
-        memory.written_before();
-        for (at, word) in self.encode().into_iter().enumerate() {
-            memory.store64(start + 8 * at, word);
-        }
-        memory.written_before();
+        copies::save(memory, self.number, &self.encode());
     }
 
-    /// The newer copy; none: this memory is no device's.
+    /// The newer copy; none: this memory is no disk's.
     pub(crate) fn load(memory: &Map) -> Option<Self> {
-        let copies = [0, 1].map(|copy| {
-            let words: Vec<u64> = (0..WORDS).map(|word| memory.load64(copy_at(copy) + 8 * word)).collect();
-            Self::decode(&words)
-        });
-        copies.into_iter().flatten().max_by_key(|state| state.number)
+        copies::load(memory).filter_map(|words| Self::decode(&words)).max_by_key(|state| state.number)
     }
 
     fn encode(&self) -> Vec<u64> {
-        let mut address = [0; ADDRESS_BYTES];
-        for (to, from) in address.iter_mut().zip(self.address.bytes()) {
-            *to = from;
-        }
         let registers = self.registers;
         let Counts { done, wrong, failed, strange, lost } = self.flight.counts;
         let mut words = vec![VERSION, self.number];
-        words.extend(address.chunks_exact(8).map(little));
+        words.extend(copies::address_words(&self.address));
         words.extend([self.khz, self.disk, self.sector, self.writes.into()]);
         words.extend([u64::from(registers.configuration), u64::from(registers.sizes)]);
         words.extend([registers.commands, registers.answers, self.admin.word(), self.io.word()]);
@@ -96,24 +75,17 @@ impl State {
         // 0: no command.
         words.extend(self.flight.places.iter().map(|number| number.map_or(0, |number| number + 1)));
         words.extend(&self.pages);
-        words.resize(WORDS - 1, 0);
-        words.push(sum(&words));
         words
     }
 
     fn decode(words: &[u64]) -> Option<Self> {
-        let (last, all) = words.split_last()?;
-        if *last != sum(all) {
-            return None;
-        }
-        let mut words = all.iter().copied();
+        let mut words = words.iter().copied();
         let mut next = || words.next();
         if next()? != VERSION {
             return None;
         }
         let number = next()?;
-        let address = [next()?, next()?].into_iter().flat_map(u64::to_le_bytes).take_while(|byte| *byte != 0);
-        let address = String::from_utf8(address.collect()).ok()?;
+        let address = copies::address_of([next()?, next()?])?;
         let (khz, disk, sector, writes) = (next()?, next()?, next()?, next()? == 1);
         let (configuration, sizes) = (u32::try_from(next()?).ok()?, u32::try_from(next()?).ok()?);
         let registers = Registers { configuration, sizes, commands: next()?, answers: next()? };
@@ -142,19 +114,6 @@ impl State {
             pages,
         })
     }
-}
-
-fn copy_at(number: u64) -> usize {
-    at(STATE) + if number.is_multiple_of(2) { 0 } else { 8 * WORDS }
-}
-
-fn little(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
-}
-
-/// FNV-1a, over words.
-fn sum(words: &[u64]) -> u64 {
-    words.iter().fold(0xcbf2_9ce4_8422_2325, |sum, word| (sum ^ word).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -205,19 +164,17 @@ mod tests {
         state.save(&memory);
         assert_eq!(State::load(&memory).as_ref(), Some(&state));
         // As if its writer had died in it.
-        memory.store64(copy_at(state.number) + 8 * 20, 1 << 50);
+        memory.store64(copies::copy_at(state.number) + 8 * 20, 1 << 50);
         assert_eq!(State::load(&memory), Some(older));
     }
 
     #[test]
     fn copies_that_are_whole_and_nonsense_are_none() {
         let words = state().encode();
-        assert_eq!(words.len(), WORDS);
+        assert!(words.len() < copies::WORDS, "{}", words.len());
         for (at, nonsense) in [(0, VERSION + 1), (12, u64::MAX), (23, 64), (23, 0)] {
             let mut words = words.clone();
             words[at] = nonsense;
-            let last = WORDS - 1;
-            words[last] = sum(&words[..last]);
             assert_eq!(State::decode(&words), None, "word {at}");
         }
     }

@@ -1,44 +1,23 @@
 //! A disk on its way through an update: it stands, and it goes on, here or in the next kernel.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use liveupdate_holder::messages::Check;
 use liveupdate_host::linux::ticks;
-use liveupdate_host::linux::vfio::{Device, Map};
 use liveupdate_proto::causes::chain;
 
 use super::command;
-use super::drive::{Drive, MOMENT, Returning};
+use super::controller::{Controller, VECTORS};
+use super::drive::{Drive, Returning};
 use super::flight::Counts;
-use super::layout::IDENTIFY;
-use super::open::{Opened, vectors};
+use super::layout::{IDENTIFY, PAGES};
 use super::state::State;
+use crate::driver::{Faults, Found};
 use crate::misbehaviour::BadStop;
+use crate::opened::Bound;
 
 /// For commands that were on their way when it had to stand: a slow disk is no lost one.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// For a vector that a device has signalled already.
-const SOON: Duration = Duration::from_secs(5);
-
-/// What a successor does wrong, for tests.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Faults {
-    /// Asks the kernel to reset the device.
-    pub(crate) resets_device: bool,
-    /// Switches the controller off by its own register.
-    pub(crate) resets_controller: bool,
-    /// Signals no vector.
-    pub(crate) forgets_kick: bool,
-}
-
-/// What became of a device, for the keeper and for those who read along.
-#[derive(Debug, Default)]
-pub(crate) struct Found {
-    pub(crate) checks: Vec<Check>,
-    pub(crate) said: Vec<String>,
-}
 
 impl Drive {
     /// Nothing new is asked of it.
@@ -72,15 +51,9 @@ impl Drive {
     }
 
     /// Takes a device back after a jump, with its part of the memory.
-    pub(crate) fn back(
-        file: OwnedFd,
-        memory: Arc<Map>,
-        state: State,
-        faults: Faults,
-    ) -> Result<(Self, Found), String> {
-        let device = Device::from_file(file, &state.address).map_err(|error| chain(&error))?;
+    pub(crate) fn back(bound: Bound, state: State, faults: Faults) -> Result<(Self, Found), String> {
         let mut found = Found::default();
-        let opened = Opened::of(device, memory)?;
+        let opened = bound.open(PAGES, VECTORS, Controller::of)?;
         if faults.resets_device {
             found.said.push(match opened.device.reset() {
                 Ok(()) => "was reset, as asked to misbehave".into(),
@@ -111,24 +84,7 @@ impl Drive {
         found.said.extend(self.take());
         self.state.returned = self.state.flight.counts.done;
         let mastered = self.opened.switch_on();
-        // What came before they went off is no sign of life.
-        self.opened.signals();
-        let signalled = self.opened.arm().and_then(|()| self.opened.kick(!faults.forgets_kick));
-        let gap = match self.state.off {
-            // They were never off, or who had them off has died after it went on.
-            0 => "for how long they were off is not known".to_owned(),
-            off => {
-                let ticks = ticks::now().unwrap_or_default().saturating_sub(off);
-                format!("gap={}ms", ticks.div_ceil(self.state.khz.max(1)))
-            }
-        };
-        let (passed, detail) = match signalled {
-            Ok(count) => {
-                let all = vectors();
-                (count == all, format!("{count} of {all} vectors were signalled, {gap}"))
-            }
-            Err(error) => (false, error),
-        };
+        let (passed, detail) = self.opened.latch(!faults.forgets_kick, self.state.off, self.state.khz);
         found.check("interrupts", &address, passed, detail);
         found.said.extend(self.take());
         self.opened.signals();
@@ -161,7 +117,7 @@ impl Drive {
             changed = asked.err();
             // To be kicked is the kernel's doing alone: what the device itself signals may be lost all the same.
             let owed = [changed.is_none(), self.state.flight.counts.answered() > armed.answered()];
-            let unheard = self.unheard(owed);
+            let unheard = self.opened.unheard(&owed, &mut self.signals);
             if !unheard.is_empty() {
                 let why = format!("the device answered, and vectors {unheard:?} were not signalled");
                 found.check("interrupts", &address, false, why);
@@ -224,24 +180,6 @@ impl Drive {
         ))
     }
 
-    /// Those of the vectors for which something was answered that are not signalled soon.
-    fn unheard(&mut self, owed: [bool; vectors()]) -> Vec<usize> {
-        let (begun, mut heard) = (Instant::now(), [0; vectors()]);
-        loop {
-            for (heard, more) in heard.iter_mut().zip(self.opened.signals()) {
-                *heard += more;
-            }
-            let silent =
-                owed.iter().zip(heard).enumerate().filter(|(_, (owed, heard))| **owed && *heard == 0);
-            let silent: Vec<usize> = silent.map(|(vector, _)| vector).collect();
-            if silent.is_empty() || begun.elapsed() > SOON {
-                self.signals += heard.iter().sum::<u64>();
-                return silent;
-            }
-            std::thread::sleep(MOMENT);
-        }
-    }
-
     /// What is not as it was left; none: all is.
     fn changed(&self) -> Option<String> {
         if let Some(stopped) = self.opened.controller.stopped() {
@@ -251,15 +189,7 @@ impl Drive {
         if was != is {
             return Some(format!("it was told {was:x?}, and has {is:x?}"));
         }
-        let pages = self.opened.pages.as_ref()?;
-        let moved = self.state.pages.iter().zip(pages).position(|(was, is)| was != is)?;
-        Some(format!("page {moved} of its memory is no longer where the device knows it"))
-    }
-}
-
-impl Found {
-    pub(crate) fn check(&mut self, what: &str, address: &str, passed: bool, detail: impl Into<String>) {
-        self.checks.push(Check { name: format!("{what} {address}"), passed, detail: detail.into() });
+        self.opened.moved(&self.state.pages)
     }
 }
 
