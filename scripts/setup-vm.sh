@@ -11,4 +11,5 @@ lab/kernels/build.sh >/dev/null
 lab/kernels/build.sh --driver >/dev/null
 lab/kernels/driver.sh >/dev/null
 lab/driver/spoilt.sh >/dev/null
+lab/driver/virtio.sh >/dev/null
 lab/rootfs/build.sh >/dev/null

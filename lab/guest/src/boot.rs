@@ -6,11 +6,16 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use liveupdate_host::linux::ticks;
-use liveupdate_lab_guest::{BIND_PARAMETER, DATA, DATA_PARAMETER, HANGS, MODULES_PARAMETER, UP};
+use liveupdate_lab_guest::{
+    BIND_PARAMETER, DATA, DATA_PARAMETER, HANGS, MODULES_PARAMETER, NETWORK_PARAMETER, UP,
+};
 use rustix::mount::MountFlags;
 use rustix::process::WaitOptions;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::network;
+
+/// For devices whose drivers come up side by side with us.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Type and place, in the order of mounting.
 const MOUNTS: [(&str, &str); 7] = [
@@ -80,6 +85,9 @@ fn bring_up() -> Result<(), String> {
     for device in parameter(BIND_PARAMETER).into_iter().flat_map(|list| list.split(',')) {
         bind(device).map_err(|error| format!("cannot bind {device}: {error}"))?;
     }
+    if let Some(network) = parameter(NETWORK_PARAMETER) {
+        network::set_up(network).map_err(|error| format!("cannot set up the network {network}: {error}"))?;
+    }
     Command::new("/proc/self/exe")
         .arg("serve")
         .env("PATH", "/bin:/sbin:/usr/bin:/usr/sbin")
@@ -111,7 +119,13 @@ fn load_module(text: &str) -> Result<(), String> {
 /// `ADDRESS@DRIVER`
 fn bind(text: &str) -> Result<(), std::io::Error> {
     let (address, driver) = text.split_once('@').ok_or(std::io::ErrorKind::InvalidInput)?;
-    std::fs::write(format!("/sys/bus/pci/devices/{address}/driver_override"), driver)?;
+    let device = format!("/sys/bus/pci/devices/{address}");
+    std::fs::write(format!("{device}/driver_override"), driver)?;
+    // One that is built in was there first, unless that is the one that is meant.
+    let bound = std::fs::read_link(format!("{device}/driver"));
+    if bound.is_ok_and(|bound| bound.file_name().is_some_and(|bound| bound != driver)) {
+        std::fs::write(format!("{device}/driver/unbind"), address)?;
+    }
     // Nothing happens to a device that has a driver.
     std::fs::write("/sys/bus/pci/drivers_probe", address)
 }

@@ -29,6 +29,9 @@ pub const MODULES_PARAMETER: &str = "liveupdate_lab.modules";
 /// PCI devices that the first process gives to drivers once modules are loaded, on the command line: `ADDRESS@DRIVER`,
 /// separated by commas.
 pub const BIND_PARAMETER: &str = "liveupdate_lab.bind";
+/// A network card and its address, which the first process gives it, on the command line: `eth0=10.0.2.15/24`. For kernels
+/// that have no card yet when they would do so by `ip=`.
+pub const NETWORK_PARAMETER: &str = "liveupdate_lab.network";
 /// The ext4 disk that the first process mounts at [`DATA`], on the command line.
 pub const DATA_PARAMETER: &str = "liveupdate_lab.data";
 /// What is here outlives a jump.

@@ -2,6 +2,7 @@
 
 mod bare;
 mod boot;
+mod network;
 mod serve;
 mod services;
 mod spoil;
