@@ -46,7 +46,7 @@ pub async fn run() -> Result<()> {
     let plugin = binaries::fresh("kubectl-liveupdate", "kubectl-liveupdate")?;
     binaries::fresh("liveupdate-controller", "liveupdate-controller")?;
     let folder = RunDir::create()?;
-    let passthrough = Passthrough { devices: vec![SLOT], iommu: false };
+    let passthrough = Passthrough { devices: vec![SLOT], ..Passthrough::default() };
     let kit = Kit::with_modules(folder.path(), Programs::InInitrd, &passthrough.modules()?)?;
     let target = kit.driven_bundle(&Driven::new(Variant::Lu2)?)?;
 

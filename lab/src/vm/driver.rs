@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use liveupdate_host::bundle::shim::{Driver, Shim};
 use liveupdate_host::bundle::{Inputs, MANIFEST, build};
+use liveupdate_lab_guest::NETWORK_PARAMETER;
 use liveupdate_proto::causes::chain;
 
+use super::options::GUEST_ADDRESS;
 use super::{Kernel, Kernels, Kit, KitBundle, Variant, static_binaries};
 use crate::{Error, Result};
 
@@ -64,6 +66,24 @@ impl Driven {
         let drivers = vec![(module(variant)?, String::new())];
         let kernel = Kernels::find()?.kernel(variant)?;
         Ok(Driven { name: variant.name().to_owned(), kernel, drivers, append: Vec::new() })
+    }
+
+    /// On a kernel whose own driver for virtio over PCI, which is built in and would be there first, is kept out; it comes as
+    /// a module, after ours. Only so a virtio device comes through a jump. The guest's own card comes with it, too late for
+    /// `ip=`.
+    ///
+    /// # Errors
+    /// As [`Driven::new`].
+    pub fn without_virtio(variant: Variant) -> Result<Driven> {
+        let mut driven = Driven::new(variant)?;
+        let folder = crate::built::by("driver/virtio.sh", "virtio as a module")?;
+        driven.drivers.push((folder.join(variant.name()).join("lab_virtio_pci.ko"), String::new()));
+        driven.append.extend([
+            "initcall_blacklist=virtio_pci_driver_init".to_owned(),
+            "ip=off".to_owned(),
+            format!("{NETWORK_PARAMETER}=eth0={GUEST_ADDRESS}/24"),
+        ]);
+        Ok(driven)
     }
 
     /// A kernel that has it built in.

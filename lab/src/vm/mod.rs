@@ -23,6 +23,7 @@ pub mod installed;
 pub mod kernels;
 pub mod kit;
 pub mod kube;
+pub mod nic;
 pub mod node;
 pub mod options;
 pub mod passed;

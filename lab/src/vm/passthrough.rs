@@ -6,12 +6,14 @@
 //!  pcie.0 ── 00:10.0 root port ── 01:00.0 upstream ── 02:00.0 downstream ── 03:00.0 nvme
 //!  pcie.0 ── 00:10.0 root port ── 01:00.0 nvme, 01:00.1 nvme of the same slot
 //! ```
+//! A NIC ([`super::nic`]) comes behind them.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use super::witness::{Watched, Work};
 use crate::{Error, Result};
 
 /// Blocks on each disk.
@@ -19,7 +21,7 @@ const BLOCKS: u64 = 32 << 10;
 /// Bytes of one.
 const BLOCK: u64 = 512;
 /// The first root port's slot; nothing else of the lab's machines is there.
-const FIRST_SLOT: u8 = 0x10;
+pub(super) const FIRST_SLOT: u8 = 0x10;
 
 /// What stands between a device and the root complex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +59,12 @@ pub struct Nvme {
     /// More functions follow.
     shared: bool,
     behind: Behind,
+    /// QEMU's name of its disk.
+    disk_name: String,
     disk: PathBuf,
     commands_per_second: u32,
+    /// Its bus, as the guest numbers it.
+    pub(super) bus: usize,
 }
 
 /// The controllers of one guest, numbered by the guest as they are here.
@@ -87,23 +93,20 @@ pub fn controllers(folder: &Path, guest: &str, slots: &[Slot]) -> Result<Vec<Nvm
             function,
             shared: slots.get(number + 1).is_some_and(|next| next.behind == Behind::SameSlot),
             behind,
+            disk_name: format!("nvme{number}"),
             disk,
             commands_per_second,
+            bus,
         });
     }
     Ok(all)
 }
 
 impl Nvme {
-    /// QEMU's name of its disk.
-    pub fn disk_name(&self) -> String {
-        format!("nvme{}", self.number)
-    }
-
     /// What QEMU has to be told.
     pub fn arguments(&self) -> Vec<OsString> {
-        let Nvme { number, function, disk, commands_per_second: rate, .. } = self;
-        let (slot, drive) = (usize::from(FIRST_SLOT) + number, self.disk_name());
+        let Nvme { number, function, disk, disk_name: drive, commands_per_second: rate, .. } = self;
+        let slot = usize::from(FIRST_SLOT) + number;
         let disk = disk.to_string_lossy().replace(',', ",,");
         let mut args = vec![(
             "-drive",
@@ -131,6 +134,12 @@ impl Nvme {
         let place = format!("bus={bus},addr=0.{function}{several}");
         args.push(("-device", format!("nvme,serial=lab{number},drive={drive},{place}")));
         args.into_iter().flat_map(|(name, value)| [name.into(), value.into()]).collect()
+    }
+}
+
+impl<'a> From<&'a Nvme> for Watched<'a> {
+    fn from(nvme: &'a Nvme) -> Watched<'a> {
+        Watched { address: &nvme.address, bridges: &nvme.bridges, work: Work::Disk(&nvme.disk_name) }
     }
 }
 

@@ -19,17 +19,18 @@ pub fn update(name: &str, bundle: &KitBundle) -> LiveUpdate {
     update
 }
 
-/// Makes it preserve NVMe controllers, with all risks acknowledged.
+/// Makes it preserve NVMe controllers and NICs, with all risks acknowledged.
 pub fn preserve_devices(spec: &mut LiveUpdateSpec) {
     spec.acknowledge =
         vec![Acknowledgement::NoKdump, Acknowledgement::VfioPciLiveUpdate, Acknowledgement::UnconfinedDma];
-    spec.devices = vec![DeviceRule {
-        name: "nvme".into(),
-        r#match: DeviceMatch { class: Some("0108".into()), ..DeviceMatch::default() },
+    let preserve = |(name, class): (&str, &str)| DeviceRule {
+        name: name.into(),
+        r#match: DeviceMatch { class: Some(class.into()), ..DeviceMatch::default() },
         on_update: OnUpdate::Preserve,
         minimum_continuity: Some(Continuity::Reinitialised),
         on_shortfall: OnShortfall::Block,
-    }];
+    };
+    spec.devices = [("nvme", "0108"), ("nic", "0200")].map(preserve).to_vec();
 }
 
 /// A policy that allows what [`update`] acknowledges, guests having no room for a crash kernel after a live update, and

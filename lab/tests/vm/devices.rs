@@ -1,16 +1,17 @@
 //! Devices that a holder has through VFIO, over a jump: what became of them by the node's word, and by the witness's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use liveupdate_crds::node::DeviceStatus;
 use liveupdate_lab::vm::driver::Driven;
+use liveupdate_lab::vm::nic::Nic;
 use liveupdate_lab::vm::passed::Passthrough;
 use liveupdate_lab::vm::passthrough::Behind;
 use liveupdate_lab::vm::witness::Sight;
 use liveupdate_lab::vm::{Kit, KitBundle, Variant, updates};
 
-use crate::bed::{Bed, Wanted};
+use crate::bed::{Bed, ENOUGH, Wanted};
 use crate::matrix::{self, Row};
 use crate::passthrough::{FAST, SLOW, two};
 
@@ -32,7 +33,13 @@ async fn said(bed: &Bed, mark: usize, text: &str) -> SystemTime {
     bed.guest().serial().wait_for_after(mark, text, Duration::from_secs(1)).await.unwrap().wall
 }
 
-/// One update: the node's word on each device, and what was seen of it from Quiesce to Resumed.
+/// As [`bundles`], the first of a kernel through which a virtio NIC can come.
+fn bundles_for_a_nic(kit: &Kit) -> Vec<KitBundle> {
+    let driven = [Driven::without_virtio(Variant::Lu2), Driven::new(Variant::Lu1)];
+    driven.map(|driven| kit.driven_bundle(&driven.unwrap()).unwrap()).to_vec()
+}
+
+/// One update: the node's word on each device, a NIC last, and what was seen of it from Quiesce to Resumed.
 pub(crate) struct Seen {
     pub(crate) devices: Vec<(DeviceStatus, Sight)>,
     /// Quiesce, the jump, the next kernel's first line, Resumed.
@@ -62,7 +69,7 @@ pub(crate) async fn seen(bed: &Bed, name: &str, mark: usize) -> Seen {
         *moment = said(bed, mark, text).await;
     }
     let mut devices = Vec::new();
-    for device in &bed.passed.devices {
+    for device in bed.passed.watched() {
         let found = record.devices.iter().find(|found| found.address == device.address).cloned();
         let found = found.unwrap_or_else(|| panic!("{}: {record:#?}", device.address));
         let sight = bed.passed.sight(device, moments[0], moments[3]).unwrap();
@@ -111,7 +118,7 @@ pub(crate) fn uninterrupted(seen: &Seen) {
 
 /// The fast one of two did something in each part of the way that is short, the slow one until it was bound again.
 fn never_still(seen: &Seen) {
-    let [(_, slow), (_, fast)] = seen.devices.as_slice() else { panic!("two devices") };
+    let [(_, slow), (_, fast), ..] = seen.devices.as_slice() else { panic!("two devices") };
     let [quiesced, jump, first_line, resumed] = seen.moments;
     let within = |sight: &Sight, from: SystemTime, to: SystemTime| {
         sight.completions.iter().filter(|at| from <= **at && **at < to).count()
@@ -124,18 +131,69 @@ fn never_still(seen: &Seen) {
     assert!(gap < 5 * Duration::from_secs(1) / SLOW, "a hole of {gap:?}: {:?}", slow.completions);
 }
 
+/// Frames that are on their way between the lab and QEMU at once: those of a tenth of a second.
+const LATE: usize = 4;
+
+/// What the holder tells of its NIC, once some more frames came after its return.
+async fn summary(bed: &Bed, mark: usize, nic: &Nic) -> BTreeMap<String, u64> {
+    let text = format!("device {} summary ", nic.address);
+    let line = bed.guest().serial().wait_for_after(mark, &text, ENOUGH).await.unwrap();
+    println!("{}", line.text);
+    let words = line.text.split_whitespace().filter_map(|word| word.split_once('='));
+    words.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
+}
+
+/// Of all frames that were sent, none is missing; and in each part of the way some were sent, and written into memory then
+/// and not later.
+fn none_lost(seen: &Seen, summary: &BTreeMap<String, u64>, sent: &[SystemTime]) {
+    let [.., (_, nic)] = seen.devices.as_slice() else { panic!("a device") };
+    let within = |all: &[SystemTime], from: SystemTime, to: SystemTime| {
+        all.iter().filter(|at| from <= **at && **at < to).count()
+    };
+    let [quiesced, jump, first_line, resumed] = seen.moments;
+    let parts = [
+        ("before the jump", quiesced, jump),
+        ("in the jump", jump, first_line),
+        ("in the next kernel", first_line, resumed),
+    ];
+    for (part, from, to) in parts {
+        let (sent, written) = (within(sent, from, to), within(&nic.completions, from, to));
+        println!("{part}: {sent} frames sent, {written} written into memory");
+        // What is sent at the end of a part may be written in the next one, on a machine that has other things to do.
+        assert!(sent > 0 && written > 0 && sent <= written + LATE, "{part}: {sent} sent, {written} written");
+    }
+    for name in ["lost", "late", "wrong", "others", "strange"] {
+        assert_eq!(summary.get(name), Some(&0), "{name}: {summary:?}");
+    }
+    // By their numbers, those that were sent until its holder went on are among what it has.
+    let last = sent.iter().take_while(|at| **at < resumed).count() as u64;
+    assert!(summary["next"] >= last && summary["received"] == summary["next"], "{last}: {summary:?}");
+    // They were there already when it looked for the first time in the next kernel.
+    let unseen = within(sent, quiesced, first_line) as u64;
+    assert!(summary["blackout"] >= unseen, "{unseen}: {summary:?}");
+}
+
 #[tokio::test]
-async fn nvmes_without_iommu_go_on_through_the_jump_and_their_witness_agrees() {
-    let bed = bed(two(Behind::RootPort), &[]).await;
+async fn devices_without_iommu_go_on_through_the_jump_and_their_witness_agrees() {
+    let passthrough = Passthrough { nic: true, ..two(Behind::RootPort) };
+    let bed = Bed::start(Wanted { passthrough, ..Wanted::holder() }, bundles_for_a_nic).await;
+    let nic = bed.passed.nic.clone().unwrap();
+    let sender = nic.sender().unwrap();
+    // It tells of its first frames as of those after a return.
+    assert_eq!(summary(&bed, 0, &nic).await["blackout"], 0);
+    let mark = bed.guest().serial().mark();
     let seen = update(&bed, "real", &bed.targets[0]).await;
     uninterrupted(&seen);
     never_still(&seen);
     let declared = declared(&bed);
-    for (_, sight) in &seen.devices {
+    let [disks @ .., _] = seen.devices.as_slice() else { panic!("a NIC behind disks") };
+    for (_, sight) in disks {
         let stray: Vec<_> = sight.reached.difference(&declared).collect();
         assert!(stray.is_empty() && !sight.reached.is_empty(), "{stray:x?} {sight:#?}");
     }
-    shows(&bed, "none", "2 NVMe behind root ports", &seen);
+    let summary = summary(&bed, mark, &nic).await;
+    none_lost(&seen, &summary, &sender.sent());
+    shows(&bed, "none", "2 NVMe and a virtio NIC that receives, behind root ports", &seen);
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
 }
 

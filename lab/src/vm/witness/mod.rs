@@ -16,7 +16,7 @@ use std::time::SystemTime;
 
 use crate::{Error, Result};
 
-pub use sight::{Sight, Watched};
+pub use sight::{Sight, Watched, Work};
 pub use trace::{Event, What, parse};
 
 /// The trace of one guest.
@@ -31,11 +31,12 @@ impl Witness {
         Witness { path: folder.join(format!("{guest}.trace")) }
     }
 
-    /// What QEMU has to be told.
-    pub fn arguments(&self) -> Vec<OsString> {
+    /// What QEMU has to be told; also of virtio devices, if one of them is passed through.
+    pub fn arguments(&self, virtio: bool) -> Vec<OsString> {
         let mut args: Vec<OsString> =
             vec!["-D".into(), self.path.clone().into(), "-msg".into(), "timestamp=on".into()];
-        for event in trace::EVENTS {
+        let further = trace::VIRTIO_EVENTS.into_iter().filter(|_| virtio);
+        for event in trace::EVENTS.into_iter().chain(further) {
             args.extend(["-trace".into(), event.into()]);
         }
         args

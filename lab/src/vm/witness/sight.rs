@@ -12,8 +12,9 @@ const INTX_DISABLE: u32 = 1 << 10;
 /// Of a bridge.
 const BRIDGE_CONTROL: u16 = 0x3e;
 const BUS_RESET: u32 = 1 << 6;
-/// Message control of MSI-X: where QEMU's NVMe controllers have it, and its bits.
-const MSIX_CONTROL: u16 = 0x42;
+/// Message control of MSI-X: where QEMU's NVMe controllers and its virtio NICs have it, and its bits.
+const NVME_MSIX_CONTROL: u16 = 0x42;
+const NIC_MSIX_CONTROL: u16 = 0xde;
 const MSIX_ON: u32 = 1 << 15;
 const MSIX_MASKED: u32 = 1 << 14;
 const FIRST_BAR: u16 = 0x10;
@@ -21,6 +22,9 @@ const LAST_BAR: u16 = 0x24;
 /// What a kernel does to a function in any case: it sizes all of its BARs, and tries INTx Disable there and back.
 const BARS: usize = 6;
 const TOGGLES: usize = 2;
+
+/// Of a virtio device's status: it works.
+const DRIVER_OK: u64 = 4;
 
 /// Bytes of a page.
 const PAGE: u64 = 4096;
@@ -32,8 +36,27 @@ pub struct Watched<'a> {
     pub address: &'a str,
     /// Those on its way, likewise.
     pub bridges: &'a [String],
-    /// QEMU's name of its disk.
-    pub disk: &'a str,
+    /// What it does.
+    pub work: Work<'a>,
+}
+
+/// What a device does all the time, as it shows in the trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work<'a> {
+    /// Commands for the disk of this name of QEMU's, as an NVMe controller.
+    Disk(&'a str),
+    /// It receives frames that are all of so many bytes with their headers, as a virtio NIC: its queue is the one into which
+    /// nothing else comes.
+    Frames(u64),
+}
+
+impl Work<'_> {
+    fn msix_control(self) -> u16 {
+        match self {
+            Work::Disk(_) => NVME_MSIX_CONTROL,
+            Work::Frames(_) => NIC_MSIX_CONTROL,
+        }
+    }
 }
 
 /// All of it is about the time between the two moments that [`Sight::of`] was given.
@@ -41,7 +64,8 @@ pub struct Watched<'a> {
 pub struct Sight {
     /// Writes that took bus mastering from the device or from a bridge on its way: when, and whose.
     pub cleared: Vec<(SystemTime, String)>,
-    /// Resets of the device, by its function or its bus; and of any controller by its own register, which tells no name.
+    /// Resets of the device, by its function, its bus or its status; and of any NVMe controller by its own register, which
+    /// tells no name.
     pub resets: usize,
     /// What the device could not do.
     pub errors: Vec<String>,
@@ -57,7 +81,7 @@ pub struct Sight {
     pub intx_toggles: usize,
     /// MSI-X, as it was written last: on, and not masked as a whole. None: nobody wrote to it.
     pub signals: Option<bool>,
-    /// When commands for its disk were done.
+    /// When commands for its disk were done, or frames written into memory.
     pub completions: Vec<SystemTime>,
     /// Pages that those read or wrote, by the guest's own addresses. Numbers of commands are one controller's: of several
     /// controllers that work at once, each may be shown with pages of the others.
@@ -67,7 +91,8 @@ pub struct Sight {
 impl Sight {
     /// Of one device.
     pub fn of(events: &[Event], device: Watched<'_>, from: SystemTime, to: SystemTime) -> Sight {
-        let Watched { address, bridges, disk: own } = device;
+        let Watched { address, bridges, work } = device;
+        let nic = NicInTrace::find(events, work);
         let mut sight = Sight::default();
         let mut command = None;
         // A reset from outside follows the write that asks for it, and tells no name of its own.
@@ -83,7 +108,7 @@ impl Sight {
                 What::Config { address: whose, offset, value } if whose == address => {
                     let before = if *offset == COMMAND { command.replace(*value) } else { None };
                     if within {
-                        sight.own_write(event.at, address, *offset, *value, before);
+                        sight.own_write(event.at, device, *offset, *value, before);
                     }
                 }
                 What::Config { address: whose, offset, value } if within && bridges.contains(whose) => {
@@ -112,7 +137,11 @@ impl Sight {
                 What::NvmeError(what) => sight.errors.push(what.clone()),
                 What::Fault(what) => sight.faults.push(what.clone()),
                 What::Translation(false) => sight.translation_off.push(event.at),
-                What::Completion { id, disk } if disk == own => {
+                What::Filled { queue, .. } if nic.queue == Some(*queue) => sight.completions.push(event.at),
+                What::Status { device, value } if nic.device == Some(*device) && value & DRIVER_OK == 0 => {
+                    sight.resets += 1;
+                }
+                What::Completion { id, disk } if work == Work::Disk(disk) => {
                     sight.completions.push(event.at);
                     sight.reached.extend(targets.get(id).into_iter().flatten());
                 }
@@ -122,11 +151,18 @@ impl Sight {
         sight
     }
 
-    fn own_write(&mut self, at: SystemTime, address: &str, offset: u16, value: u32, before: Option<u32>) {
+    fn own_write(
+        &mut self,
+        at: SystemTime,
+        device: Watched<'_>,
+        offset: u16,
+        value: u32,
+        before: Option<u32>,
+    ) {
         match offset {
             COMMAND => {
                 if value & MASTER == 0 {
-                    self.cleared.push((at, address.to_owned()));
+                    self.cleared.push((at, device.address.to_owned()));
                 }
                 if value & MEMORY == 0 {
                     self.decoding_off += 1;
@@ -135,7 +171,9 @@ impl Sight {
                     self.intx_toggles += 1;
                 }
             }
-            MSIX_CONTROL => self.signals = Some(value & (MSIX_ON | MSIX_MASKED) == MSIX_ON),
+            _ if offset == device.work.msix_control() => {
+                self.signals = Some(value & (MSIX_ON | MSIX_MASKED) == MSIX_ON)
+            }
             FIRST_BAR..=LAST_BAR if value == u32::MAX => self.sized += 1,
             _ => {}
         }
@@ -180,6 +218,31 @@ impl Sight {
     }
 }
 
+/// What QEMU calls a NIC.
+#[derive(Clone, Copy, Debug, Default)]
+struct NicInTrace {
+    queue: Option<u64>,
+    device: Option<u64>,
+}
+
+impl NicInTrace {
+    fn find(events: &[Event], work: Work<'_>) -> NicInTrace {
+        let Work::Frames(frame) = work else { return NicInTrace::default() };
+        let mut only = BTreeMap::<u64, bool>::new();
+        for event in events {
+            if let What::Filled { queue, length } = event.what {
+                *only.entry(queue).or_insert(true) &= length == frame;
+            }
+        }
+        let queue = only.into_iter().find_map(|(queue, only)| only.then_some(queue));
+        let device = events.iter().find_map(|event| match event.what {
+            What::Notified { device, queue: told } if Some(told) == queue => Some(device),
+            _ => None,
+        });
+        NicInTrace { queue, device }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::trace::parse;
@@ -192,12 +255,16 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    fn sight(lines: &[&str]) -> Sight {
+    fn sight_of(work: Work<'_>, lines: &[&str]) -> Sight {
         let text: String =
             lines.iter().enumerate().map(|(second, line)| format!("1@{second}.000000:{line}\n")).collect();
         let bridges = ["0000:00:02.0".to_owned()];
-        let device = Watched { address: "0000:01:00.0", bridges: &bridges, disk: "nvme0" };
+        let device = Watched { address: "0000:01:00.0", bridges: &bridges, work };
         Sight::of(&parse(&text), device, at(1), at(100))
+    }
+
+    fn sight(lines: &[&str]) -> Sight {
+        sight_of(Work::Disk("nvme0"), lines)
     }
 
     #[test]
@@ -261,6 +328,28 @@ mod tests {
         let other =
             sight(&["pci_cfg_write edu 00:03.0 @0x4 <- 0x503", "pci_cfg_write edu 00:03.0 @0x4 <- 0x503"]);
         assert!(other.cleared.is_empty(), "{other:?}");
+    }
+
+    #[test]
+    fn a_nic_is_known_by_its_frames_and_no_reset_of_another_one_is_its_own() {
+        let lines = [
+            "virtqueue_fill vq 0x11 elem 0x1 len 112 idx 0",
+            "virtqueue_fill vq 0x11 elem 0x1 len 66 idx 0",
+            "virtio_queue_notify vdev 0x10 n 0 vq 0x11",
+            "virtqueue_fill vq 0x21 elem 0x1 len 112 idx 0",
+            "virtio_queue_notify vdev 0x20 n 0 vq 0x21",
+            "virtqueue_fill vq 0x21 elem 0x1 len 112 idx 1",
+            "virtio_set_status vdev 0x10 val 0",
+            "virtio_set_status vdev 0x20 val 15",
+            "pci_cfg_write virtio-net-pci 01:00.0 @0xde <- 0x8003",
+        ];
+        let seen = sight_of(Work::Frames(112), &lines);
+        assert_eq!((seen.completions.len(), seen.resets, seen.signals), (2, 0, Some(true)), "{seen:#?}");
+        for status in ["0", "11"] {
+            let reset = format!("virtio_set_status vdev 0x20 val {status}");
+            let seen = sight_of(Work::Frames(112), &[lines.as_slice(), &[&reset]].concat());
+            assert!(!seen.contradictions("Uninterrupted", FACTS).is_empty(), "{seen:#?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,11 @@
 //!  4242@1700000000.234567:pci_nvme_io_cmd cid 7 nsid 0x1 sqid 1 opc 0x2 opname 'NVME_NVM_CMD_READ'
 //!  4242@1700000000.234568:pci_nvme_map_addr addr 0x1f2e3000 len 4096
 //!  4242@1700000000.434567:pci_nvme_rw_complete_cb cid 7 blk 'nvme0'
+//!  4242@1700000000.444567:virtqueue_fill vq 0x55d0c8a0 elem 0x55d0d100 len 112 idx 0
+//!  4242@1700000000.454567:virtio_queue_notify vdev 0x55d0c000 n 0 vq 0x55d0c8a0
+//!  4242@1700000000.464567:virtio_set_status vdev 0x55d0c000 val 15
 //! ```
+//! Queues and devices of virtio have no names there, but QEMU's own addresses of them.
 //! The stamps are this machine's wall clock, as those of a guest's console lines are.
 
 use std::time::{Duration, SystemTime};
@@ -23,6 +27,9 @@ pub(super) const EVENTS: [&str; 10] = [
     "vtd_dmar_enable",
     "vtd_dmar_fault",
 ];
+
+/// Further ones, for guests with a NIC that is passed through: there are many of the guest's other devices among them.
+pub(super) const VIRTIO_EVENTS: [&str; 3] = ["virtqueue_fill", "virtio_queue_notify", "virtio_set_status"];
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +79,27 @@ pub enum What {
         /// QEMU's name of the disk.
         disk: String,
     },
+    /// A virtio device filled a buffer of a queue.
+    Filled {
+        /// The queue.
+        queue: u64,
+        /// Bytes.
+        length: u64,
+    },
+    /// A virtio device was told that there is something in a queue.
+    Notified {
+        /// The device.
+        device: u64,
+        /// The queue.
+        queue: u64,
+    },
+    /// A virtio device's status, as somebody sets it; 0 resets it.
+    Status {
+        /// The device.
+        device: u64,
+        /// What.
+        value: u64,
+    },
     /// The IOMMU's translation was switched on or off.
     Translation(bool),
     /// The IOMMU stopped a device's access.
@@ -101,6 +129,18 @@ fn event(line: &str) -> Option<Event> {
         "pci_nvme_rw_complete_cb" => What::Completion {
             id: word_after(rest, "cid")?.parse().ok()?,
             disk: word_after(rest, "blk")?.trim_matches('\'').to_owned(),
+        },
+        "virtqueue_fill" => What::Filled {
+            queue: word_after(rest, "vq").and_then(hex)?,
+            length: word_after(rest, "len")?.parse().ok()?,
+        },
+        "virtio_queue_notify" => What::Notified {
+            device: word_after(rest, "vdev").and_then(hex)?,
+            queue: word_after(rest, "vq").and_then(hex)?,
+        },
+        "virtio_set_status" => What::Status {
+            device: word_after(rest, "vdev").and_then(hex)?,
+            value: word_after(rest, "val")?.parse().ok()?,
         },
         "vtd_dmar_enable" => What::Translation(rest.trim_end().ends_with('1')),
         "vtd_dmar_fault" => What::Fault(rest.to_owned()),
@@ -142,6 +182,9 @@ mod tests {
             4242@1700000002.000000:pci_nvme_pci_reset PCI Function Level Reset\n\
             4242@1700000003.000000:vtd_dmar_enable enable 0\n\
             4242@1700000003.000001:pci_nvme_err_addr_write addr 0x0\n\
+            4242@1700000004.000000:virtqueue_fill vq 0x7f01 elem 0x55d0 len 112 idx 0\n\
+            4242@1700000004.000001:virtio_queue_notify vdev 0x7e00 n 0 vq 0x7f01\n\
+            4242@1700000004.000002:virtio_set_status vdev 0x7e00 val 15\n\
             4242@1700000003.000002:pci_cfg_read nvme 01:00.0 @0x4 -> 0x507\n\
             half a li";
         let at = |micros: u64| SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_000 + micros);
@@ -154,6 +197,9 @@ mod tests {
             (2_000_000, What::NvmeReset),
             (3_000_000, What::Translation(false)),
             (3_000_001, What::NvmeError("pci_nvme_err_addr_write addr 0x0".into())),
+            (4_000_000, What::Filled { queue: 0x7f01, length: 112 }),
+            (4_000_001, What::Notified { device: 0x7e00, queue: 0x7f01 }),
+            (4_000_002, What::Status { device: 0x7e00, value: 15 }),
         ];
         let wanted: Vec<_> =
             wanted.into_iter().map(|(micros, what)| Event { at: at(micros), what }).collect();
