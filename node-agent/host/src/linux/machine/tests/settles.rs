@@ -108,7 +108,10 @@ fn who_does_not_end_in_time_is_ended_and_a_cancellation_is_felt_meanwhile() {
     staged(&machine);
     machine.process(61, 1, "database", "/", false);
     machine.calls.stubborn(61);
-    let keeper = machine.keeper();
+    // Long enough for a machine that has other things to do: it is cancelled before that is over.
+    let options = super::super::Options { grace: std::time::Duration::from_secs(2), ..machine.options() };
+    let calls = std::sync::Arc::clone(&machine.calls) as std::sync::Arc<dyn super::super::Calls>;
+    let keeper = super::super::LinuxHost::with_calls(options, super::super::Role::Keeper, calls).unwrap();
     let mut asked = 0;
     let cancelled = keeper.settle(&[], &mut || {
         asked += 1;
