@@ -172,7 +172,7 @@ impl Sight {
                 }
             }
             _ if offset == device.work.msix_control() => {
-                self.signals = Some(value & (MSIX_ON | MSIX_MASKED) == MSIX_ON)
+                self.signals = Some(value & (MSIX_ON | MSIX_MASKED) == MSIX_ON);
             }
             FIRST_BAR..=LAST_BAR if value == u32::MAX => self.sized += 1,
             _ => {}
