@@ -1,7 +1,7 @@
 //! Taking the keepers off the nodes, before the product goes.
 //!
 //! ```text
-//!  uninstall hook ──token──► door of the leader ──no marks on nodes──► every agent ──► whether its keeper is idle
+//!  uninstall hook ──token──► door of the leader ──nothing in flight──► every agent ──► whether its keeper is idle
 //!        ▲                        │ how far it is                             │ no one objects
 //!        └──── asks again ◄───────┘                                           ▼
 //!                                                                        every agent ──► its keeper, away
@@ -119,7 +119,7 @@ impl Uninstaller {
                 return Ok(std::mem::take(&mut progress.reply));
             }
         }
-        if let Some(problem) = unfinished(&self.client).await?.into_iter().next() {
+        if let Some(problem) = updates(&self.client).await?.iter().flat_map(flying).next() {
             return Err(Refusal::WrongState.status(problem.why));
         }
         let nodes = self.nodes().await?;
@@ -161,26 +161,32 @@ fn unavailable(error: &kube::Error) -> Status {
     Refusal::NotNow.status(format!("the API server cannot be asked: {}", chain(error)))
 }
 
-/// Updates that still need a controller: with attempts in flight, or with marks on nodes, which nobody else takes away.
-async fn unfinished(client: &Client) -> Result<Vec<UninstallProblem>, Status> {
+async fn updates(client: &Client) -> Result<Vec<LiveUpdate>, Status> {
     let updates: Api<LiveUpdate> = Api::all(client.clone());
     let updates = updates.list(&ListParams::default()).await.map_err(|error| unavailable(&error))?;
-    Ok(updates.items.into_iter().flat_map(problems).collect())
+    Ok(updates.items)
 }
 
-fn problems(update: LiveUpdate) -> Vec<UninstallProblem> {
+/// The nodes with an attempt in flight.
+fn flying(update: &LiveUpdate) -> Vec<UninstallProblem> {
+    let why = format!("LiveUpdate {} has attempts in flight; let them end, or abort it", update.name_any());
+    let flights = update.status.iter().flat_map(|status| &status.in_flight);
+    flights.map(|flight| UninstallProblem { node: flight.node.clone(), why: why.clone() }).collect()
+}
+
+/// Whether it still needs a controller, which alone takes away its marks on nodes.
+fn unfinished(update: &LiveUpdate) -> Vec<UninstallProblem> {
+    let flying = flying(update);
     let marks = update.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
-    let name = update.name_any();
-    let flying = update.status.map(|status| status.in_flight).unwrap_or_default();
-    if flying.is_empty() && marks {
-        let why = format!(
-            "LiveUpdate {name} has marks on nodes: one has failed and nobody has looked; \
-             `kubectl liveupdate accept-failure {name}`, or delete it"
-        );
-        return vec![UninstallProblem { node: "a node".to_owned(), why }];
+    if !marks || !flying.is_empty() {
+        return flying;
     }
-    let why = format!("LiveUpdate {name} has attempts in flight; let them end, or abort it");
-    flying.into_iter().map(|flight| UninstallProblem { node: flight.node, why: why.clone() }).collect()
+    let name = update.name_any();
+    let why = format!(
+        "LiveUpdate {name} has marks on nodes: one has failed and nobody has looked; \
+         `kubectl liveupdate accept-failure {name}`, or delete it"
+    );
+    vec![UninstallProblem { node: "a node".to_owned(), why }]
 }
 
 /// Removes keepers only when none would stay: refused, an uninstall has changed nothing.
@@ -188,10 +194,13 @@ async fn run(caller: nodes::Caller, nodes: Vec<String>, progress: Arc<Mutex<Prog
     let lock = || progress.lock().unwrap_or_else(PoisonError::into_inner);
     ask_all(&caller, nodes::Question::Whether, &nodes, &progress).await;
     // While agents were asked the run of an update went on.
-    let begun = unfinished(&caller.client).await.unwrap_or_else(|unknown| {
-        let why = unknown.message();
-        nodes.iter().map(|node| UninstallProblem { node: node.clone(), why: why.to_owned() }).collect()
-    });
+    let begun: Vec<UninstallProblem> = match updates(&caller.client).await {
+        Ok(updates) => updates.iter().flat_map(unfinished).collect(),
+        Err(unknown) => {
+            let why = unknown.message();
+            nodes.iter().map(|node| UninstallProblem { node: node.clone(), why: why.to_owned() }).collect()
+        }
+    };
     let clear = {
         let mut progress = lock();
         progress.reply.problems.extend(begun);

@@ -127,8 +127,9 @@ fn an_update_with_attempts_in_flight_or_marks_on_nodes_still_needs_a_controller(
         }))
         .unwrap()
     };
-    let said =
-        |update| problems(update).into_iter().map(|problem| (problem.node, problem.why)).collect::<Vec<_>>();
+    let said = |update| {
+        unfinished(&update).into_iter().map(|problem| (problem.node, problem.why)).collect::<Vec<_>>()
+    };
     assert_eq!(said(update(&[], &[])), []);
     assert_eq!(said(update(&["example.com/other"], &[])), []);
     let marked = said(update(&[FINALIZER], &[]));

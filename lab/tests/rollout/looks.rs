@@ -34,12 +34,12 @@ fn is_duration(word: &str) -> bool {
     numbers && (units || composed.is_some_and(|(minutes, seconds)| digits(minutes) && digits(seconds)))
 }
 
-/// `d1266c0a-8f3e21b7-1`: revision, beginning of a UID, try.
+/// `45fb9b5ca1e257bf29fa496069a540e3-8f3e21b7-1`: revision, beginning of a UID, try.
 fn attempt(word: &str) -> Option<String> {
     let parts: Vec<&str> = word.split('-').collect();
     match parts.as_slice() {
         [revision, uid, number]
-            if revision.len() == 8 && uid.len() == 8 && is_hex(revision) && is_hex(uid) =>
+            if revision.len() == 32 && uid.len() == 8 && is_hex(revision) && is_hex(uid) =>
         {
             Some(format!("{revision}-UID-{number}"))
         }

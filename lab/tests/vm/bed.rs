@@ -183,6 +183,15 @@ impl Bed {
         self.said().iter().filter(|event| event.what == what).count()
     }
 
+    /// Waits until the holder has begun once more, with nothing of before.
+    pub(crate) async fn await_anew(&self) {
+        let anew = async || {
+            let made = self.said_times("made");
+            Ok(if made == 2 { Answer::Yes(()) } else { Answer::not_yet(format!("{:?}", self.said())) })
+        };
+        wait::until("a holder that begins anew", ENOUGH, anew).await.unwrap();
+    }
+
     /// Its last stop and return.
     pub(crate) fn report(&self) -> HoldReport {
         HoldReport::of(&self.said())

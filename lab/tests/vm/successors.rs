@@ -2,7 +2,6 @@
 
 use liveupdate_crds::LiveUpdateSpec;
 use liveupdate_lab::vm::{Hold, Variant};
-use liveupdate_lab::wait::{self, Answer};
 use liveupdate_lab_guest::Order;
 
 use crate::bed::{Bed, ENOUGH, INIT, Wanted};
@@ -76,12 +75,7 @@ async fn invariant_8_what_nobody_came_for_is_given_up_by_the_verb_and_the_next_h
     assert_eq!((record.state.as_str(), record.reason.as_str()), ("Failed", "Quarantined"), "{record:#?}");
     // It comes as ever, and begins as it did when the guest was made.
     mend(&bed).await;
-    wait::until("a holder that begins anew", ENOUGH, async || {
-        let made = bed.said_times("made");
-        Ok(if made > 1 { Answer::Yes(()) } else { Answer::not_yet(format!("{:?}", bed.said())) })
-    })
-    .await
-    .unwrap();
+    bed.await_anew().await;
     assert_eq!(bed.said_times("resumed"), 0, "{:?}", bed.said());
 }
 

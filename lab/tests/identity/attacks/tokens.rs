@@ -218,7 +218,8 @@ fn while_one_node_has_something_in_custody_no_keeper_goes() {
         bed.bed.apply_update(&update).await.unwrap();
         bed.stands("hv-01", "kept", |status| status.reason == "Quarantined").await;
         let over = |status: &LiveUpdateStatus| status.failures == 1 && status.in_flight.is_empty();
-        bed.bed.await_update("overdue", "nothing in flight", SOON, over).await.unwrap();
+        let update = bed.bed.await_update("overdue", "nothing in flight", SOON, over).await.unwrap();
+        let revision = update.status.unwrap().revision;
 
         let (agents, log) = (Log::of_agents(), bed.log());
         let (door, token) = (bed.door(), token(&bed, &hook(&bed).await).await);
@@ -234,15 +235,19 @@ fn while_one_node_has_something_in_custody_no_keeper_goes() {
             .unwrap()
         };
         let refused = ended("an end", &|_| true).await;
-        let [problem] = refused.problems.as_slice() else { panic!("{refused:?}") };
+        let [problem, marks] = refused.problems.as_slice() else { panic!("{refused:?}") };
         assert_eq!(problem.node, "hv-01");
         assert!(problem.why.contains("the keeper stays: holders may still come for files"), "{problem:?}");
+        assert!(marks.why.contains("LiveUpdate overdue has marks on nodes"), "{marks:?}");
         assert_eq!(refused.removed, 0, "a keeper was removed");
         log.line(&["the keeper stays", "hv-01"]).await;
         assert!(!agents.text().contains("the keeper is uninstalled"), "{}", agents.text());
 
-        // Its holder comes after all.
+        // Its holder comes after all, and somebody has looked.
         kept.world().change(|world| world.faults.clear()).unwrap();
+        let accept = format!("liveupdate.dev/accept-failure={revision}");
+        let accepted = bed.bed.plane.kubectl(["annotate", "lu", "overdue", &accept]).await.unwrap();
+        assert_eq!(accepted.code, Some(0), "{accepted:?}");
         let done = ended("no objection", &|reply| reply.problems.is_empty()).await;
         assert_eq!(done.removed, 2, "{done:?}");
         assert_eq!(agents.text().matches("the keeper is uninstalled").count(), 2, "{}", agents.text());
