@@ -25,6 +25,7 @@
 
 use std::collections::BTreeMap;
 
+use liveupdate_planner::MIN_REVISION;
 pub use liveupdate_planner::{Verb, VerbKind};
 
 use crate::revision;
@@ -41,11 +42,7 @@ pub const ALL: [VerbKind; 8] = [
     VerbKind::Release,
 ];
 
-/// Fewest hex digits of a revision that a verb may be bound to.
-const FEWEST: usize = 4;
-
-/// As many for this verb. Whoever may edit a spec can find another one whose revision begins alike, and an approval is not
-/// his to give.
+/// Fewest hex digits of a revision that this verb may be bound to ([`Verb::binds`]).
 const fn digits(kind: VerbKind) -> usize {
     match kind {
         VerbKind::Approve => revision::DIGITS,
@@ -55,7 +52,7 @@ const fn digits(kind: VerbKind) -> usize {
         | VerbKind::Skip
         | VerbKind::Hold
         | VerbKind::AcceptFailure
-        | VerbKind::Release => FEWEST,
+        | VerbKind::Release => MIN_REVISION,
     }
 }
 
@@ -250,7 +247,7 @@ pub fn add(existing: Option<&str>, taken: &[Verb], verb: &Verb) -> Result<String
     let mut items: Vec<String> = parse_value(verb.kind, existing.unwrap_or_default())
         .verbs
         .iter()
-        .filter(|other| binds(&other.revision, &verb.revision) && *other != verb && !taken.contains(other))
+        .filter(|other| other.binds(&verb.revision) && *other != verb && !taken.contains(other))
         .map(spell)
         .collect();
     items.push(format_item(verb)?);
@@ -272,12 +269,6 @@ pub fn parse_echo(line: &str) -> Result<Verb, VerbError> {
     let (verb, item) = line.split_once(':').ok_or_else(no_verb)?;
     let kind = ALL.into_iter().find(|kind| word(*kind) == verb.trim()).ok_or_else(no_verb)?;
     parse_item(kind, item.trim())
-}
-
-/// Whether a verb that is bound to `bound` speaks of `revision`: at least four digits, and its beginning.
-#[must_use]
-pub fn binds(bound: &str, revision: &str) -> bool {
-    bound.len() >= FEWEST && revision.starts_with(bound)
 }
 
 fn not_bound(kind: VerbKind, item: &str) -> VerbError {
@@ -399,6 +390,9 @@ mod tests {
 
     #[test]
     fn a_verb_speaks_of_its_revision_alone() {
+        let binds = |bound: &str, revision| {
+            Verb { revision: bound.into(), ..verb(VerbKind::Hold, "", 0) }.binds(revision)
+        };
         assert!(binds("7f3c", "7f3c9a21"));
         assert!(binds("7f3c9a21", "7f3c9a21"));
         assert!(!binds("7f3", "7f3c9a21"));

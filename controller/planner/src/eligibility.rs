@@ -23,15 +23,16 @@ pub(crate) fn unforgiven<'n>(run: &Run<'_>, node: &'n Node) -> Option<&'n NodeRe
 
 /// How the node stands.
 pub(crate) fn standing<'a>(run: &Run<'a>, spec: &'a Spec, node: &'a Node, todo: &mut Todo) -> Standing<'a> {
-    let skipped = run.record.skipped.contains(node.name.as_str());
+    let skipped = run.is_skipped(node);
     let record = run.own_record(node);
     let settled = match record.and_then(|record| record.end.as_ref()) {
-        Some(NodeEnd::Updated { .. }) if has_left(spec, node) && !skipped => return left(node),
-        // What was updated stays updated.
+        // What was updated stays updated, while it is.
         Some(NodeEnd::Updated { .. }) if !has_left(spec, node) => record,
         // A failure that was skipped is skipped.
-        Some(NodeEnd::Failed { .. }) if !skipped => unforgiven(run, node),
-        _ => None,
+        Some(_) if skipped => None,
+        Some(NodeEnd::Updated { .. }) => return left(node),
+        Some(NodeEnd::Failed { .. }) => unforgiven(run, node),
+        Some(NodeEnd::Aborted { .. }) | None => None,
     };
     if let Some(mut standing) = settled.and_then(endings::of_record) {
         // Its devices count for `cover`, and after a restart nobody knows them.

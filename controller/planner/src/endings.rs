@@ -128,7 +128,7 @@ pub(crate) fn is_counted_failure(run: &Run<'_>, node: &Node) -> bool {
         && matches!(record.end, Some(NodeEnd::Failed { .. }));
     let let_go = run.update.deleting
         || forgiven::is_forgiven(run, node)
-        || run.record.skipped.contains(node.name.as_str())
+        || run.is_skipped(node)
         || (node.ready && (run.all_accepted() || verbs::is_aborted(run)));
     failed && !let_go
 }

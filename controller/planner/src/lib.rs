@@ -52,6 +52,7 @@ use alloc::vec::Vec;
 pub use input::*;
 pub use output::*;
 pub use time::Time;
+pub use verbs::MIN_REVISION;
 
 use fleet::Fleet;
 use report_nodes::Reported;

@@ -30,9 +30,7 @@ pub(crate) fn collect<'a>(
     for node in wanted {
         let standing = if flying[node] {
             Standing::new(NodeClass::InFlight, Reason::InProgress, Text::default())
-        } else if owners.of[node] != Some(position)
-            && !run.record.skipped.contains(fleet.at(node).name.as_str())
-        {
+        } else if owners.of[node] != Some(position) && !run.is_skipped(fleet.at(node)) {
             Standing::new(NodeClass::Waiting, Reason::Conflicted, Text::fixed(whose(owners, node)))
         } else {
             standing(run, spec, fleet.at(node), todo)

@@ -203,6 +203,11 @@ impl<'a> Run<'a> {
         node.record.as_ref().filter(own)
     }
 
+    /// The verb `skip` took it out of the run.
+    pub(crate) fn is_skipped(&self, node: &Node) -> bool {
+        self.record.skipped.contains(node.name.as_str())
+    }
+
     /// Every failure so far was accepted.
     pub(crate) fn all_accepted(&self) -> bool {
         self.record.accepted_failures >= self.record.failures

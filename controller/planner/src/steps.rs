@@ -99,7 +99,7 @@ fn away(run: &Run<'_>, fleet: &Fleet<'_>) -> u32 {
         standing.class == NodeClass::Updated
             && standing.reason == Reason::Updated
             && !node.ready
-            && !run.record.skipped.contains(node.name.as_str())
+            && !run.is_skipped(node)
     };
     count(run.members.iter().filter(away).count())
 }

@@ -25,7 +25,7 @@ const MAX_SKIPPED: usize = 250;
 /// the rest waits until annotations that were taken are removed, and that is said.
 const MAX_VERBS: usize = 32;
 /// Digits of the revision that a verb has to name at least, but for `approve`.
-const MIN_REVISION: usize = 4;
+pub const MIN_REVISION: usize = 4;
 
 /// Takes the verbs that were not taken yet, and forgets those that are spent.
 pub(crate) fn take(run: &mut Run<'_>, fleet: &Fleet<'_>) {
@@ -34,7 +34,7 @@ pub(crate) fn take(run: &mut Run<'_>, fleet: &Fleet<'_>) {
         .update
         .verbs
         .iter()
-        .filter(|verb| is_bound(verb, &run.record.revision) && !run.record.verbs.contains(*verb))
+        .filter(|verb| verb.binds(&run.record.revision) && !run.record.verbs.contains(*verb))
         .collect();
     fresh.sort_by_key(|verb| match verb.kind {
         VerbKind::Abort => 0,
@@ -65,11 +65,14 @@ pub(crate) fn take(run: &mut Run<'_>, fleet: &Fleet<'_>) {
     }
 }
 
-/// An approval names all of it: whoever may edit the spec finds another one whose revision begins alike.
-fn is_bound(verb: &Verb, revision: &str) -> bool {
-    match verb.kind {
-        VerbKind::Approve => verb.revision == revision,
-        _ => verb.revision.len() >= MIN_REVISION && revision.starts_with(&verb.revision),
+impl Verb {
+    /// Whether it speaks of this revision: by its beginning, and an approval by all of it. Whoever may edit the spec finds
+    /// another one whose revision begins alike.
+    pub fn binds(&self, revision: &str) -> bool {
+        match self.kind {
+            VerbKind::Approve => self.revision == revision,
+            _ => self.revision.len() >= MIN_REVISION && revision.starts_with(&self.revision),
+        }
     }
 }
 

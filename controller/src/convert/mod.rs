@@ -12,6 +12,9 @@ pub mod record;
 pub mod spec;
 pub mod update_status;
 
+/// Longest sentence that a status holds.
+const SENTENCE: usize = 1024;
+
 /// A time as the API has it: whole seconds. Nothing may depend on more.
 pub fn wire_time(time: Time) -> WireTime {
     WireTime(Timestamp::from_millisecond(time.0).unwrap_or(Timestamp::UNIX_EPOCH))

@@ -8,12 +8,10 @@ use liveupdate_proto::common::v1::NodeState;
 
 use super::record::UPDATED;
 use super::update_status::marked;
-use super::{int, wire_epoch, wire_time};
+use super::{SENTENCE, int, wire_epoch, wire_time};
 use crate::agents::check::cut;
 use crate::agents::facts::{NodeFacts, state_word};
 
-/// Longest sentence that a status holds.
-const SENTENCE: usize = 1024;
 /// States that a status holds at most.
 const STEPS: usize = 32;
 

@@ -10,7 +10,7 @@ use liveupdate_planner::{
     Bound, Epoch, NodeClass, NodeReport, Reason, Text, Time, UpdateRecord, UpdateReport,
 };
 
-use super::{int, wire_epoch, wire_time};
+use super::{SENTENCE, int, wire_epoch, wire_time};
 use crate::agents::check::plain;
 use crate::agents::facts::outcome_word;
 use crate::cluster::UpdateObject;
@@ -21,8 +21,6 @@ const VERBS: usize = 32;
 const NAMES: usize = 10;
 /// Most groups of waiting nodes that the schema takes.
 const GROUPS: usize = 64;
-/// Longest sentence.
-const SENTENCE: usize = 1024;
 /// Longest sentence about a group: there is one for each reason. The node's own status has all of it.
 const GROUP_SENTENCE: usize = 512;
 

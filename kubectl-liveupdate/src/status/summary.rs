@@ -66,9 +66,8 @@ pub fn is_held(update: &LiveUpdate) -> bool {
     let Some(status) = &update.status else { return false };
     let asked = verbs::parse(update.annotations()).verbs;
     let taken: Vec<_> = status.verbs.iter().filter_map(|line| verbs::parse_echo(line).ok()).collect();
-    let given = |verbs: &[Verb], kind| {
-        verbs.iter().any(|verb| verb.kind == kind && verbs::binds(&verb.revision, &status.revision))
-    };
+    let given =
+        |verbs: &[Verb], kind| verbs.iter().any(|verb| verb.kind == kind && verb.binds(&status.revision));
     if given(&asked, VerbKind::Resume) {
         return false;
     }

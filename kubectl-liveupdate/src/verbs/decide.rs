@@ -454,7 +454,7 @@ fn echoes(status: &LiveUpdateStatus) -> impl Iterator<Item = Verb> {
         .verbs
         .iter()
         .filter_map(|line| verbs::parse_echo(line).ok())
-        .filter(|verb| verbs::binds(&verb.revision, &status.revision))
+        .filter(|verb| verb.binds(&status.revision))
 }
 
 /// How often the same was asked before. What was asked and not taken yet is refused: asking louder is no help.
@@ -464,9 +464,7 @@ fn again(
     kind: VerbKind,
     argument: &str,
 ) -> Result<u32, String> {
-    let same = |verb: &Verb| {
-        verb.kind == kind && verb.argument == argument && verbs::binds(&verb.revision, &status.revision)
-    };
+    let same = |verb: &Verb| verb.kind == kind && verb.argument == argument && verb.binds(&status.revision);
     let taken: Vec<Verb> = echoes(status).filter(same).collect();
     let value = update.annotations().get(verbs::annotation(kind)).map_or("", String::as_str);
     let asked: Vec<Verb> = verbs::parse_value(kind, value).verbs.into_iter().filter(same).collect();

@@ -191,9 +191,9 @@ impl Replay {
         // In the same object, and written by compare-and-swap: no excuse.
         let revision = update.status.as_ref().map(|status| status.revision.clone()).unwrap_or_default();
         let asked = verbs::parse(&update.metadata.annotations.clone().unwrap_or_default()).verbs;
-        let stops = asked.iter().any(|verb| {
-            matches!(verb.kind, VerbKind::Hold | VerbKind::Abort) && verbs::binds(&verb.revision, &revision)
-        });
+        let stops = asked
+            .iter()
+            .any(|verb| matches!(verb.kind, VerbKind::Hold | VerbKind::Abort) && verb.binds(&revision));
         if update.spec.paused || stops || update.metadata.deletion_timestamp.is_some() {
             self.found.push(format!("invariant 4: {name} starts {new:?} although it was stopped"));
         }

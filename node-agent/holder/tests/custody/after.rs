@@ -2,12 +2,13 @@
 
 use std::os::unix::fs::FileExt;
 
+use liveupdate_host::linux::custody::Custodian;
 use liveupdate_host::linux::custody::index::SLOT;
 
 use crate::machine::{Machine, NONCE, declared, preserve, ready_to_jump, resumed, until};
 
 /// Two holders, up to the next kernel.
-fn jumped(machine: &Machine) -> (liveupdate_host::linux::custody::Custodian, [u64; 2]) {
+fn jumped(machine: &Machine) -> (Custodian, [u64; 2]) {
     let keeper = machine.keeper();
     let (a, b) = (machine.hold("vm-a", "a1", &[]), machine.hold("vm-b", "b2", &[]));
     declared(&keeper, 2);
@@ -175,9 +176,8 @@ fn a_keeper_whose_service_manager_kept_its_sessions_goes_on_where_it_was() {
     keeper.finish().unwrap();
 }
 
-#[test]
-fn an_index_that_was_damaged_proves_nothing_and_drops_nothing() {
-    let machine = Machine::new();
+/// One holder's memory came through the jump, and both copies of the index are damaged.
+fn jumped_unread(machine: &Machine) -> Custodian {
     let keeper = machine.keeper();
     let hold = machine.hold("vm-a", "a", &[]);
     declared(&keeper, 1);
@@ -185,7 +185,13 @@ fn an_index_that_was_damaged_proves_nothing_and_drops_nothing() {
     drop(hold);
     machine.orchestrator.leaving("liveupdate", 0).write_all_at(b"x", 20).unwrap();
     machine.orchestrator.leaving("liveupdate", 0).write_all_at(b"x", SLOT as u64 + 20).unwrap();
-    let keeper = machine.jump(keeper);
+    machine.jump(keeper)
+}
+
+#[test]
+fn an_index_that_was_damaged_proves_nothing_and_drops_nothing() {
+    let machine = Machine::new();
+    let keeper = jumped_unread(&machine);
     assert_eq!(keeper.returned_nonce().unwrap(), None);
     assert_eq!(machine.orchestrator.sessions(), 2, "nothing was ended");
 }
@@ -193,14 +199,7 @@ fn an_index_that_was_damaged_proves_nothing_and_drops_nothing() {
 #[test]
 fn invariant_8_what_an_unreadable_index_stands_for_is_in_the_way_until_it_is_given_up() {
     let machine = Machine::new();
-    let keeper = machine.keeper();
-    let hold = machine.hold("vm-a", "a", &[]);
-    declared(&keeper, 1);
-    ready_to_jump(&keeper);
-    drop(hold);
-    machine.orchestrator.leaving("liveupdate", 0).write_all_at(b"x", 20).unwrap();
-    machine.orchestrator.leaving("liveupdate", 0).write_all_at(b"x", SLOT as u64 + 20).unwrap();
-    let mut keeper = machine.jump(keeper);
+    let mut keeper = jumped_unread(&machine);
     let _other = machine.hold("vm-b", "b", &[]);
     // Also for a keeper whose session nobody kept.
     for _ in 0..2 {

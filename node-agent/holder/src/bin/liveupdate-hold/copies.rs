@@ -12,8 +12,30 @@ use liveupdate_host::linux::vfio::Map;
 pub(crate) const WORDS: usize = 256;
 const ADDRESS_BYTES: usize = 16;
 
+/// What is kept so of a device.
+pub(crate) trait Copied: Sized {
+    /// Counted by each writing.
+    fn number(&mut self) -> &mut u64;
+    fn encode(&self) -> Vec<u64>;
+    /// None: these words are something else's.
+    fn decode(words: &[u64]) -> Option<Self>;
+
+    /// Writes it over the older copy.
+    fn save(&mut self, memory: &Map) {
+        *self.number() += 1;
+        let number = *self.number();
+        save(memory, number, &self.encode());
+    }
+
+    /// The newer copy; none: this memory is not of such a device.
+    fn load(memory: &Map) -> Option<Self> {
+        let whole = load(memory).filter_map(|words| Some((*words.get(1)?, Self::decode(&words)?)));
+        whole.max_by_key(|(number, _)| *number).map(|(_, newest)| newest)
+    }
+}
+
 /// Writes one over the older copy.
-pub(crate) fn save(memory: &Map, number: u64, words: &[u64]) {
+fn save(memory: &Map, number: u64, words: &[u64]) {
     let start = copy_at(number);
     // A copy without its sum is none.
     memory.store64(start + 8 * (WORDS - 1), 0);
@@ -28,7 +50,7 @@ pub(crate) fn save(memory: &Map, number: u64, words: &[u64]) {
 }
 
 /// Those that are whole, each without its sum.
-pub(crate) fn load(memory: &Map) -> impl Iterator<Item = Vec<u64>> {
+fn load(memory: &Map) -> impl Iterator<Item = Vec<u64>> {
     [0, 1].into_iter().filter_map(|copy| {
         let mut words: Vec<u64> = (0..WORDS).map(|word| memory.load64(copy_at(copy) + 8 * word)).collect();
         let last = words.pop()?;

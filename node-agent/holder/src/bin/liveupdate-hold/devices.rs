@@ -10,6 +10,7 @@ use liveupdate_host::linux::vfio::{Device, Map};
 use liveupdate_proto::causes::chain;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::copies::Copied;
 use crate::driver::{Driver, Faults, Found};
 use crate::memory::Memory;
 use crate::misbehaviour::BadStop;

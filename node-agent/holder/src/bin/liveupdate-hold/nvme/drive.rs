@@ -12,6 +12,7 @@ use super::flight::{Answer, BYTES, Command, Counts, Flight, word_at};
 use super::layout::{PAGES, Queue, at};
 use super::ring::Ring;
 use super::state::State;
+use crate::copies::Copied;
 use crate::memory::PAGE;
 use crate::opened::{Bound, Opened};
 

@@ -1,11 +1,9 @@
 //! What a successor needs to go on with a disk ([`copies`] says how it is written).
 
-use liveupdate_host::linux::vfio::Map;
-
 use super::flight::{Counts, Flight, MOST};
 use super::layout::PAGES;
 use super::ring::Ring;
-use crate::copies;
+use crate::copies::{self, Copied};
 
 /// Of this layout.
 const VERSION: u64 = 0x4c55_4e56_4d45_0001;
@@ -49,16 +47,9 @@ pub(crate) struct Registers {
     pub(crate) answers: u64,
 }
 
-impl State {
-    /// Writes it over the older copy.
-    pub(crate) fn save(&mut self, memory: &Map) {
-        self.number += 1;
-        copies::save(memory, self.number, &self.encode());
-    }
-
-    /// The newer copy; none: this memory is no disk's.
-    pub(crate) fn load(memory: &Map) -> Option<Self> {
-        copies::load(memory).filter_map(|words| Self::decode(&words)).max_by_key(|state| state.number)
+impl Copied for State {
+    fn number(&mut self) -> &mut u64 {
+        &mut self.number
     }
 
     fn encode(&self) -> Vec<u64> {
@@ -118,6 +109,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use liveupdate_host::linux::vfio::Map;
     use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
     use super::*;

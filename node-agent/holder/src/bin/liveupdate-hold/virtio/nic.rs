@@ -11,6 +11,7 @@ use super::layout::{AVAILABLE, DESCRIPTORS, ENTRIES, PAGES, USED, buffer};
 use super::queue::{Filled, Queue};
 use super::state::State;
 use super::transport::{Told, Transport, VECTORS};
+use crate::copies::Copied;
 use crate::opened::{Bound, Opened};
 
 /// Over how long the counter's frequency is measured.

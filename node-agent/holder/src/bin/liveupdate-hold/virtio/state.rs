@@ -1,12 +1,10 @@
 //! What a successor needs to go on with a NIC ([`copies`] says how it is written).
 
-use liveupdate_host::linux::vfio::Map;
-
 use super::counts::Counts;
 use super::layout::{ENTRIES, PAGES};
 use super::queue::Queue;
 use super::transport::Told;
-use crate::copies;
+use crate::copies::{self, Copied};
 
 /// Of this layout.
 const VERSION: u64 = 0x4c55_564e_4943_0001;
@@ -34,16 +32,9 @@ pub(crate) struct State {
     pub(crate) pages: Vec<u64>,
 }
 
-impl State {
-    /// Writes it over the older copy.
-    pub(crate) fn save(&mut self, memory: &Map) {
-        self.number += 1;
-        copies::save(memory, self.number, &self.encode());
-    }
-
-    /// The newer copy; none: this memory is no NIC's.
-    pub(crate) fn load(memory: &Map) -> Option<Self> {
-        copies::load(memory).filter_map(|words| Self::decode(&words)).max_by_key(|state| state.number)
+impl Copied for State {
+    fn number(&mut self) -> &mut u64 {
+        &mut self.number
     }
 
     fn encode(&self) -> Vec<u64> {

@@ -93,11 +93,19 @@ impl Machine {
     }
 
     pub(super) fn host(&self, role: Role) -> LinuxHost {
-        LinuxHost::with_calls(self.options(), role, Arc::clone(&self.calls) as Arc<dyn Calls>).unwrap()
+        self.host_with(self.options(), role)
+    }
+
+    fn host_with(&self, options: Options, role: Role) -> LinuxHost {
+        LinuxHost::with_calls(options, role, Arc::clone(&self.calls) as Arc<dyn Calls>).unwrap()
     }
 
     pub(super) fn keeper(&self) -> LinuxHost {
         self.host(Role::Keeper)
+    }
+
+    pub(super) fn keeper_with(&self, options: Options) -> LinuxHost {
+        self.host_with(options, Role::Keeper)
     }
 
     /// A bundle that the machine's signer vouches for.

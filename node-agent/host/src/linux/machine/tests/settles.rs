@@ -91,8 +91,7 @@ fn without_systemd_every_process_ends_but_ourselves_the_agent_and_who_started_th
     machine.process(63, 1, "mine", "/", false);
     machine.write("proc/64/stat", "64 (kworker/0:1) S 2 0 0 0 0 2097152 0 0 0 0 0 0 0 0 0 0 0 0 6400 0\n");
     let options = super::super::Options { spare: vec!["mi*".into()], ..machine.options() };
-    let calls = std::sync::Arc::clone(&machine.calls) as std::sync::Arc<dyn super::super::Calls>;
-    let keeper = super::super::LinuxHost::with_calls(options, super::super::Role::Keeper, calls).unwrap();
+    let keeper = machine.keeper_with(options);
     keeper.settle(&[], &mut || true).unwrap();
     let done = machine.calls.taken();
     let first = ["ask 60", "ask 700", "ask 702", "force 701", "ask 61"];
@@ -110,8 +109,7 @@ fn who_does_not_end_in_time_is_ended_and_a_cancellation_is_felt_meanwhile() {
     machine.calls.stubborn(61);
     // Long enough for a machine that has other things to do: it is cancelled before that is over.
     let options = super::super::Options { grace: std::time::Duration::from_secs(2), ..machine.options() };
-    let calls = std::sync::Arc::clone(&machine.calls) as std::sync::Arc<dyn super::super::Calls>;
-    let keeper = super::super::LinuxHost::with_calls(options, super::super::Role::Keeper, calls).unwrap();
+    let keeper = machine.keeper_with(options);
     let mut asked = 0;
     let cancelled = keeper.settle(&[], &mut || {
         asked += 1;
