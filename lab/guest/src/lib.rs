@@ -110,6 +110,8 @@ pub enum Action {
 pub struct Service {
     /// Its name.
     pub name: String,
+    /// Another that comes first with every kernel: this one waits until it is ready or has ended, as with `After=`.
+    pub after: Option<String>,
     /// Its path.
     pub program: PathBuf,
     /// Its arguments.
@@ -127,9 +129,9 @@ pub struct Service {
 impl Service {
     /// A program without arguments that is like all others.
     pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Service {
-        let (args, env) = Default::default();
+        let (after, args, env) = Default::default();
         let (oom_score, memory_max, input) = Default::default();
-        Service { name: name.into(), program: program.into(), args, env, oom_score, memory_max, input }
+        Service { name: name.into(), after, program: program.into(), args, env, oom_score, memory_max, input }
     }
 
     /// Adds arguments.

@@ -45,6 +45,8 @@ struct Inner {
 struct Entry {
     wanted: bool,
     pid: Option<u32>,
+    /// It has said that it is ready, or has ended: nobody waits for it any more.
+    up: bool,
     /// What it stored goes with it.
     forget: bool,
 }
@@ -122,11 +124,15 @@ impl Services {
 
     /// Starts a service whenever it is wanted and does not run; never returns.
     fn keep(&self, service: &Service) {
-        let store = match FileStore::open(&service.name) {
+        let (ready, name) = (self.clone(), service.name.clone());
+        let store = match FileStore::open(&service.name, move || ready.note_up(&name)) {
             Ok(store) => store,
             Err(error) => return println!("lab-init: no files are kept for {}: {error}", service.name),
         };
         let mut input = service.input.as_str();
+        if let Some(first) = &service.after {
+            self.await_up(first);
+        }
         loop {
             self.await_wanted(&service.name);
             match spawn(service, &store, std::mem::take(&mut input)) {
@@ -163,6 +169,19 @@ impl Services {
         drop(self.0.changed.wait_while(self.lock(), unwanted));
     }
 
+    /// One that is not known is not waited for.
+    fn await_up(&self, name: &str) {
+        let coming = |entries: &mut BTreeMap<String, Entry>| entries.get(name).is_some_and(|entry| !entry.up);
+        drop(self.0.changed.wait_while(self.lock(), coming));
+    }
+
+    fn note_up(&self, name: &str) {
+        if let Some(entry) = self.lock().get_mut(name) {
+            entry.up = true;
+        }
+        self.0.changed.notify_all();
+    }
+
     fn note_start(&self, name: &str, pid: u32) {
         if let Some(entry) = self.lock().get_mut(name) {
             entry.pid = Some(pid);
@@ -173,6 +192,7 @@ impl Services {
     fn note_end(&self, name: &str, over: bool) {
         if let Some(entry) = self.lock().get_mut(name) {
             entry.pid = None;
+            entry.up = true;
             entry.wanted &= !over;
         }
         self.0.changed.notify_all();

@@ -4,6 +4,7 @@
 //! ```text
 //!  service ── FDSTORE=1 FDNAME=… + file ──► $NOTIFY_SOCKET, one for each service ──► FileStore
 //!          ── FDSTOREREMOVE=1 FDNAME=… ──►
+//!          ── READY=1 ───────────────────►   who waits for it goes on
 //!  FileStore ── names, files ──► standard input of `enter` ──► LISTEN_FDS, LISTEN_FDNAMES from file 3 on
 //! ```
 //! Files travel as messages and not by inheritance: other services are started at the same time, and what one
@@ -39,8 +40,8 @@ pub(crate) struct FileStore {
 }
 
 impl FileStore {
-    /// Begins to listen to a service.
-    pub(crate) fn open(service: &str) -> io::Result<FileStore> {
+    /// Begins to listen to a service; `ready` is called whenever it says that it is.
+    pub(crate) fn open(service: &str, ready: impl Fn() + Send + 'static) -> io::Result<FileStore> {
         fs::create_dir_all(FOLDER)?;
         let socket = Path::new(FOLDER).join(format!("{service}.notify"));
         match fs::remove_file(&socket) {
@@ -52,7 +53,7 @@ impl FileStore {
         let sink = store.clone();
         std::thread::Builder::new()
             .name(format!("store-{service}"))
-            .spawn(move || sink.listen(&listening))?;
+            .spawn(move || sink.listen(&listening, ready))?;
         Ok(store)
     }
 
@@ -83,22 +84,26 @@ impl FileStore {
         self.held().clear();
     }
 
-    fn listen(&self, socket: &UnixDatagram) {
+    fn listen(&self, socket: &UnixDatagram, ready: impl Fn()) {
         loop {
             match receive(socket) {
-                Ok((text, files)) => self.take(&text, files),
+                Ok((text, files)) => {
+                    if says(&text, "READY=1") {
+                        ready();
+                    }
+                    self.take(&text, files);
+                }
                 Err(error) => println!("lab-init: {}: {error}", self.socket.display()),
             }
         }
     }
 
     fn take(&self, text: &str, files: Vec<OwnedFd>) {
-        let says = |word: &str| text.lines().any(|line| line == word);
         let name = text.lines().find_map(|line| line.strip_prefix("FDNAME=")).unwrap_or("stored");
         let mut held = self.held();
-        if says("FDSTOREREMOVE=1") {
+        if says(text, "FDSTOREREMOVE=1") {
             held.retain(|(other, _)| other != name);
-        } else if says("FDSTORE=1") {
+        } else if says(text, "FDSTORE=1") {
             held.extend(files.into_iter().map(|file| (name.to_owned(), file)));
             held.truncate(MOST);
         }
@@ -107,6 +112,10 @@ impl FileStore {
     fn held(&self) -> MutexGuard<'_, Vec<(String, OwnedFd)>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn says(text: &str, word: &str) -> bool {
+    text.lines().any(|line| line == word)
 }
 
 /// What [`FileStore::hand_over`] put into our standard input.

@@ -13,6 +13,7 @@ use liveupdate_lab_guest::{Outcome, PORT};
 
 use super::PATIENCE;
 use super::control::{Boot, Control};
+use super::monitor;
 use super::options::{GUEST_ADDRESS, GuestOptions, Reset};
 use super::qmp::Qmp;
 use super::serial::Serial;
@@ -20,6 +21,8 @@ use crate::process::{Process, Spec};
 use crate::{Error, Result};
 
 const QEMU: &str = "qemu-system-x86_64";
+/// Ending of the name of its monitor's socket.
+const MONITOR: &str = "monitor";
 /// All that QEMU emulates but wide vectors: whatever asks for those (systemd's string functions) takes half as long again with them.
 const PROCESSOR: &str = "max,-avx,-avx2";
 
@@ -30,6 +33,7 @@ pub struct Guest {
     control: Arc<Control>,
     serial: Serial,
     qmp: Qmp,
+    monitor: PathBuf,
     // Last, so that it is dropped last: what talks to QEMU goes first.
     process: Process,
 }
@@ -49,13 +53,14 @@ impl Guest {
         let mut process = Process::start(spec)?;
         let serial = serial.accept(&mut process).await?;
         let control = control.accept(&mut process).await?;
+        let monitor = qmp.path.with_extension(MONITOR);
         let qmp = qmp.accept(&mut process).await?;
         let plain = serial.into_std().and_then(|stream| stream.set_nonblocking(false).map(|()| stream));
         let plain = plain.map_err(Error::file("use", Path::new("the serial console")))?;
         let serial = Serial::read(&options.name, plain)?;
         let control = Arc::new(Control::new(control, serial.clone()));
         let qmp = Qmp::open(&options.name, qmp).await?;
-        Ok(Guest { options, control, serial, qmp, process })
+        Ok(Guest { options, control, serial, qmp, monitor, process })
     }
 
     /// What it was started with.
@@ -66,6 +71,11 @@ impl Guest {
     /// Its console.
     pub fn serial(&self) -> &Serial {
         &self.serial
+    }
+
+    /// All that its console said, and where its processor is now: a failure's message.
+    pub fn transcript(&self) -> String {
+        format!("{}\n{}", self.serial.transcript(), monitor::look(&self.monitor))
     }
 
     /// Its first process.
@@ -209,6 +219,7 @@ fn arguments(options: &GuestOptions, [serial, control, qmp]: &[PathBuf; 3]) -> V
         add(&["-chardev", &format!("socket,id={id},path={}{}", comma(path), log(id, path))]);
     }
     add(&["-serial", "chardev:serial", "-mon", "chardev=qmp,mode=control"]);
+    add(&["-monitor", &format!("unix:{},server=on,wait=off", comma(&qmp.with_extension(MONITOR)))]);
     add(&["-device", "virtio-serial-pci"]);
     add(&["-device", &format!("virtserialport,chardev=control,name={PORT}")]);
     let forwards = options.forwards.iter().map(|forward| {

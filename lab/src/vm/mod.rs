@@ -23,6 +23,7 @@ pub mod installed;
 pub mod kernels;
 pub mod kit;
 pub mod kube;
+mod monitor;
 pub mod nic;
 pub mod node;
 pub mod options;

@@ -59,7 +59,7 @@ async fn a_unit_and_a_pod_get_their_memory_back_and_bystanders_end_with_grace_an
     if let Err(error) = bed.plane.await_success("real", PATIENCE).await {
         let record = bed.plane.node_update(NODE).await.ok().and_then(|record| record.status);
         let journal = bed.node.journal(&[KEEPER, "kubelet"]).await;
-        panic!("{error}\n{record:#?}\n{journal}\n{}", bed.node.guest().serial().transcript());
+        panic!("{error}\n{record:#?}\n{journal}\n{}", bed.node.guest().transcript());
     }
     let after = bed.node.running().unwrap();
     assert_eq!((after.number, &after.release), (2, &bed.target.release));
@@ -70,7 +70,7 @@ async fn a_unit_and_a_pod_get_their_memory_back_and_bystanders_end_with_grace_an
     assert_eq!(info(&node).boot_id, after.boot_id);
 
     let (unit, pod) = (bed.unit_report(), bed.pod_report().await);
-    let transcript = || bed.node.guest().serial().transcript();
+    let transcript = || bed.node.guest().transcript();
     assert!(unit.unbroken(bed.unit.seed), "{unit:?}\n{}", transcript());
     assert!(pod.unbroken(bed.pod.seed), "{pod:?}\n{}", transcript());
 

@@ -219,7 +219,7 @@ impl Bed {
         });
         match found.await {
             Ok(status) => status,
-            Err(error) => panic!("{error}\n{}", self.guest().serial().transcript()),
+            Err(error) => panic!("{error}\n{}", self.guest().transcript()),
         }
     }
 
@@ -227,7 +227,7 @@ impl Bed {
     pub(crate) async fn await_success(&self, name: &str) {
         if let Err(error) = self.plane.await_success(&self.update_name(name), ENOUGH).await {
             let record = self.plane.node_update(self.node.name()).await.ok().and_then(|record| record.status);
-            panic!("{error}\n{record:#?}\n{}", self.guest().serial().transcript());
+            panic!("{error}\n{record:#?}\n{}", self.guest().transcript());
         }
     }
 
@@ -256,7 +256,7 @@ impl Bed {
     /// The guest is as it was: the same boot, and the holder counts on.
     pub(crate) async fn assert_undisturbed(&self) {
         let boot = self.node.running().unwrap();
-        assert_eq!(boot.number, 1, "{}", self.guest().serial().transcript());
+        assert_eq!(boot.number, 1, "{}", self.guest().transcript());
     }
 }
 

@@ -84,7 +84,7 @@ async fn invariant_11_services_end_in_order_under_systemd_and_the_verified_kerne
     let after = bed.node.running().unwrap();
     assert_eq!((after.number, &after.release), (2, &target.release));
     let report = bed.report();
-    assert!(report.unbroken(bed.hold.seed), "{report:?}\n{}", bed.guest().serial().transcript());
+    assert!(report.unbroken(bed.hold.seed), "{report:?}\n{}", bed.guest().transcript());
     assert_eq!(get(&bed, ENDED).await, "machine\nfront\ndatabase\n");
     bed.node.output("sha256sum", &["--check", "/var/lib/lab/digest"]).await.unwrap();
 
@@ -133,12 +133,7 @@ async fn a_drained_node_goes_from_a_distributions_kernel_to_one_that_can_do_more
     bed.apply("carried", &bed.targets[1]).await;
     bed.await_success("carried").await;
     assert_eq!(bed.node.running().unwrap().release, bed.targets[1].release);
-    assert!(
-        bed.report().unbroken(bed.hold.seed),
-        "{:?}\n{}",
-        bed.report(),
-        bed.guest().serial().transcript()
-    );
+    assert!(bed.report().unbroken(bed.hold.seed), "{:?}\n{}", bed.report(), bed.guest().transcript());
 }
 
 /// As it stands in the names of boot entries.

@@ -34,7 +34,7 @@ async fn a_holders_memory_and_counter_come_through_the_jump_unbroken() {
     let after = bed.node.running().unwrap();
     assert_eq!((after.number, &after.release), (2, &bed.targets[0].release));
     let report = bed.report();
-    assert!(report.unbroken(bed.hold.seed), "{report:?}\n{}", bed.guest().serial().transcript());
+    assert!(report.unbroken(bed.hold.seed), "{report:?}\n{}", bed.guest().transcript());
     let kernels = [before.as_str(), after.release.as_str()];
     matrix::shows(&[Row { kernels, iommu: "none", held: "memory alone", best: "goes on" }]);
     let phases = phases::of_last_jump(&bed.guest().serial().lines());

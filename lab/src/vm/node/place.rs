@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use liveupdate_lab_guest::Service;
 
+use super::units::KEEPER;
 use crate::vm::options::HOST_ADDRESS;
 
 /// The keeper's socket in a guest.
@@ -76,12 +77,14 @@ impl Default for Product {
 
 impl Product {
     pub(super) fn services(&self, node: &str, uid: &str, listen: u16, knock: u16, tls: &str) -> Vec<Service> {
-        let mut keeper = Service::new("liveupdate-keeper", PathBuf::from("/bin/liveupdate-keeper"))
+        let mut keeper = Service::new(KEEPER, PathBuf::from("/bin/liveupdate-keeper"))
             .args([format!("--socket={KEEPER_SOCKET}")])
             .args(self.machine.iter().cloned());
         // What holds the sessions must be the process that dies last.
         keeper.oom_score = -1000;
-        let agent = Service::new("liveupdate-agent", PathBuf::from("/bin/liveupdate-agent"));
+        let mut agent = Service::new("liveupdate-agent", PathBuf::from("/bin/liveupdate-agent"));
+        // A machine's agent is a pod, and its kubelet comes after the keeper.
+        agent.after = Some(KEEPER.to_owned());
         let agent = agent.args(self.machine.iter().cloned()).args([
             format!("--node={node}"),
             format!("--node-uid={uid}"),

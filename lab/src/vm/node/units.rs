@@ -11,7 +11,7 @@ const FOLDER: &str = "/etc/systemd/system";
 /// Gone with the kernel that it was written under.
 const INPUTS: &str = "/run/lab";
 /// Has a unit of its own in the guest: the one that is shipped.
-const KEEPER: &str = "liveupdate-keeper";
+pub(super) const KEEPER: &str = "liveupdate-keeper";
 
 /// Writes a unit for each, enables them and starts them in this order.
 pub(super) async fn install(control: &Control, services: &[Service]) -> Result<()> {

@@ -3,7 +3,6 @@
 use std::os::unix::fs::FileExt;
 
 use liveupdate_host::linux::custody::Custodian;
-use liveupdate_host::linux::custody::index::SLOT;
 
 use crate::machine::{Machine, NONCE, declared, preserve, ready_to_jump, resumed, until};
 
@@ -183,8 +182,10 @@ fn jumped_unread(machine: &Machine) -> Custodian {
     declared(&keeper, 1);
     ready_to_jump(&keeper);
     drop(hold);
-    machine.orchestrator.leaving("liveupdate", 0).write_all_at(b"x", 20).unwrap();
-    machine.orchestrator.leaving("liveupdate", 0).write_all_at(b"x", SLOT as u64 + 20).unwrap();
+    let index = machine.orchestrator.leaving("liveupdate", 0);
+    for slot in [0, index.metadata().unwrap().len() / 2] {
+        index.write_all_at(b"x", slot + 20).unwrap();
+    }
     machine.jump(keeper)
 }
 

@@ -254,13 +254,11 @@ impl Arrived {
             && self.entry(name).is_some_and(|entry| entry.claim != Claim::Resumed)
     }
 
-    /// Writes down how far everybody is.
+    /// Writes down how far everybody is: in both places, also where one fails.
     pub(super) fn write(&mut self) -> Result<(), HostError> {
-        if let Some(file) = self.file.as_mut() {
-            file.write(&self.index)?;
-        }
+        let written = self.file.as_mut().map_or(Ok(()), |file| file.write(&self.index));
         let record = Record { boot_id: self.boot_id.clone(), index: Some(self.index.clone()) };
-        published::replace(&self.record, &record)
+        published::replace(&self.record, &record).and(written)
     }
 
     /// Ends our own session, when no other is left.

@@ -4,7 +4,8 @@
 //!  0      8        12       16           24        32
 //!  magic | version | length | generation | checksum | JSON of that length | whatever was there before
 //! ```
-//! Two slots of one fixed size, written in turn: whoever dies while writing one leaves the other.
+//! Two slots of one size, written in turn: whoever dies while writing one leaves the other. Their size is fixed when the
+//! index is made: each of its pages is handed over by the kernel, and that is blackout.
 
 use liveupdate_node_core::outcome::Facts;
 use serde::{Deserialize, Serialize};
@@ -14,8 +15,12 @@ const VERSION: u32 = 1;
 /// Bytes before the content.
 pub(super) const HEADER: usize = 32;
 
-/// Bytes of one slot: far more than the largest index that is allowed needs.
+/// Bytes of the largest slot: far more than the largest index that is allowed needs.
 pub const SLOT: usize = 1 << 20;
+/// A slot is a number of these.
+const PAGE: usize = 4096;
+/// What an index grows by until its end: itself, for each holder, and for each device with what was seen of it.
+const GROWTH: (usize, usize, usize) = (1024, 256, 16 << 10);
 /// Most holders that are taken into custody at once.
 pub const MAX_HOLDERS: usize = 64;
 
@@ -37,6 +42,14 @@ pub enum IndexError {
     /// It does not fit into its slot.
     #[error("it has {0} bytes, at most {max} fit", max = SLOT - HEADER)]
     TooLarge(usize),
+    /// It has grown more than was thought of when it was made.
+    #[error("it has {needs} bytes by now, and its slot {slot}")]
+    NoRoom {
+        /// Its bytes.
+        needs: usize,
+        /// The slot's.
+        slot: usize,
+    },
 }
 
 /// All that the next kernel's keeper has to know.
@@ -147,6 +160,17 @@ impl Entry {
 }
 
 impl Index {
+    /// Bytes of a slot in which it has room until its end.
+    ///
+    /// # Errors
+    /// [`IndexError::TooLarge`].
+    pub(super) fn slot(&self) -> Result<usize, IndexError> {
+        let devices = self.holders.iter().flat_map(Entry::devices).count();
+        let (own, holder, device) = GROWTH;
+        let grown = self.encode(0)?.len() + own + self.holders.len() * holder + devices * device;
+        Ok(grown.next_multiple_of(PAGE).min(SLOT))
+    }
+
     /// A slot's bytes up to the end of the content.
     ///
     /// # Errors

@@ -151,3 +151,24 @@ fn the_largest_index_that_is_allowed_fits() {
     let bytes = index.encode(1).unwrap();
     assert!(bytes.len() <= SLOT, "{} bytes", bytes.len());
 }
+
+#[test]
+fn its_slot_has_room_for_all_that_is_written_until_its_end() {
+    let begun = Index { nonce: None, counter_khz: None, committed: None, ..sample() };
+    let mut ended = Index { nonce: Some("f".repeat(64)), counter_khz: Some(u64::MAX), ..sample() };
+    ended.committed = Some(u64::MAX);
+    for entry in &mut ended.holders {
+        (entry.claim, entry.quiesced, entry.resumed) = (Claim::Resumed, Some(u64::MAX), Some(u64::MAX));
+        let facts = Facts::default().to_string();
+        let seen = |address: &str| Sighting {
+            address: address.to_owned(),
+            facts: facts.clone(),
+            evidence: "e".repeat(8 << 10),
+        };
+        entry.seen = entry.devices().map(seen).collect();
+    }
+    assert!(ended.holders.iter().any(|entry| !entry.seen.is_empty()));
+    let slot = begun.slot().unwrap();
+    assert!(ended.encode(1).unwrap().len() <= slot, "{slot}");
+    assert!(slot <= 64 << 10, "each page is blackout: {slot}");
+}

@@ -174,7 +174,8 @@ impl Shared {
         }
         let own = SessionName::new(OWN).map_err(|error| refused(OWN, &error))?;
         let own = self.orchestrator.create(&own).map_err(|error| refused(OWN, &error))?;
-        let file = IndexFile::create()?;
+        let index = self.lock().leaving.as_ref().map(|leaving| leaving.index.clone()).unwrap_or_default();
+        let file = IndexFile::create(&index)?;
         own.preserve(INDEX, file.as_fd()).map_err(|error| refused(OWN, &error))?;
         if let Some(leaving) = self.lock().leaving.as_mut() {
             (leaving.own, leaving.file) = (Some(own), Some(file));
