@@ -162,6 +162,15 @@ void lu_device_add(struct lu_device *lu)
 	list_add_tail(&lu->node, &lu_devices);
 }
 
+/* Undo of what lu_device_may_open() did first; alone, it stops the device. */
+static void release_enabling(struct lu_device *lu)
+{
+	if (!lu->enabled)
+		return;
+	lu->enabled = false;
+	pci_disable_device(lu->core->pdev);
+}
+
 /* Nobody is back at it: it stops. */
 static void give_up(struct lu_device *lu)
 {
@@ -202,6 +211,7 @@ void lu_device_remove(struct lu_device *lu)
 		return;
 	pci_warn(pdev, "live update: given up; it is stopped and reset\n");
 	pci_clear_master(pdev);
+	release_enabling(lu);
 	/* The canary is not to be carried over what it would tell of. */
 	pci_write_config_byte(pdev, PCI_CACHE_LINE_SIZE, 0);
 	pci_reset_function_locked(pdev);
@@ -222,17 +232,32 @@ void lu_device_destroy(struct lu_device *lu)
  * lu_device_may_open - prepare VFIO's first open
  * @lu: the device, its device set locked
  *
- * Return: 0, -EBUSY for a device whose file was not asked for, or -ENODEV for
- * one that was given up.
+ * Return: 0, -EBUSY for a device whose file was not asked for, -ENODEV for one
+ * that was given up, or the PCI core's error.
  */
 int lu_device_may_open(struct lu_device *lu)
 {
+	struct pci_dev *pdev = lu->core->pdev;
+	int ret;
+
 	guard(mutex)(&lu->lock);
 	if (lu->state == LU_INCOMING)
 		return -EBUSY;
 	if (lu->given_up)
 		return -ENODEV;
 	lu->core->keep_running = lu->state == LU_RETRIEVED;
+	if (!lu->core->keep_running || lu->enabled)
+		return 0;
+	/*
+	 * VFIO takes its own enabling back where it fails half-way, and with
+	 * the last one the PCI core stops a device.
+	 */
+	ret = pci_enable_device(pdev);
+	if (ret)
+		return ret;
+	lu->enabled = true;
+	/* Enabling lets it interrupt, and nobody listens yet. */
+	pci_intx(pdev, 0);
 
 	return 0;
 }
@@ -265,6 +290,7 @@ void lu_device_opened(struct lu_device *lu)
 	guard(mutex)(&lu->lock);
 	if (lu->state != LU_RETRIEVED)
 		return;
+	release_enabling(lu);
 	/* Whom it would interrupt has not armed anything yet. */
 	pci_intx(pdev, 0);
 	pci_read_config_word(pdev, PCI_COMMAND, &command);

@@ -56,6 +56,7 @@ enum lu_same {
  * @config:		identity compared with that at freeze
  * @canary_broken:	a canary was seen changed
  * @master_lost:	a checkpoint after retrieve saw Bus Master off
+ * @enabled:		enabled by us until VFIO's own enabling has gone through
  * @msix_armed:		MSI-X vectors were given away again: no canary any more
  * @msix_entry:		mapping of the MSI-X canary, while preserved
  * @canary_seen:	a canary was compared, and was as it was laid
@@ -84,6 +85,7 @@ struct lu_device {
 	bool leaving;
 	bool given_up;
 	bool master_lost;
+	bool enabled;
 	bool msix_armed;
 	void __iomem *msix_entry;
 	atomic_t resets;

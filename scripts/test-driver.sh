@@ -23,6 +23,7 @@ step "the kernel that watches, the driver for it, the kernel's own tests"
 lab/driver/debug-driver.sh >/dev/null
 lab/driver/debug-driver.sh --defective >/dev/null
 lab/driver/selftests.sh >/dev/null
+lab/driver/nowhere.sh >/dev/null
 step "tests"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

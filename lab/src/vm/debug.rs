@@ -5,6 +5,7 @@
 //!  driver/debug-driver.sh ─► module           pcie.0 ── 00:18.0 root port ── eight switches ── nvme
 //!                                             pcie.0 ── 00:19.0 root port ── edu
 //!  driver/selftests.sh    ─► the kernel's own tests
+//!  driver/nowhere.sh      ─► a program that is at fault
 //! ```
 
 use std::ffi::OsString;
@@ -79,6 +80,14 @@ pub fn defective_module() -> Result<PathBuf> {
 /// When they cannot be built.
 pub fn selftests() -> Result<PathBuf> {
     crate::built::by("driver/selftests.sh", "the kernel's own tests")
+}
+
+/// The program that calls a device with addresses at which nothing is.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn nowhere() -> Result<PathBuf> {
+    Ok(crate::built::by("driver/nowhere.sh", "the program with addresses of nothing")?.join("nowhere"))
 }
 
 /// Devices of a guest that is to try the driver.

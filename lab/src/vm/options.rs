@@ -90,10 +90,11 @@ impl GuestOptions {
 }
 
 /// What every kernel of the lab is started with, the first one and those that are jumped into: console,
-/// live update, handover areas that hold a kernel and an initrd, network.
+/// live update, handover areas that hold a kernel and an initrd, network. The check of the timer's way to the processor
+/// panics where emulation is kept from its processor for a moment; kernels leave it out on hypervisors that they know.
 pub fn command_line() -> String {
     format!(
-        "console=ttyS0 panic=-1 kho=on liveupdate=on kho_scratch=64M,256M,64M net.ifnames=0 \
+        "console=ttyS0 panic=-1 no_timer_check kho=on liveupdate=on kho_scratch=64M,256M,64M net.ifnames=0 \
          ip={GUEST_ADDRESS}::{HOST_ADDRESS}:255.255.255.0::eth0:off"
     )
 }

@@ -1,8 +1,10 @@
 //! The driver's whole way, over two jumps, with each memory request on it refused once: nothing is lost, nothing is touched
 //! that is not its own, no lock is taken in two orders.
 
+use std::path::Path;
+
 use liveupdate_lab::vm::debug;
-use liveupdate_lab_guest::trial::Step;
+use liveupdate_lab_guest::trial::{NOWHERE, Step};
 
 use crate::bed::{Bed, Wanted};
 use crate::console::seen;
@@ -20,10 +22,15 @@ async fn on_trial(bed: &Bed) -> u64 {
     seen(&bed.console())
 }
 
+fn wanted(module: &Path) -> Wanted<'_> {
+    let programs = vec![(NOWHERE.to_owned(), debug::nowhere().unwrap())];
+    Wanted { devices: MANY, programs, ..Wanted::new(module) }
+}
+
 #[tokio::test]
 async fn without_an_iommu_each_refused_request_ends_well() {
     let module = debug::module().unwrap();
-    let bed = Bed::start("plain", Wanted { devices: MANY, ..Wanted::new(&module) }).await;
+    let bed = Bed::start("plain", wanted(&module)).await;
     let count = on_trial(&bed).await;
     println!("{count} things seen without an IOMMU");
     assert!(count > 500, "{count}");
@@ -32,7 +39,7 @@ async fn without_an_iommu_each_refused_request_ends_well() {
 #[tokio::test]
 async fn behind_an_iommu_each_refused_request_ends_well() {
     let module = debug::module().unwrap();
-    let bed = Bed::start("iommu", Wanted { devices: MANY, iommu: true, ..Wanted::new(&module) }).await;
+    let bed = Bed::start("iommu", Wanted { iommu: true, ..wanted(&module) }).await;
     let count = on_trial(&bed).await;
     println!("{count} things seen behind an IOMMU");
     assert!(count > 500, "{count}");

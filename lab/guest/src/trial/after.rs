@@ -94,7 +94,12 @@ fn goes_on(orchestrator: &Orchestrator, home: &Home, arrived: &[Arrived<'_>]) ->
         };
         machine::is(address, "retrieved")?;
         refused("FINISH before it is bound", session.finish(), Errno::BUSY)?;
+        let runs = machine::command(address)? & machine::BUS_MASTER;
         with(&mut bind, &|| device.bind(&home.iommufd).map_err(|error| chain(&error)))?;
+        // What VFIO takes back when it lacks memory half-way must not stop it.
+        if machine::command(address)? & machine::BUS_MASTER != runs {
+            return Err(format!("{address} was stopped, or let go, by a BIND_IOMMUFD that lacked memory"));
+        }
         refused("FINISH before it is attached", session.finish(), Errno::BUSY)?;
         with(&mut attach, &|| device.attach(&home.space).map_err(|error| chain(&error)))?;
         refusals::of_attached(orchestrator, device)?;

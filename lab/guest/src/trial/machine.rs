@@ -1,7 +1,8 @@
 //! The module, and devices as sysfs has them.
 
-use std::ffi::CString;
-use std::fs::{self, File, OpenOptions};
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::{self, DirEntry, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -116,19 +117,21 @@ pub(super) fn without_raw_access<T>(during: impl FnOnce() -> Result<T, String>) 
     outcome
 }
 
-/// How far a device is on its way, having read all else that the driver says of it.
-pub(super) fn state(address: &str) -> Result<String, String> {
+/// All that the driver says of a device, by the names of its files.
+pub(super) fn all(address: &str) -> Result<BTreeMap<OsString, String>, String> {
     let folder = folder(address).join("liveupdate");
     let failed = |error: std::io::Error| format!("cannot read {}: {error}", folder.display());
-    let mut state = String::new();
-    for entry in fs::read_dir(&folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let text = fs::read_to_string(&path).map_err(failed)?;
-        if path.ends_with("state") {
-            text.trim_end().clone_into(&mut state);
-        }
-    }
-    Ok(state)
+    let read = |entry: std::io::Result<DirEntry>| {
+        let entry = entry?;
+        Ok((entry.file_name(), fs::read_to_string(entry.path())?))
+    };
+    fs::read_dir(&folder).map_err(failed)?.map(read).collect::<std::io::Result<_>>().map_err(failed)
+}
+
+/// How far a device is on its way, having read all else that the driver says of it.
+pub(super) fn state(address: &str) -> Result<String, String> {
+    let state = all(address)?.remove(OsStr::new("state"));
+    Ok(state.unwrap_or_default().trim_end().to_owned())
 }
 
 /// It is so far, and no farther.

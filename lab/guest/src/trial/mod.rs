@@ -52,6 +52,9 @@ impl Trial {
     }
 }
 
+/// A program that [`Step::After`] needs (`lab/driver/nowhere.c`).
+pub const NOWHERE: &str = "/bin/nowhere";
+
 /// Devices that a trial needs: one for each wrong way in the next kernel, and some for the right one.
 pub const LEAST: usize = 8;
 

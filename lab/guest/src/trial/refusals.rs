@@ -1,6 +1,7 @@
 //! What the driver has to refuse, and with which word.
 
 use std::os::fd::AsFd;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use liveupdate_host::linux::kexec;
@@ -12,7 +13,7 @@ use rustix::io::Errno;
 
 use super::machine;
 use super::sessions::{self, Home, TOKEN, refused};
-use super::{Trial, saw};
+use super::{NOWHERE, Trial, saw};
 
 /// Capabilities: power management and PCI Express.
 const POWER: u8 = 0x01;
@@ -142,6 +143,23 @@ pub(super) fn of_attached(orchestrator: &Orchestrator, device: &Device) -> Resul
     armed(device, || Ok(()))?;
     machine::is(device.address(), "attached")?;
     saw(6, "calls refused on a device before FINISH");
+    of_nowhere(device, control)
+}
+
+/// And of addresses at which nothing is: they change nothing.
+fn of_nowhere(device: &Device, control: u8) -> Result<(), String> {
+    let before = machine::all(device.address())?;
+    let file = device.file().map_err(|error| format!("the device's file cannot be had twice: {error}"))?;
+    let ended = Command::new(NOWHERE).arg(control.to_string()).stdin(file).output();
+    let ended = ended.map_err(|error| format!("cannot run {NOWHERE}: {error}"))?;
+    if !ended.status.success() {
+        return Err(format!("{NOWHERE}: {}", String::from_utf8_lossy(&ended.stderr)));
+    }
+    let after = machine::all(device.address())?;
+    if after != before {
+        return Err(format!("calls with addresses of nothing made {after:?} of {before:?}"));
+    }
+    saw(4, "calls refused whose memory could not be read");
     Ok(())
 }
 
