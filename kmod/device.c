@@ -262,6 +262,19 @@ int lu_device_may_open(struct lu_device *lu)
 	return 0;
 }
 
+/**
+ * lu_device_not_opened - VFIO's first open has failed
+ * @lu: the device, its device set locked
+ *
+ * VFIO lets a device interrupt half-way, and nobody listens.
+ */
+void lu_device_not_opened(struct lu_device *lu)
+{
+	guard(mutex)(&lu->lock);
+	if (lu->enabled)
+		pci_intx(lu->core->pdev, 0);
+}
+
 static void restore_config(struct lu_device *lu)
 {
 	const struct liveupdate_vfio_pci_state *frozen = lu->frozen;

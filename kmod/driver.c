@@ -59,8 +59,10 @@ static int variant_open_device(struct vfio_device *vdev)
 	if (ret)
 		return ret;
 	ret = vfio_pci_core_enable(lu->core);
-	if (ret)
+	if (ret) {
+		lu_device_not_opened(lu);
 		return ret;
+	}
 	lu_device_opened(lu);
 	vfio_pci_core_finish_enable(lu->core);
 

@@ -154,7 +154,8 @@ ssize_t lu_write(struct lu_device *lu, const char __user *buf, size_t count,
 		return vfio_pci_core_write(vdev, buf, count, ppos);
 
 	guard(mutex)(&lu->lock);
-	if (lu->state == LU_FROZEN)
+	/* What was given up stays stopped: its memory may be gone already. */
+	if (lu->state == LU_FROZEN || lu->given_up)
 		return -EBUSY;
 	if (lu_is_incoming(lu) &&
 	    resets(lu->core->pdev, buf, count, *ppos & VFIO_PCI_OFFSET_MASK))

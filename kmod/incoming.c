@@ -155,15 +155,19 @@ static bool at_rest(u32 domain, u16 bdf)
 {
 	struct pci_dev *pdev;
 	u16 command;
+	bool rests;
 
 	pdev = pci_get_domain_bus_and_slot(domain, PCI_BUS_NUM(bdf), bdf & 0xff);
 	/* That nobody sees it is no rest; that we stopped it is. */
 	if (!pdev)
 		return lu_list_finished(domain, bdf);
 	pci_read_config_word(pdev, PCI_COMMAND, &command);
+	/* No answer is no rest either, unless the device was pulled out. */
+	rests = PCI_POSSIBLE_ERROR(command) ? pci_dev_is_disconnected(pdev) :
+		!(command & PCI_COMMAND_MASTER);
 	pci_dev_put(pdev);
 
-	return command == 0xffff || !(command & PCI_COMMAND_MASTER);
+	return rests;
 }
 
 /**

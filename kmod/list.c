@@ -200,11 +200,15 @@ void lu_list_finish(u32 domain, u16 bdf)
  * @domain: PCI domain
  * @bdf: bus << 8 | devfn
  *
- * Return: true if so, or if it was never on the list.
+ * Return: true if so; not to know the device is no such word.
  */
 bool lu_list_finished(u32 domain, u16 bdf)
 {
-	return !waits(incoming_entry(domain, bdf));
+	const struct liveupdate_vfio_pci_entry *entry;
+
+	entry = incoming_entry(domain, bdf);
+
+	return entry && entry->flags & LIVEUPDATE_VFIO_PCI_ENTRY_FINISHED;
 }
 
 /**
@@ -235,7 +239,7 @@ void lu_list_claim(const char *driver)
 		}
 		if (pdev->driver)
 			pci_err(pdev, "handed over, but %s took it first; load vfio-pci-liveupdate earlier\n",
-				pdev->driver->name);
+				dev_driver_string(&pdev->dev));
 		ret = device_set_driver_override(&pdev->dev, driver);
 		if (ret)
 			pci_err(pdev, "handed over, but no driver_override could be set: %d\n",

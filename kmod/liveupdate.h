@@ -125,6 +125,7 @@ void lu_device_remove(struct lu_device *lu);
 void lu_device_destroy(struct lu_device *lu);
 int lu_device_may_open(struct lu_device *lu);
 void lu_device_opened(struct lu_device *lu);
+void lu_device_not_opened(struct lu_device *lu);
 void lu_device_closed(struct lu_device *lu);
 void lu_device_attached(struct lu_device *lu);
 void lu_device_detached(struct lu_device *lu);
