@@ -13,7 +13,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 kernels=$here/../kernels
 patches=$(cd "$here/../../kmod/patches" && pwd)
 series=${1:?which series? see the head of $0}
-cache=${LIVEUPDATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/liveupdate}/driver
+# shellcheck source=lab/driver/once.sh
+source "$here/once.sh"
 fail() { echo "lab: $1" >&2; exit 2; }
 
 files=()
@@ -23,12 +24,7 @@ for file in "$patches"/7.3/*.patch; do
 done
 source=$("$kernels/source.sh" --series "$series")
 key=$({ basename "$(dirname "$source")"; cat "$here/headers.sh" "$kernels/common.config" "$kernels/liveupdate.config" "${files[@]}"; gcc --version; } | sha256sum | cut -c1-16)
-out=$cache/headers-$series-$key
-[ -e "$out/complete" ] && { echo "$out"; exit 0; }
-mkdir -p "$cache"
-exec 9>"$out.lock"
-flock 9
-[ -e "$out/complete" ] && { echo "$out"; exit 0; }
+once "headers-$series-$key"
 
 rm -rf "$out"
 mkdir -p "$out/build"
@@ -45,5 +41,4 @@ for option in LIVEUPDATE KEXEC_HANDOVER VFIO_DEVICE_CDEV VFIO_PCI; do
 done
 make_kernel modules_prepare
 cp "$out/build/include/config/kernel.release" "$out/release"
-touch "$out/complete"
-echo "$out"
+complete

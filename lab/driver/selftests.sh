@@ -5,7 +5,8 @@
 #   <folder>/{liveupdate,luo_kexec_simple,luo_multi_session}
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cache=${LIVEUPDATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/liveupdate}/driver
+# shellcheck source=lab/driver/once.sh
+source "$here/once.sh"
 fail() { echo "lab: $1" >&2; exit 2; }
 
 built=$("$here/../kernels/build.sh")
@@ -13,12 +14,7 @@ tree=$(sed -n 's|^include \(.*\)/Makefile$|\1|p' "$built/lu1/build/Makefile")
 tests=$tree/tools/testing/selftests/liveupdate
 [ -e "$tests/liveupdate.c" ] || fail "the kernel's source has no $tests/liveupdate.c"
 key=$({ basename "$(dirname "$tree")"; cat "$here/selftests.sh"; find "$tests" -type f -print0 | sort -z | xargs -0 cat; } | sha256sum | cut -c1-16)
-out=$cache/selftests-$key
-[ -e "$out/complete" ] && { echo "$out"; exit 0; }
-mkdir -p "$out"
-exec 9>"$out.lock"
-flock 9
-[ -e "$out/complete" ] && { echo "$out"; exit 0; }
+once "selftests-$key"
 
 echo "lab: building the kernel's own tests ..." >&2
 work=$out/work
@@ -33,5 +29,4 @@ for test in liveupdate luo_kexec_simple luo_multi_session; do
   gcc "${flags[@]}" -o "$out/$test" "$tests/$test.c" "$tests/lib/lu_utils.c" >&2 || fail "the kernel's test $test does not build"
 done
 rm -rf "$work"
-touch "$out/complete"
-echo "$out"
+complete

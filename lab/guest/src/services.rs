@@ -69,7 +69,6 @@ impl Services {
             }
             want(&service.name)?;
             self.lock().insert(service.name.clone(), Entry { wanted: true, ..Entry::default() });
-            want(&service.name)?;
             let inner = Services(Arc::clone(&self.0));
             let name = format!("service-{}", service.name);
             std::thread::Builder::new().name(name).spawn(move || inner.keep(&service))?;
@@ -165,35 +164,37 @@ impl Services {
     }
 
     fn await_wanted(&self, name: &str) {
-        let unwanted = |entries: &mut BTreeMap<String, Entry>| !entries.get(name).is_some_and(|e| e.wanted);
-        drop(self.0.changed.wait_while(self.lock(), unwanted));
+        self.wait_while(name, |entry| !entry.is_some_and(|entry| entry.wanted));
     }
 
     /// One that is not known is not waited for.
     fn await_up(&self, name: &str) {
-        let coming = |entries: &mut BTreeMap<String, Entry>| entries.get(name).is_some_and(|entry| !entry.up);
-        drop(self.0.changed.wait_while(self.lock(), coming));
+        self.wait_while(name, |entry| entry.is_some_and(|entry| !entry.up));
+    }
+
+    fn wait_while(&self, name: &str, goes_on: impl Fn(Option<&Entry>) -> bool) {
+        drop(self.0.changed.wait_while(self.lock(), |entries| goes_on(entries.get(name))));
     }
 
     fn note_up(&self, name: &str) {
-        if let Some(entry) = self.lock().get_mut(name) {
-            entry.up = true;
-        }
-        self.0.changed.notify_all();
+        self.change(name, |entry| entry.up = true);
     }
 
     fn note_start(&self, name: &str, pid: u32) {
-        if let Some(entry) = self.lock().get_mut(name) {
-            entry.pid = Some(pid);
-        }
-        self.0.changed.notify_all();
+        self.change(name, |entry| entry.pid = Some(pid));
     }
 
     fn note_end(&self, name: &str, over: bool) {
-        if let Some(entry) = self.lock().get_mut(name) {
+        self.change(name, |entry| {
             entry.pid = None;
             entry.up = true;
             entry.wanted &= !over;
+        });
+    }
+
+    fn change(&self, name: &str, to: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.lock().get_mut(name) {
+            to(entry);
         }
         self.0.changed.notify_all();
     }

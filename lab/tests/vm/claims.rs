@@ -38,5 +38,5 @@ async fn a_holder_that_names_a_file_which_it_does_not_hold_is_refused_and_harms_
     bed.apply("real", &bed.targets[0]).await;
     bed.await_success("real").await;
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
-    assert!(!bed.guest().transcript().contains("was believed"));
+    assert!(!bed.guest().serial().transcript().contains("was believed"));
 }

@@ -222,6 +222,6 @@ async fn devices_that_nobody_came_for_are_stopped_by_the_verb_and_their_session_
         let sight = sight(device);
         assert!(sight.resets > 0 && !sight.cleared.is_empty(), "{sight:#?}");
     }
-    let console = bed.guest().transcript();
+    let console = bed.guest().serial().transcript();
     assert!(!console.contains("Unable to finish session"), "{console}");
 }

@@ -40,15 +40,12 @@ pub enum IndexError {
     #[error("its content makes no sense: {0}")]
     Content(String),
     /// It does not fit into its slot.
-    #[error("it has {0} bytes, at most {max} fit", max = SLOT - HEADER)]
-    TooLarge(usize),
-    /// It has grown more than was thought of when it was made.
-    #[error("it has {needs} bytes by now, and its slot {slot}")]
-    NoRoom {
-        /// Its bytes.
-        needs: usize,
+    #[error("it has {bytes} bytes, at most {fit} fit")]
+    TooLarge {
+        /// Its own.
+        bytes: usize,
         /// The slot's.
-        slot: usize,
+        fit: usize,
     },
 }
 
@@ -178,7 +175,7 @@ impl Index {
     pub fn encode(&self, generation: u64) -> Result<Vec<u8>, IndexError> {
         let content = serde_json::to_vec(self).map_err(|error| IndexError::Content(error.to_string()))?;
         let length = u32::try_from(content.len()).ok().filter(|_| content.len() <= SLOT - HEADER);
-        let length = length.ok_or(IndexError::TooLarge(content.len()))?;
+        let length = length.ok_or(IndexError::TooLarge { bytes: content.len(), fit: SLOT - HEADER })?;
         let mut bytes = Vec::with_capacity(HEADER + content.len());
         bytes.extend(MAGIC);
         bytes.extend(VERSION.to_le_bytes());

@@ -63,7 +63,7 @@ impl IndexFile {
         let generation = self.generation + 1;
         let bytes = index.encode(generation).map_err(|error| io("write", &error))?;
         if bytes.len() > self.slot {
-            return Err(io("write", &IndexError::NoRoom { needs: bytes.len(), slot: self.slot }));
+            return Err(io("write", &IndexError::TooLarge { bytes: bytes.len(), fit: self.slot }));
         }
         let at = if generation.is_multiple_of(2) { self.slot as u64 } else { 0 };
         self.file.write_all_at(&bytes, at).map_err(|error| io("write", &error))?;

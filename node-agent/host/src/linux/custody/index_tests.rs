@@ -133,7 +133,7 @@ fn what_never_is_written_is_refused_though_its_checksum_fits() {
         assert!(matches!(Index::decode(&bad.encode(1).unwrap()), Err(IndexError::Content(_))));
     }
     let huge = Index { attempt: "x".repeat(SLOT), ..Index::default() };
-    assert!(matches!(huge.encode(1), Err(IndexError::TooLarge(_))));
+    assert!(matches!(huge.encode(1), Err(IndexError::TooLarge { .. })));
 }
 
 #[test]
