@@ -8,8 +8,8 @@ use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, LOCATION, USER_AGENT, WWW_AUTHENTICATE,
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
 use rustls::ClientConfig;
 
 use crate::auth::{self, Challenge};
@@ -122,7 +122,7 @@ impl Client {
                 return Err(Error::Redirect { what, to, why: "it is led around too often" });
             }
             // Whoever keeps the bytes gets no credentials: the address itself is what lets one in there.
-            answer = self.send(Method::GET, &to, &what, None, empty(), &[(ACCEPT, "*/*")]).await?;
+            answer = self.send(Method::GET, &to, &what, None, whole(Bytes::new()), &[(ACCEPT, "*/*")]).await?;
         }
         let answer = self.expect(answer, &what, StatusCode::OK).await?;
         match length(&answer.response, &what)? {
@@ -181,14 +181,14 @@ impl Client {
 
     async fn get(&self, from: &Reference, path: &str, what: &str, accept: &str) -> Result<Answer, Error> {
         let to = self.address(from, path)?;
-        let answer = self.ask(Method::GET, from, &to, what, &[(ACCEPT, accept)]).await?;
+        let answer = self.ask(Method::GET, from, &to, what, &[(ACCEPT, accept)], Bytes::new()).await?;
         if path.starts_with("blobs/") && answer.response.status().is_redirection() {
             return Ok(answer);
         }
         self.expect(answer, what, StatusCode::OK).await
     }
 
-    /// A request without a body; asked for credentials, it is sent once more with them.
+    /// A request with a body that is kept for a second time: asked for credentials, it is sent once more with them.
     pub(crate) async fn ask(
         &self,
         method: Method,
@@ -196,9 +196,10 @@ impl Client {
         to: &Uri,
         what: &str,
         headers: &[(http::HeaderName, &str)],
+        body: Bytes,
     ) -> Result<Answer, Error> {
         let known = self.known(of);
-        let first = self.send(method.clone(), to, what, known, empty(), headers).await?;
+        let first = self.send(method.clone(), to, what, known, whole(body.clone()), headers).await?;
         if first.response.status() != StatusCode::UNAUTHORIZED {
             return Ok(first);
         }
@@ -207,7 +208,7 @@ impl Client {
         let Some(challenge) = challenge else { return Ok(first) };
         let Some(value) = self.let_in(of, &challenge, &first.from, what).await? else { return Ok(first) };
         drop(first);
-        self.send(method, to, what, Some(value), empty(), headers).await
+        self.send(method, to, what, Some(value), whole(body), headers).await
     }
 
     /// What a registry was answered with before.
@@ -235,7 +236,7 @@ impl Client {
                 let to = self.elsewhere(from, &address, what)?;
                 let what = format!("a token for {of}");
                 let basic = basic.map(|text| secret(&text, &what)).transpose()?;
-                let answer = self.send(Method::GET, &to, &what, basic, empty(), &[]).await?;
+                let answer = self.send(Method::GET, &to, &what, basic, whole(Bytes::new()), &[]).await?;
                 let answer = self.expect(answer, &what, StatusCode::OK).await?;
                 let body = read(answer, &what, LARGEST_ANSWER, &self.options.limits).await?;
                 let token = auth::token(&body).ok_or_else(|| wrong(&what, "the answer holds no token"))?;
@@ -381,8 +382,9 @@ fn wrong(what: &str, why: &str) -> Error {
     Error::Wrong { what: what.to_owned(), why: why.to_owned() }
 }
 
-fn empty() -> Sent {
-    Empty::new().map_err(|never| match never {}).boxed()
+/// Bytes that are here, or none.
+fn whole(bytes: Bytes) -> Sent {
+    Full::new(bytes).map_err(|never| match never {}).boxed()
 }
 
 fn scheme(address: &Uri) -> &str {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{Method, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::sync::mpsc;
 
@@ -23,7 +23,7 @@ impl Client {
     pub async fn has(&self, in_: &Reference, digest: &str) -> Result<bool, Error> {
         let what = format!("whether {in_} has blob {digest}");
         let to = self.address(in_, &format!("blobs/{digest}"))?;
-        let answer = self.ask(Method::HEAD, in_, &to, &what, &[]).await?;
+        let answer = self.ask(Method::HEAD, in_, &to, &what, &[], Bytes::new()).await?;
         match answer.response.status() {
             // Kept elsewhere, but there.
             status if status.is_redirection() => Ok(true),
@@ -45,7 +45,7 @@ impl Client {
     ) -> Result<(), Error> {
         let what = format!("uploading blob {digest} to {to}");
         let begin = self.address(to, "blobs/uploads/")?;
-        let answer = self.ask(Method::POST, to, &begin, &what, &[]).await?;
+        let answer = self.ask(Method::POST, to, &begin, &what, &[], Bytes::new()).await?;
         let answer = self.expect(answer, &what, StatusCode::ACCEPTED).await?;
         let location = answer.response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let location = location.ok_or_else(|| Error::Wrong {
@@ -77,10 +77,9 @@ impl Client {
     ) -> Result<(), Error> {
         let what = format!("putting manifest {under} into {to}");
         let place = self.address(to, &format!("manifests/{under}"))?;
-        let length = bytes.len().to_string();
-        let headers = [(CONTENT_LENGTH, length.as_str()), (CONTENT_TYPE, kind)];
-        let body = Full::new(Bytes::from(bytes)).map_err(|never| match never {}).boxed();
-        let answer = self.send(Method::PUT, &place, &what, self.known(to), body, &headers).await?;
+        // Asked for credentials it may be here for the first time: where all blobs are there already nothing else was
+        // written, and what was given for reading does not let one write.
+        let answer = self.ask(Method::PUT, to, &place, &what, &[(CONTENT_TYPE, kind)], bytes.into()).await?;
         self.expect(answer, &what, StatusCode::CREATED).await.map(|_| ())
     }
 }

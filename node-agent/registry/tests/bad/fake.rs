@@ -11,6 +11,8 @@ use tokio_rustls::TlsAcceptor;
 /// What is done to answer a request, in order.
 #[derive(Clone, Debug)]
 pub(crate) enum Do {
+    /// Reads the request's body.
+    Take,
     /// Sends this.
     Say(Vec<u8>),
     /// Sends this again and again.
@@ -84,6 +86,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, answer: &Answer
     seen.lock().unwrap().push(head.clone());
     for step in answer(&head) {
         let said = match step {
+            Do::Take => stream.read_exact(&mut vec![0; announced(&head)]).await.map(|_| ()),
             Do::Say(bytes) => stream.write_all(&bytes).await,
             Do::Repeat(bytes) => loop {
                 if let Err(error) = stream.write_all(&bytes).await {
@@ -99,8 +102,18 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, answer: &Answer
     let _ = stream.shutdown().await;
 }
 
+/// Bytes of a request's body.
+fn announced(head: &str) -> usize {
+    head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |size| size.parse().unwrap())
+}
+
 /// An answer of HTTP.
 pub(crate) fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<Do> {
     let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
     vec![Do::Say([head.as_bytes(), body].concat())]
+}
+
+/// An answer of HTTP to a request whose body is read.
+pub(crate) fn taken(status: &str, headers: &str, body: &[u8]) -> Vec<Do> {
+    [vec![Do::Take], answer(status, headers, body)].concat()
 }

@@ -7,6 +7,7 @@
 )]
 
 mod fake;
+mod push;
 
 use std::path::PathBuf;
 use std::sync::Arc;
