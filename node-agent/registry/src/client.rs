@@ -52,6 +52,9 @@ pub struct Limits {
     pub idle: Duration,
     /// Bytes that have to come in each `idle`.
     pub least: u64,
+    /// From a blob's last byte that was sent to the answer: much of it may still be on the way, and the registry reads
+    /// all of it again.
+    pub store: Duration,
 }
 
 impl Default for Limits {
@@ -61,6 +64,7 @@ impl Default for Limits {
             answer: Duration::from_secs(30),
             idle: Duration::from_secs(20),
             least: 64 << 10,
+            store: Duration::from_mins(5),
         }
     }
 }
@@ -122,7 +126,8 @@ impl Client {
                 return Err(Error::Redirect { what, to, why: "it is led around too often" });
             }
             // Whoever keeps the bytes gets no credentials: the address itself is what lets one in there.
-            answer = self.send(Method::GET, &to, &what, None, whole(Bytes::new()), &[(ACCEPT, "*/*")]).await?;
+            answer =
+                self.send(Method::GET, &to, &what, None, whole(Bytes::new()), &[(ACCEPT, "*/*")]).await?;
         }
         let answer = self.expect(answer, &what, StatusCode::OK).await?;
         match length(&answer.response, &what)? {
@@ -250,7 +255,7 @@ impl Client {
         Ok(Some(value))
     }
 
-    /// One request on a connection of its own.
+    /// One request, and its answer.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -260,32 +265,31 @@ impl Client {
         body: Sent,
         headers: &[(http::HeaderName, &str)],
     ) -> Result<Answer, Error> {
-        let limits = &self.options.limits;
+        let request = request(method, to, what, authorization, body, headers)?;
+        let limit = self.options.limits.answer;
+        let late = async {
+            tokio::time::sleep(limit).await;
+            Error::TimedOut { what: what.to_owned(), limit }
+        };
+        self.exchange(request, to, what, late).await
+    }
+
+    /// Sends a request on a connection of its own; its answer, if that comes before it is given up.
+    pub(crate) async fn exchange(
+        &self,
+        request: Request<Sent>,
+        to: &Uri,
+        what: &str,
+        given_up: impl Future<Output = Error>,
+    ) -> Result<Answer, Error> {
         let plain = scheme(to) == "http";
         let port = to.port_u16().unwrap_or(if plain { 80 } else { 443 });
         let tls = if plain { None } else { Some(self.tls()?) };
-        let (mut sender, connection) = dial::connect(host(to), port, tls, limits.connect).await?;
-        let path = to.path_and_query().map_or("/", |path| path.as_str());
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, authority(to))
-            .header(USER_AGENT, concat!("liveupdate/", env!("CARGO_PKG_VERSION")));
-        for (name, value) in headers {
-            request = request.header(name, *value);
-        }
-        if let Some(value) = authorization {
-            request = request.header(AUTHORIZATION, value);
-        }
-        let request = request.body(body).map_err(|_| wrong(what, "that makes no request"))?;
-        // What is pushed takes its time before there can be an answer.
-        let limit = if request.headers().contains_key(CONTENT_LENGTH) { None } else { Some(limits.answer) };
-        let answered = sender.send_request(request);
-        let response = match limit {
-            Some(limit) => tokio::time::timeout(limit, answered)
-                .await
-                .map_err(|_| Error::TimedOut { what: what.to_owned(), limit })?,
-            None => answered.await,
+        let limit = self.options.limits.connect;
+        let (mut sender, connection) = dial::connect(host(to), port, tls, limit).await?;
+        let response = tokio::select! {
+            response = sender.send_request(request) => response,
+            why = given_up => return Err(why),
         };
         let response = response.map_err(|source| Error::Broken { what: what.to_owned(), source })?;
         Ok(Answer { response, connection, from: to.clone() })
@@ -321,6 +325,30 @@ impl Client {
         };
         Err(Error::Refused { what: what.to_owned(), status, said: words(&said), hint })
     }
+}
+
+/// A request to one host.
+pub(crate) fn request(
+    method: Method,
+    to: &Uri,
+    what: &str,
+    authorization: Option<HeaderValue>,
+    body: Sent,
+    headers: &[(http::HeaderName, &str)],
+) -> Result<Request<Sent>, Error> {
+    let path = to.path_and_query().map_or("/", |path| path.as_str());
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, authority(to))
+        .header(USER_AGENT, concat!("liveupdate/", env!("CARGO_PKG_VERSION")));
+    for (name, value) in headers {
+        request = request.header(name, *value);
+    }
+    if let Some(value) = authorization {
+        request = request.header(AUTHORIZATION, value);
+    }
+    request.body(body).map_err(|_| wrong(what, "that makes no request"))
 }
 
 /// A small body, bounded and at a pace.

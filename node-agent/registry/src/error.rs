@@ -45,6 +45,14 @@ pub enum Error {
         /// In this time.
         within: Duration,
     },
+    /// What is sent is not taken.
+    #[error("{what}: given up: no more of it could be sent within {limit:?}")]
+    NotTaken {
+        /// Which request.
+        what: String,
+        /// How long was waited.
+        limit: Duration,
+    },
     /// The connection broke, or what is spoken on it is no HTTP.
     #[error("{what} broke off")]
     Broken {

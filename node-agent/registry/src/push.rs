@@ -8,12 +8,13 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use crate::{Client, Error, Reference};
+use crate::client::request;
+use crate::{Client, Error, Limits, Reference};
 
-/// Bytes that are read at once.
-const CHUNK: usize = 256 << 10;
+/// Bytes that are read at once: on the slowest line each of them goes within [`Limits::idle`].
+const CHUNK: usize = 64 << 10;
 
 impl Client {
     /// Whether a blob is there already.
@@ -59,8 +60,10 @@ impl Client {
         let authorization = self.known(to).filter(|_| here);
         let length = size.to_string();
         let headers = [(CONTENT_LENGTH, length.as_str()), (CONTENT_TYPE, "application/octet-stream")];
-        let body = Stream::of(from, size).boxed();
-        let answer = self.send(Method::PUT, &place, &what, authorization, body, &headers).await?;
+        let (body, left) = Stream::of(from, size);
+        let request = request(Method::PUT, &place, &what, authorization, body.boxed(), &headers)?;
+        let given_up = given_up(left, &what, &self.options.limits);
+        let answer = self.exchange(request, &place, &what, given_up).await?;
         self.expect(answer, &what, StatusCode::CREATED).await.map(|_| ())
     }
 
@@ -84,14 +87,29 @@ impl Client {
     }
 }
 
+/// Waits until an upload goes on no more: no other piece is taken, or no answer comes to the last one.
+async fn given_up(mut left: watch::Receiver<u64>, what: &str, limits: &Limits) -> Error {
+    while *left.borrow_and_update() > 0 {
+        match tokio::time::timeout(limits.idle, left.changed()).await {
+            Ok(Ok(())) => {}
+            // Whoever sends has let go of it: that is the answer, or the end of the connection.
+            Ok(Err(_)) => break,
+            Err(_) => return Error::NotTaken { what: what.to_owned(), limit: limits.idle },
+        }
+    }
+    tokio::time::sleep(limits.store).await;
+    Error::TimedOut { what: what.to_owned(), limit: limits.store }
+}
+
 /// A reader's bytes, read on a thread of their own.
 struct Stream {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
-    left: u64,
+    left: watch::Sender<u64>,
 }
 
 impl Stream {
-    fn of(mut from: impl Read + Send + 'static, size: u64) -> Self {
+    /// The bytes, and how many of them have not been taken yet.
+    fn of(mut from: impl Read + Send + 'static, size: u64) -> (Self, watch::Receiver<u64>) {
         let (sender, pieces) = mpsc::channel(2);
         tokio::task::spawn_blocking(move || {
             loop {
@@ -110,7 +128,8 @@ impl Stream {
                 }
             }
         });
-        Self { pieces, left: size }
+        let (left, of_it) = watch::channel(size);
+        (Self { pieces, left }, of_it)
     }
 }
 
@@ -125,13 +144,13 @@ impl Body for Stream {
         self.pieces.poll_recv(context).map(|piece| {
             let piece = piece?;
             Some(piece.map(|bytes| {
-                self.left = self.left.saturating_sub(bytes.len() as u64);
+                self.left.send_modify(|left| *left = left.saturating_sub(bytes.len() as u64));
                 Frame::data(bytes)
             }))
         })
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        SizeHint::with_exact(*self.left.borrow())
     }
 }

@@ -104,7 +104,9 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, answer: &Answer
 
 /// Bytes of a request's body.
 fn announced(head: &str) -> usize {
-    head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |size| size.parse().unwrap())
+    head.lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .map_or(0, |size| size.parse().unwrap())
 }
 
 /// An answer of HTTP.

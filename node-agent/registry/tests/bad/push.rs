@@ -1,10 +1,13 @@
 //! Registries that ask for more than they asked for before, and such as do not take what is pushed.
 
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
 
-use liveupdate_registry::{Client, Options};
+use liveupdate_registry::{Client, Error, Limits, Options};
 
-use crate::fake::{Fake, answer, taken};
+use crate::fake::{Do, Fake, answer, taken};
 use crate::{DIGEST, Folder, refused};
 
 const KIND: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -75,4 +78,56 @@ async fn a_token_that_has_run_out_is_renewed_and_one_that_does_not_help_is_asked
     assert_eq!(no.heads().iter().filter(|head| head.starts_with("PUT ")).count(), 2);
     // What it was let in with then is as good as one that has run out.
     put(&no, &client).await.unwrap();
+}
+
+/// Uploads so many bytes, each reading of which takes so long.
+async fn upload(to: &Fake, size: usize, pause: Duration, limits: Limits) -> Result<(), Error> {
+    struct Slowly(usize, Duration);
+    impl Read for Slowly {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let read = buffer.len().min(self.0);
+            self.0 -= read;
+            thread::sleep(self.1);
+            Ok(read)
+        }
+    }
+    let client = Client::new(Options { limits, ..Options::default() });
+    let size_told = u64::try_from(size).unwrap();
+    client.upload(&to.repository(), DIGEST, size_told, Slowly(size, pause)).await
+}
+
+/// Where uploads begin, and what is done when the bytes come.
+async fn takes(end: fn() -> Vec<Do>) -> Fake {
+    Fake::start(move |head| {
+        if head.starts_with("POST /v2/kernels/lu2/blobs/uploads/ ") {
+            return answer("202 Accepted", "Location: /upload?x=y\r\n", b"");
+        }
+        assert!(head.starts_with(&format!("PUT /upload?x=y&digest={DIGEST} ")), "{head}");
+        end()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_upload_may_take_long_but_stands_still_for_a_bounded_time_only() {
+    let short = Duration::from_millis(500);
+    let limits = Limits { answer: short, idle: short, store: short, ..Limits::default() };
+    let none = Duration::ZERO;
+    // More than the sockets of both sides hold.
+    let much = 64 << 20;
+    let stops = takes(|| vec![Do::Hang]).await;
+    refused(upload(&stops, much, none, limits).await, "given up: no more of it could be sent within 500ms");
+    // All of it is taken, and there is no answer.
+    let mute = takes(|| vec![Do::Take, Do::Hang]).await;
+    refused(upload(&mute, 1000, none, limits).await, "nothing came within 500ms");
+    refused(upload(&mute, 0, none, limits).await, "nothing came within 500ms");
+    // A manifest is small: it is answered like everything else.
+    let patient = Limits { idle: Duration::from_secs(60), store: Duration::from_secs(60), ..limits };
+    let client = Client::new(Options { limits: patient, ..Options::default() });
+    let silent = Fake::start(|_| vec![Do::Hang]).await;
+    let put = client.put_manifest(&silent.repository(), "stable", KIND, b"{}".to_vec()).await;
+    refused(put, "nothing came within 500ms");
+    // Ten pieces, each of them in time.
+    let good = takes(|| taken("201 Created", "", b"")).await;
+    upload(&good, 10 * (64 << 10), Duration::from_millis(60), limits).await.unwrap();
 }
