@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use crate::Error;
+use crate::{Error, Reference};
 
 /// Largest file of credentials.
 const LARGEST_FILE: u64 = 256 << 10;
@@ -29,8 +29,8 @@ struct Entry {
     password: Option<String>,
 }
 
-/// Reads the value of a basic `Authorization` for a registry; none: the file has nothing for it.
-pub(crate) fn basic(file: &Path, registry: &str) -> Result<Option<String>, Error> {
+/// Reads the value of a basic `Authorization` for a repository; none: the file has nothing for it.
+pub(crate) fn basic(file: &Path, of: &Reference) -> Result<Option<String>, Error> {
     let failed = |why: String| Error::File { path: file.to_owned(), why };
     let mut text = Vec::new();
     let opened = File::open(file).and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut text));
@@ -41,12 +41,15 @@ pub(crate) fn basic(file: &Path, registry: &str) -> Result<Option<String>, Error
     // Without the text itself: what is wrong may be beside a password.
     let config: Config = serde_json::from_slice(&text)
         .map_err(|error| failed(format!("it is no docker config.json: line {}", error.line())))?;
-    let found = config.auths.into_iter().find(|(name, _)| host_of(name) == registry);
-    let Some((_, entry)) = found else { return Ok(None) };
+    let whole = of.to_string();
+    let here =
+        config.auths.into_iter().filter(|(name, entry)| entry.lets_in() && is_for(place(name), &whole));
+    // A team's own before the registry's.
+    let Some((name, entry)) = here.max_by_key(|(name, _)| place(name).len()) else { return Ok(None) };
     let encoded = match (entry.auth, entry.username, entry.password) {
         (Some(auth), _, _) if !auth.is_empty() => {
             let plain = STANDARD.decode(&auth).ok().filter(|plain| plain.contains(&b':'));
-            plain.ok_or_else(|| failed(format!("auth of {registry} is not the base64 of USER:PASSWORD")))?;
+            plain.ok_or_else(|| failed(format!("auth of {name} is not the base64 of USER:PASSWORD")))?;
             auth
         }
         (_, Some(user), Some(password)) => STANDARD.encode(format!("{user}:{password}")),
@@ -55,10 +58,26 @@ pub(crate) fn basic(file: &Path, registry: &str) -> Result<Option<String>, Error
     Ok(Some(format!("Basic {encoded}")))
 }
 
-/// Keys are hosts, or addresses as older tools wrote them.
-fn host_of(name: &str) -> &str {
+impl Entry {
+    /// Tools leave entries without credentials where those lie elsewhere.
+    fn lets_in(&self) -> bool {
+        let whole = self.username.is_some() && self.password.is_some();
+        whole || self.auth.as_ref().is_some_and(|auth| !auth.is_empty())
+    }
+}
+
+/// Keys are hosts, hosts with the beginning of a path, or addresses as older tools wrote them.
+fn place(name: &str) -> &str {
     let name = name.strip_prefix("https://").or_else(|| name.strip_prefix("http://")).unwrap_or(name);
-    name.split('/').next().unwrap_or(name)
+    let name = name.trim_end_matches('/');
+    // Right behind the host that is the API, not a repository.
+    let host = ["/v1", "/v2"].iter().find_map(|end| name.strip_suffix(end));
+    host.filter(|host| !host.contains('/')).unwrap_or(name)
+}
+
+/// Whether a place is all of `REGISTRY/REPOSITORY`, or the beginning of it up to a slash.
+fn is_for(place: &str, whole: &str) -> bool {
+    whole.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// What a registry wants to see.
@@ -157,25 +176,62 @@ mod tests {
         assert_eq!(token(br#"{"token":""}"#), None);
     }
 
+    fn read(text: &str, of: &str) -> Result<Option<String>, Error> {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let file = std::env::temp_dir().join(format!("liveupdate-auth-{}-{number}", std::process::id()));
+        std::fs::write(&file, text).unwrap();
+        let read = basic(&file, &of.parse().unwrap());
+        std::fs::remove_file(&file).unwrap();
+        read
+    }
+
     #[test]
     fn credentials_are_for_one_registry_and_errors_do_not_tell_them() {
-        let file = std::env::temp_dir().join(format!("liveupdate-auth-{}", std::process::id()));
-        let read = |text: &str, registry: &str| {
-            std::fs::write(&file, text).unwrap();
-            basic(&file, registry)
-        };
         let both = r#"{"auths":{"https://registry.example/v1/":{"auth":"dTpw"},"other:5000":{"username":"u","password":"p"},
-            "empty":{}},"credsStore":"x"}"#;
-        for registry in ["registry.example", "other:5000"] {
-            assert_eq!(read(both, registry).unwrap().as_deref(), Some("Basic dTpw"), "{registry}");
+            "empty.example":{}},"credsStore":"x"}"#;
+        for of in ["registry.example/a", "other:5000/a/b"] {
+            assert_eq!(read(both, of).unwrap().as_deref(), Some("Basic dTpw"), "{of}");
         }
-        for registry in ["registry.example:443", "example", "other", "empty"] {
-            assert_eq!(read(both, registry).unwrap(), None, "{registry}");
+        for of in ["registry.example:443/a", "registry.example.org/a", "other:500/a", "empty.example/a"] {
+            assert_eq!(read(both, of).unwrap(), None, "{of}");
         }
-        let error = read(r#"{"auths":{"r":{"auth":"secret"#, "r").unwrap_err().to_string();
+        let error = read(r#"{"auths":{"r.example":{"auth":"secret"#, "r.example/a").unwrap_err().to_string();
         assert!(error.contains("no docker config.json") && !error.contains("secret"), "{error}");
-        let error = read(r#"{"auths":{"r":{"auth":"secret=="}}}"#, "r").unwrap_err().to_string();
+        let wrong = r#"{"auths":{"r.example":{"auth":"secret=="}}}"#;
+        let error = read(wrong, "r.example/a").unwrap_err().to_string();
         assert!(error.contains("USER:PASSWORD") && !error.contains("secret"), "{error}");
-        std::fs::remove_file(&file).unwrap();
+    }
+
+    #[test]
+    fn a_repository_gets_what_is_closest_to_it_and_never_what_is_anothers() {
+        let encoded = |user: &str| STANDARD.encode(format!("{user}:p"));
+        let text = format!(
+            r#"{{"auths":{{"http://r.example":{{}},"https://r.example/v2/":{{"auth":"{}"}},"r.example/team-a":{{"auth":"{}"}},
+                "r.example/team-a/kernels/":{{"auth":"{}"}},"r.example/team-c":{{"auth":""}},
+                "r.example/team-d/v2":{{"auth":"{}"}},"s.example/team-a":{{"auth":"{}"}}}}}}"#,
+            encoded("all"),
+            encoded("a"),
+            encoded("kernels"),
+            encoded("d"),
+            encoded("s")
+        );
+        for (of, user) in [
+            ("r.example/team-a", "a"),
+            ("r.example/team-a/x", "a"),
+            ("r.example/team-a/kernels", "kernels"),
+            ("r.example/team-a/kernels/lu2", "kernels"),
+            ("r.example/team-a/kernels2", "a"),
+            ("r.example/team-ab/x", "all"),
+            ("r.example/team-b", "all"),
+            ("r.example/team-c", "all"),
+            ("r.example/team-d/v2", "d"),
+            ("r.example/team-d/v3", "all"),
+        ] {
+            let wanted = format!("Basic {}", encoded(user));
+            assert_eq!(read(&text, of).unwrap(), Some(wanted), "{of}");
+        }
+        assert_eq!(read(&text, "s.example/team-b").unwrap(), None);
     }
 }

@@ -75,8 +75,8 @@ impl Default for Limits {
 pub struct Client {
     pub(crate) options: Options,
     tls: OnceLock<Arc<ClientConfig>>,
-    /// The registry that it was let in by, and the header's value.
-    authorization: Mutex<Option<(String, HeaderValue)>>,
+    /// The repository that it was let in to, and the header's value.
+    authorization: Mutex<Option<(Reference, HeaderValue)>>,
 }
 
 /// An answer whose connection is still open.
@@ -216,10 +216,10 @@ impl Client {
         self.send(method, to, what, Some(value), whole(body), headers).await
     }
 
-    /// What a registry was answered with before.
+    /// What was answered before for a repository.
     pub(crate) fn known(&self, of: &Reference) -> Option<HeaderValue> {
         let known = self.authorization.lock().unwrap_or_else(PoisonError::into_inner);
-        known.as_ref().filter(|(registry, _)| registry == of.registry()).map(|(_, value)| value.clone())
+        known.as_ref().filter(|(to, _)| to == of).map(|(_, value)| value.clone())
     }
 
     /// Answers a challenge; none: there is nothing to answer it with.
@@ -231,7 +231,7 @@ impl Client {
         what: &str,
     ) -> Result<Option<HeaderValue>, Error> {
         let basic = match &self.options.auth {
-            Some(file) => auth::basic(file, of.registry())?,
+            Some(file) => auth::basic(file, of)?,
             None => None,
         };
         let text = match challenge {
@@ -251,7 +251,7 @@ impl Client {
         let Some(text) = text else { return Ok(None) };
         let value = secret(&text, what)?;
         let mut known = self.authorization.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = Some((of.registry().to_owned(), value.clone()));
+        *known = Some((of.clone(), value.clone()));
         Ok(Some(value))
     }
 
