@@ -239,6 +239,11 @@ impl Client {
             Challenge::Bearer { realm, service, scope } => {
                 let address = auth::token_address(realm, service.as_deref(), scope.as_deref());
                 let to = self.elsewhere(from, &address, what)?;
+                if basic.is_some() && scheme(from) == "http" && host(from) != host(&to) {
+                    let why = "whoever is on the way to a registry without TLS could have named that host, and would get \
+                               its credentials; speak TLS to it, or leave them out";
+                    return Err(Error::Redirect { what: what.to_owned(), to: cut(&address), why });
+                }
                 let what = format!("a token for {of}");
                 let basic = basic.map(|text| secret(&text, &what)).transpose()?;
                 let answer = self.send(Method::GET, &to, &what, basic, whole(Bytes::new()), &[]).await?;

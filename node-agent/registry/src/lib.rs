@@ -5,9 +5,10 @@
 //!  Client ───── manifest(digest) ── blob(digest, size) ──► bytes, bounded, at a pace
 //!               push: has, upload, put_manifest
 //! ```
-//! A registry is not trusted. Everything that it sends is bounded in size and time before it is kept, what it points
-//! at elsewhere is followed only where that cannot lead down from TLS, and credentials go to nobody but the host that
-//! they are for. *No digest is checked here*: whoever takes the bytes knows what they have to be.
+//! A registry is not trusted. Everything that it sends is bounded in size and time before it is kept, and what it points
+//! at elsewhere is followed only where that cannot lead down from TLS. Credentials go to the registry that they are for
+//! and to the token server that it names: on another host only if it said so over TLS. *No digest is checked here*:
+//! whoever takes the bytes knows what they have to be.
 
 mod auth;
 mod body;

@@ -231,6 +231,14 @@ async fn a_token_is_asked_for_where_the_registry_says_and_not_without_tls() {
     assert!(head.contains("authorization: Basic dTpw"), "{head}");
     let bad = guard("http://198.51.100.7/token".to_owned()).await;
     refused(blob(&bad, 6).await, "which is not followed: it is without TLS");
+    // Said without TLS, another host would get what is the registry's. Who has nothing to give away asks there.
+    let led = guard("https://localhost:1/token".to_owned()).await;
+    let text = format!(r#"{{"auths":{{"{}":{{"auth":"dTpw"}}}}}}"#, led.address);
+    let options = Options { auth: Some(folder.write("led.json", &text)), ..Options::default() };
+    let refusal = Client::new(options).blob(&led.repository(), DIGEST, 6).await;
+    refused(refusal, "could have named that host, and would get its credentials");
+    let told = told(blob(&led, 6).await);
+    assert!(!told.contains("could have named that host"), "{told}");
     // Nobody has credentials for this one.
     let alone =
         Fake::start(|_| answer("401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"\r\n", b"")).await;
