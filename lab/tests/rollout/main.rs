@@ -23,3 +23,4 @@ mod stops;
 mod two_updates;
 mod unavailable;
 mod verbs;
+mod writers;
