@@ -1,7 +1,9 @@
 //! An update that is deleted leaves nothing behind.
 
+use liveupdate_crds::{FINALIZER, LiveUpdate};
 use liveupdate_host::simulated::{Durations, Pace, WorldSpec};
 use liveupdate_lab::testbed::machines::{NEW, OLD};
+use liveupdate_lab::wait::{Answer, until};
 
 use crate::bed::{Bed, SOON, alone, is_clean, is_marked, run, says};
 
@@ -81,5 +83,34 @@ fn a_controller_that_starts_after_the_deletion_cleans_up() {
             let idle = bed.bed.await_node_update(node, "Idle", SOON, |s| s.state == "Idle").await.unwrap();
             assert_eq!(idle.status.unwrap().kernel, OLD);
         }
+    });
+}
+
+async fn finalizers(bed: &Bed, update: &str) -> Vec<String> {
+    let found = bed.bed.all::<LiveUpdate>().get_metadata(update).await.unwrap();
+    found.metadata.finalizers.unwrap_or_default()
+}
+
+/// Without any node in flight nobody need wait for a controller that is away.
+#[test]
+fn an_update_has_our_finalizer_from_its_first_admission_until_nothing_is_in_flight() {
+    run(async |bed| {
+        let pool = bed.pool("kept", 1, |_, world| at_two_speeds(1, world)).await;
+        pool.roll(|update| update.spec.paused = true).await;
+        bed.update("kept", "accepted, and nothing begun", |status| status.state == "Paused").await;
+        assert_eq!(finalizers(bed, "kept").await, Vec::<String>::new(), "before the first admission");
+
+        bed.kubectl(r#"patch lu kept --type=merge -p {"spec":{"paused":false}}"#).await;
+        pool.off(1).await;
+        assert_eq!(finalizers(bed, "kept").await, [FINALIZER], "in flight");
+
+        bed.success("kept").await;
+        until("the end of the finalizer", SOON, async || {
+            let left = finalizers(bed, "kept").await;
+            Ok(if left.is_empty() { Answer::Yes(()) } else { Answer::not_yet(left.join(" ")) })
+        })
+        .await
+        .unwrap();
+        bed.node(&pool.name_of(1), "clean", is_clean).await;
     });
 }

@@ -13,6 +13,7 @@ mod credentials;
 mod deleted;
 mod devices;
 mod gates;
+mod health;
 mod kernels;
 mod leadership;
 mod looks;
