@@ -1,6 +1,7 @@
 //! What the demo shows: its machines, and the two that are not like the others.
 
 mod machines;
+mod promised;
 mod shell;
 mod show;
 

@@ -3,19 +3,22 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::Shell;
 use super::machines::{SOURCE_RELEASE, TARGET_RELEASE, machines};
+use super::{Shell, promised};
 use crate::testbed::{Testbed, TestbedOptions};
-use crate::{Result, binaries};
+use crate::wait::{self, Answer};
+use crate::{Account, Result, binaries};
 
 const NODES: u16 = 20;
 /// Generous: a loaded machine must not fail the demo.
 const ENOUGH: Duration = Duration::from_secs(240);
+/// What only tells is written a moment after the end.
+const TOLD: Duration = Duration::from_secs(30);
 
 /// Shows a fleet being updated. With `keep` it stays up until Ctrl-C.
 ///
 /// # Errors
-/// When something does not start, or the rollout does not succeed.
+/// When something does not start, the rollout does not succeed, or its summary lacks what was promised.
 pub async fn run(keep: bool) -> Result<()> {
     let begun = Instant::now();
     let say = |text: &str| eprintln!("[{:5.1} s] {text}", begun.elapsed().as_secs_f32());
@@ -27,7 +30,7 @@ pub async fn run(keep: bool) -> Result<()> {
     let mut bed = Testbed::start(TestbedOptions::default(), machines(NODES)).await?;
     bed.start_controller().await?;
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let shell = Shell::new(&bed, plugin, ENOUGH)?;
+    let shell = Shell::new(&bed, plugin.clone(), ENOUGH)?;
 
     say("applying the platform's policy and the update: canary of one, then 25 %, then all");
     shell.kubectl(&["apply", "-f", &here.join("../crds/examples/policy.yaml").to_string_lossy()]).await?;
@@ -38,8 +41,12 @@ pub async fn run(keep: bool) -> Result<()> {
     let waited = shell.kubectl_quietly(&["wait", "--for=condition=Succeeded", "lu/demo", &timeout]).await;
     drop(watching);
     eprintln!();
+    let told = match waited {
+        Ok(()) => told(&bed, &plugin).await,
+        Err(error) => Err(error),
+    };
     shell.plugin(&["status", "demo"]).await?;
-    waited?;
+    told?;
     say(&format!(
         "{SOURCE_RELEASE} was replaced by {TARGET_RELEASE}; nothing of it was real but the control plane"
     ));
@@ -63,4 +70,14 @@ pub async fn run(keep: bool) -> Result<()> {
         crate::commands::until_asked().await?;
     }
     Ok(())
+}
+
+/// Waits until the summary has all that the demo promises.
+async fn told(bed: &Testbed, plugin: &Path) -> Result<()> {
+    wait::until("all that the demo promises in its summary", TOLD, async || {
+        let summary = bed.plane.run_as(plugin, &Account::admin(), &["status", "demo"]).await?;
+        let missing = promised::missing(&summary.stdout, NODES);
+        Ok(if missing.is_empty() { Answer::Yes(()) } else { Answer::not_yet(missing.join("; ")) })
+    })
+    .await
 }

@@ -139,6 +139,9 @@ pub(super) fn missing(all: &[Seen], target: &str) -> Vec<String> {
             format!("its holder did not come through whole: {:?}", seen.held),
         );
         want(seen.phases.whole.is_some(), "its blackout was not seen from beginning to end".into());
+        for (phase, _) in seen.phases.each.iter().filter(|(_, took)| took.is_none()) {
+            want(false, format!("the phase {phase} was not seen"));
+        }
         want(!seen.told.contains("simulated"), format!("it calls its blackout {}", seen.told));
         for device in &seen.devices {
             let address = &device.address;
@@ -184,7 +187,7 @@ mod tests {
                 later: Some(42),
             },
             phases: Phases {
-                each: vec![("quiesce", Some(Duration::from_millis(3))), ("commit", None)],
+                each: vec![("quiesce", Some(Duration::from_millis(3))), ("commit", Some(Duration::ZERO))],
                 whole: Some(Duration::from_millis(1234)),
             },
             told: String::new(),
@@ -216,13 +219,14 @@ mod tests {
     fn what_was_not_seen_is_missed_by_name() {
         let target = "7.3.4-lu2";
         assert_eq!(missing(&[seen()], target), Vec::<String>::new());
-        let spoilt: [fn(&mut Seen); 10] = [
+        let spoilt: [fn(&mut Seen); 11] = [
             |seen| seen.after.release = "7.3.4-lu1".into(),
             |seen| seen.before.release = "7.3.4-lu2".into(),
             |seen| seen.after.boot_id = seen.before.boot_id.clone(),
             |seen| seen.after.number = 3,
             |seen| seen.seed = 8,
             |seen| seen.phases.whole = None,
+            |seen| seen.phases.each[1].1 = None,
             |seen| seen.told = "12 ms (simulated)".into(),
             |seen| seen.devices[0].found.as_mut().unwrap().outcome = Some("Paused".into()),
             |seen| seen.devices[0].sight.as_mut().unwrap().resets = 1,
@@ -237,7 +241,9 @@ mod tests {
 
     #[test]
     fn the_table_makes_nothing_up() {
-        let text = table(&[seen()]);
+        let mut seen = seen();
+        seen.phases.each[1].1 = None;
+        let text = table(&[seen]);
         assert!(text.contains("1234 ms") && text.contains("unmeasured"), "{text}");
         assert!(text.lines().any(|line| line.contains("commit") && line.contains("not seen")), "{text}");
     }
