@@ -31,6 +31,12 @@ pub(super) async fn mount(placed: &Placed) -> Result<BTreeMap<String, PathBuf>> 
             Some(host) => placed.machine.root().join(host.path.trim_start_matches('/')),
             None => placed.folder.join(&volume.name),
         };
+        // As a kubelet: what the host was to have already is not made for it.
+        let own = volume.host_path.as_ref().is_some_and(|host| host.type_.as_deref() == Some("Directory"));
+        if own && !folder.is_dir() {
+            let reason = format!("volume {}: the host has no folder {}", volume.name, folder.display());
+            return Err(Error::Pod { pod: placed.pod.name_any(), reason });
+        }
         fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
         fill(placed, volume, &folder, true).await?;
         mounted.insert(volume.name.clone(), folder);

@@ -19,13 +19,9 @@ use liveupdate_lab::testbed::{machines, objects};
 use liveupdate_lab::wait::{Answer, until};
 use liveupdate_lab::{Account, ControlPlane};
 use liveupdate_proto::tls::Identity;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use crate::bed::plane_with_nodes;
+use crate::handshake;
 
 const NAMESPACE: &str = "platform-lu";
 const LONG: Duration = Duration::from_secs(120);
@@ -115,24 +111,7 @@ impl Cluster {
         port: u16,
         identity: &Identity,
     ) -> liveupdate_lab::Result<Answer<Vec<u8>>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.signer.authority().as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_default();
-        let name = ServerName::try_from(identity.dns_name()).unwrap();
-        let shaken = async {
-            let tcp = TcpStream::connect((address.as_str(), port)).await?;
-            TlsConnector::from(Arc::new(config)).connect(name, tcp).await
-        };
-        Ok(match shaken.await {
-            Ok(tls) => Answer::Yes(tls.get_ref().1.peer_certificates().unwrap()[0].to_vec()),
-            Err(error) => Answer::not_yet(error),
-        })
+        Ok(handshake::shown(self.signer.authority(), pod, port, identity).await)
     }
 
     async fn certificate(&self, pod: &Pod, port: u16, identity: &Identity) -> Vec<u8> {
