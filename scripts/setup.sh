@@ -16,6 +16,8 @@ need openssl openssl
 need docker-registry docker-registry
 # Puts images together.
 need umoci umoci
+# Reads the chart's alerts and the dashboard's expressions in a test. Nobody runs Prometheus itself.
+need promtool prometheus
 
 if [ ${#missing[@]} -gt 0 ]; then
   if ! command -v apt-get >/dev/null; then

@@ -16,6 +16,7 @@ mod golden;
 mod handshake;
 mod install;
 mod manifests;
+mod monitoring;
 mod own_certificates;
 mod pod_certificates;
 mod rights;
