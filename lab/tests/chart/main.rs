@@ -17,6 +17,7 @@ mod handshake;
 mod install;
 mod manifests;
 mod monitoring;
+mod notes;
 mod own_certificates;
 mod pod_certificates;
 mod rights;
