@@ -54,7 +54,7 @@ async fn channel(bed: &Bed, folder: &std::path::Path, node: &Enrolled) -> Channe
     connect(&credentials, &peer, &address, DialOptions::default()).await.unwrap()
 }
 
-async fn client(bed: &Bed, folder: &std::path::Path, node: &Enrolled) -> NodeClient<Channel> {
+pub(super) async fn client(bed: &Bed, folder: &std::path::Path, node: &Enrolled) -> NodeClient<Channel> {
     NodeClient::new(channel(bed, folder, node).await)
 }
 
@@ -68,7 +68,7 @@ pub(super) fn subject(node: &Enrolled, epoch: Epoch) -> Subject {
     }
 }
 
-fn inspect(subject: Subject) -> InspectRequest {
+pub(super) fn inspect(subject: Subject) -> InspectRequest {
     InspectRequest { subject: Some(subject) }
 }
 
@@ -82,7 +82,7 @@ async fn updated(bed: &Bed, name: &str, release: &str) -> (LiveUpdate, Epoch) {
 }
 
 /// The epoch that the agent knows, as the controller's own certificate may ask.
-async fn known_epoch(bed: &Bed) -> Epoch {
+pub(super) async fn known_epoch(bed: &Bed) -> Epoch {
     updated(bed, "epochs", machines::NEW).await.1
 }
 

@@ -1,12 +1,16 @@
 //! Many at once: others are served all the while.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liveupdate_proto::refusal::Refusal;
+use liveupdate_proto::tls::{Credentials, DialOptions, Identity, connect};
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::agents::{client, controllers, inspect, known_epoch, subject};
 use crate::bed::{SOON, run};
+use crate::logs::Log;
 use crate::wire::refused;
 
 /// The attacker's own address, as in a cluster each node has one.
@@ -20,17 +24,23 @@ async fn knock_on(address: &str) -> std::io::Result<TcpStream> {
     socket.connect(address.parse().unwrap()).await
 }
 
+/// So many connections that say nothing, as far as they come about.
+async fn flood(address: &str, many: usize) -> Vec<TcpStream> {
+    let mut flood = Vec::new();
+    for _ in 0..many {
+        // The system's own queue may be full for a moment, too.
+        if let Ok(Ok(tcp)) = tokio::time::timeout(Duration::from_secs(1), knock_on(address)).await {
+            flood.push(tcp);
+        }
+    }
+    flood
+}
+
 #[test]
 fn a_flood_of_connections_stands_in_nobody_elses_way() {
     run(async |bed| {
         let (door, log, node) = (bed.door(), bed.log(), &bed.nodes[0]);
-        let mut flood = Vec::new();
-        for _ in 0..600 {
-            // The system's own queue may be full for a moment, too.
-            if let Ok(Ok(tcp)) = tokio::time::timeout(Duration::from_secs(1), knock_on(&door.address)).await {
-                flood.push(tcp);
-            }
-        }
+        let flood = flood(&door.address, 600).await;
         assert!(flood.len() > 300, "{}", flood.len());
         log.line(&["refused a connection", "reason=\"TooManyConnections\"", "127.66.6.6"]).await;
         let serve = async {
@@ -38,6 +48,43 @@ fn a_flood_of_connections_stands_in_nobody_elses_way() {
             door.knock(&node.tls_dir, &node.name, &node.uid()).await.unwrap();
         };
         tokio::time::timeout(Duration::from_secs(10), serve).await.unwrap();
+        let said = log.text().matches("reason=\"TooManyConnections\"").count();
+        assert!(said < 10, "the log is flooded, too: {said} lines");
+    });
+}
+
+/// At an agent's port: by anybody, and by a node that was taken over, which has a certificate of our CA.
+#[test]
+fn a_flood_of_connections_to_an_agent_does_not_keep_the_controller_away() {
+    run(async |bed| {
+        let (taken, node) = (&bed.nodes[0], &bed.nodes[1]);
+        let (epoch, folder) = (known_epoch(bed).await, controllers(bed).await);
+        let address = bed.bed.fleet.node(&node.name).unwrap().address().to_string();
+        let peer = Identity::node(&node.name, node.uid());
+        let log = Log::of_agents();
+        let listened_to = async || {
+            let inspected = async {
+                let mut controller = client(bed, &folder, node).await;
+                controller.inspect(inspect(subject(node, epoch.clone()))).await.unwrap();
+            };
+            tokio::time::timeout(Duration::from_secs(10), inspected).await.unwrap();
+        };
+
+        let silent = flood(&address, 400).await;
+        assert!(silent.len() > 300, "{}", silent.len());
+        log.line(&["refused a connection", "reason=\"TooManyConnections\"", "127.66.6.6"]).await;
+        listened_to().await;
+
+        // From the same address as the controller: who has a certificate is counted by that.
+        let credentials = Arc::new(Credentials::load(&taken.tls_dir, 1).unwrap());
+        let mut named = Vec::new();
+        for _ in 0..100 {
+            named.extend(connect(&credentials, &peer, &address, DialOptions::default()).await.ok());
+        }
+        log.line(&["refused a connection", "reason=\"TooManyConnections\"", "127.0.0.1"]).await;
+        assert!(named.len() >= 64, "{}", named.len());
+        listened_to().await;
+
         let said = log.text().matches("reason=\"TooManyConnections\"").count();
         assert!(said < 10, "the log is flooded, too: {said} lines");
     });
