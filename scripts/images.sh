@@ -9,6 +9,8 @@
 #   scripts/images.sh            make them
 #   scripts/images.sh --check    then make them once more, of a copy of the sources elsewhere, and see that every
 #                                byte is the same
+#   scripts/images.sh --of BINARIES FOLDER
+#                                make them in another folder, of binaries that somebody else has built
 #
 # The time in them is the commit's. Load one into containerd by
 # `ctr -n k8s.io images import --base-name NAME ARCHIVE`; push one by `skopeo copy oci-archive:ARCHIVE docker://…`.
@@ -25,16 +27,15 @@ org.opencontainers.image.licenses=Apache-2.0"
 export LABELS
 packages=(liveupdate-controller liveupdate-agent liveupdate-keeper liveupdate-shim)
 
-make_images() { # sources, target folder of cargo, where to
-  local bin package
-  bin=$("$1/scripts/static-binaries.sh" "$2" "${packages[@]}")
+pack_images() { # sources, binaries, where to
+  local package
   rm -rf "$3.partial"
   mkdir -p "$3.partial"
   # By number: there is no /etc/passwd.
   scripts/oci-image.sh "$3.partial/liveupdate-controller.tar" "$version" 65532:65532 liveupdate-controller \
-    "$bin/liveupdate-controller" -- /liveupdate-controller
+    "$2/liveupdate-controller" -- /liveupdate-controller
   scripts/oci-image.sh "$3.partial/liveupdate-agent.tar" "$version" 0:0 liveupdate-agent \
-    "$bin/liveupdate-agent" "$bin/liveupdate-keeper" "$bin/liveupdate-init" -- /liveupdate-agent
+    "$2/liveupdate-agent" "$2/liveupdate-keeper" "$2/liveupdate-init" -- /liveupdate-agent
   for package in "${packages[@]}"; do
     "$1/scripts/sbom.sh" "$package" "$version" >"$3.partial/$package.cdx.json"
   done
@@ -44,6 +45,17 @@ make_images() { # sources, target folder of cargo, where to
   rm -rf "$3"
   mv "$3.partial" "$3"
 }
+
+make_images() { # sources, target folder of cargo, where to
+  local bin
+  bin=$("$1/scripts/static-binaries.sh" "$2" "${packages[@]}")
+  pack_images "$1" "$bin" "$3"
+}
+
+if [ "${1:-}" = --of ]; then
+  pack_images "$root" "$2" "$3"
+  exit
+fi
 
 # Built in one go, one package's wishes for a crate would hold for all: no bill of its own would be true then.
 trees() { cargo tree --locked --target x86_64-unknown-linux-gnu -e normal,no-proc-macro --no-dedupe --prefix none "$@" | grep . | LC_ALL=C sort -u; }

@@ -14,6 +14,8 @@ mod documents;
 mod generated;
 mod golden;
 mod handshake;
+#[cfg(feature = "vm")]
+mod images;
 mod install;
 mod manifests;
 mod monitoring;
