@@ -63,7 +63,10 @@ pub fn status<'a>(
             status.failing = before.failing.clone();
         }
         before => {
-            numbers(&mut status, report, nodes);
+            // What is deleted counts nobody, and nobody waits for it: their attempts are being closed.
+            let waits = |node: &NodeReport| matches!(node.class, NodeClass::Waiting | NodeClass::Blocked);
+            let left = nodes.filter(|(_, node)| !context.object.deleting || !waits(node));
+            numbers(&mut status, report, left);
             if status.step.is_none() {
                 // The run ends in this pass: the step that it ended in stays to be seen.
                 let last = before.and_then(|before| before.step.clone());

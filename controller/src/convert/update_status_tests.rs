@@ -191,6 +191,19 @@ fn a_node_that_was_just_admitted_is_in_flight_and_waits_no_more() {
 }
 
 #[test]
+fn invariant_10_nobody_waits_for_an_update_that_is_being_deleted() {
+    let nodes = BTreeMap::from([
+        ("a".into(), node(NodeClass::Waiting, Reason::Aborted)),
+        ("b".into(), node(NodeClass::Failed, Reason::WrongKernel)),
+    ]);
+    let object = UpdateObject { deleting: true, ..object() };
+    let context = Context { object: &object, epoch: &epoch(), now: Time(20_000), problems: &[] };
+    let status = status(context, &UpdateReport::default(), nodes.iter());
+    assert_eq!((status.counts.waiting, status.waiting), (0, Vec::new()));
+    assert_eq!(status.failing.len(), 1);
+}
+
+#[test]
 fn percentiles_are_by_nearest_rank_and_simulated_ones_say_so() {
     let sorted: Vec<Duration> = (1..=200).map(Duration::from_millis).collect();
     let summary = blackout(&sorted, true).unwrap();
