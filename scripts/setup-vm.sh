@@ -9,6 +9,7 @@ lab/tools/build.sh >/dev/null
 lab/helm/build.sh >/dev/null
 lab/kernels/build.sh >/dev/null
 lab/kernels/build.sh --driver >/dev/null
+lab/kernels/distribution.sh >/dev/null
 lab/kernels/driver.sh >/dev/null
 lab/driver/spoilt.sh >/dev/null
 lab/driver/virtio.sh >/dev/null

@@ -14,6 +14,7 @@ default=7.3
 suite=trixie-backports
 sources=${LIVEUPDATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/liveupdate}/kernels/sources
 fail() { echo "lab: $1" >&2; exit 2; }
+. "$(dirname "${BASH_SOURCE[0]}")/archive.sh"
 path= series=$default
 while [ $# -gt 0 ]; do
   case $1 in
@@ -46,25 +47,11 @@ if [ -n "$found" ]; then echo "$found/tree"; exit; fi
 
 own="set LIVEUPDATE_KERNEL_SOURCE to a tree of Linux $default"
 [ "$series" = $default ] || own="Linux $series is taken from there alone"
-command -v apt-get >/dev/null || fail "this machine has no apt; $own"
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-[ -e $keyring ] || fail "$keyring is missing, so nothing from Debian could be verified; $own"
-# The archive's address is the machine's own business: its mirror, its proxy.
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m1 '/debian/*$' || true)
-[ -n "$mirror" ] || fail "apt's configuration names no Debian archive; $own"
-
 work=$sources/fetch
-rm -rf "$work"
-mkdir -p "$work"/{lists/partial,cache/archives/partial}
-echo "deb [signed-by=$keyring] $mirror $suite main" >"$work/sources.list"
-private=(-o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=/dev/null
-  -o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work/cache" -o "APT::Architectures=$(dpkg --print-architecture)"
-  # As root, apt would download as another user, who cannot write here.
-  -o APT::Sandbox::User=root -qq)
 echo "lab: fetching linux-source-$series of $suite (once; kept in the cache) ..." >&2
 begun=$SECONDS
-apt-get "${private[@]}" update >&2
-(cd "$work" && apt-get "${private[@]}" download "linux-source-$series" >&2)
+archive_open $suite "$work"
+(cd "$work" && archive download "linux-source-$series" >&2)
 package=$(find "$work" -maxdepth 1 -name 'linux-source-*.deb' | head -1)
 [ -n "$package" ] || fail "apt fetched no linux-source-$series from $suite; $own"
 version=$(dpkg-deb --field "$package" Version)

@@ -29,6 +29,8 @@ const SECTOR: u64 = 512;
 const CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 const BOOT_LOADER: &str = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi";
+/// The distribution's kernel beside its root.
+const STOCK: &str = "stock/linux";
 /// The entry that is the default at first.
 pub const FIRST_ENTRY: &str = "first.conf";
 pub(super) const LAB_UNIT: &str = "\
@@ -92,15 +94,22 @@ impl Kit {
     /// As [`Kit::installed`].
     pub fn stock(&self, name: &str) -> Result<GuestOptions> {
         let root = root()?;
-        let stock = root.join("stock");
         let first = First {
-            image: stock.join("linux"),
-            initrd: Some(stock.join("initrd")),
+            image: root.join(STOCK),
+            initrd: Some(root.join("stock/initrd")),
             options: format!("{} systemd.wants=systemd-networkd.service", on_disk()),
         };
         let files = self.folder().join(format!("{name}.files"));
         self.stage(&files)?;
         self.install(name, &files, &root, &first)
+    }
+
+    /// The distribution's own kernel, as such guests boot it.
+    ///
+    /// # Errors
+    /// When the root cannot be built.
+    pub fn stock_image() -> Result<PathBuf> {
+        Ok(root()?.join(STOCK))
     }
 
     /// Makes the disk: the root of that folder, with these files in it.

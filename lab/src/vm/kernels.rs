@@ -109,6 +109,16 @@ impl Kernel {
         Kernel::of(&crate::built::with("kernels/build.sh", &["--driver"], what)?, WITH_DRIVER)
     }
 
+    /// A distribution's own, which no guest boots, with the configuration that its packages name; fetched first when it is
+    /// missing.
+    ///
+    /// # Errors
+    /// When it cannot be fetched.
+    pub fn of_a_distribution() -> Result<(PathBuf, PathBuf)> {
+        let folder = crate::built::by("kernels/distribution.sh", "a distribution's kernel")?;
+        Ok((folder.join("image"), folder.join("config")))
+    }
+
     fn of(kernels: &Path, name: &str) -> Result<Kernel> {
         let folder = kernels.join(name);
         let release = std::fs::read_to_string(folder.join("release")).map_err(|_| Error::Kernels {

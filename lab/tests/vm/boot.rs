@@ -5,6 +5,7 @@ use liveupdate_lab::vm::{Kit, Manager, PATIENCE, Variant};
 use liveupdate_lab::wait::{self, Answer};
 
 use crate::bed::{Bed, ENOUGH, INIT, Wanted};
+use crate::images;
 use crate::matrix::{self, Row};
 
 const LOADER: &str = "/efi/loader/loader.conf";
@@ -115,6 +116,10 @@ async fn a_drained_node_goes_from_a_distributions_kernel_to_one_that_can_do_more
     let record = bed.await_node("what the stock kernel lacks", |status| !status.gates.is_empty()).await;
     let lacks = |id: &str| record.gates.iter().any(|gate| gate.id == id && gate.result == "Fail");
     assert!(lacks("LiveUpdateKernel") && lacks("KexecHandover"), "{stock}: {:#?}", record.gates);
+    // Of its image alone as much is known.
+    let image = images::inspected(Kit::stock_image().unwrap()).await;
+    images::takes_over_nothing(&image);
+    assert_eq!(image["release"], stock, "{image:#}");
 
     bed.apply("adopted", &bed.targets[0]).await;
     bed.await_success("adopted").await;

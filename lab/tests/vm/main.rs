@@ -10,6 +10,7 @@ mod device_faults;
 mod device_targets;
 mod devices;
 mod holders;
+mod images;
 mod luo;
 mod machine;
 mod matrix;
