@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         ["trial", json] => run_trial(json),
         ["put", path, text] => spoil::put(path, text),
         ["get", path] => spoil::get(path),
+        ["with-input", path, program, args @ ..] => store::with_input(path, program, args),
         ["kill", pid] => spoil::kill(pid),
         ["stubborn"] => spoil::stubborn(),
         ["open", path] => spoil::open(path),

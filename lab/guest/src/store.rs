@@ -10,13 +10,14 @@
 //! Files travel as messages and not by inheritance: other services are started at the same time, and what one
 //! of them inherited would never be closed.
 
-use std::fs;
-use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::fs::{self, File};
+use std::io::{self, BufReader, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::net::{
@@ -145,6 +146,24 @@ pub(crate) fn take_over() -> io::Result<TakenOver> {
         variables.push(("LISTEN_PID", std::process::id().to_string()));
     }
     Ok(TakenOver { variables, input: pipe_with(input)? })
+}
+
+/// Becomes another program, whose standard input is the first line of a file or a disk; where there are only zeros, nothing.
+pub(crate) fn with_input(path: &str, program: &str, args: &[&str]) -> Result<(), String> {
+    let line = || -> io::Result<String> {
+        let mut line = Vec::new();
+        for byte in BufReader::new(File::open(path)?).take(MESSAGE as u64).bytes() {
+            match byte? {
+                b'\n' | 0 => break,
+                byte => line.push(byte),
+            }
+        }
+        Ok(String::from_utf8_lossy(&line).into_owned())
+    };
+    let input = line().and_then(|line| pipe_with(&line));
+    let input = input.map_err(|error| format!("cannot read {path}: {error}"))?;
+    let error = Command::new(program).args(args).stdin(input).exec();
+    Err(format!("cannot become {program}: {error}"))
 }
 
 /// Something to be read to its end; small, so that it fits the pipe.

@@ -1,9 +1,16 @@
 //! A LiveUpdate on the real control plane makes real kernels jump.
 
-use liveupdate_lab::vm::{Variant, phases};
+use std::path::Path;
 
-use crate::bed::{Bed, Wanted};
+use liveupdate_lab::vm::{GuestOptions, Variant, disk, phases};
+use liveupdate_lab_guest::UP;
+use serde_json::json;
+
+use crate::bed::{Bed, ENOUGH, INIT, Wanted};
 use crate::matrix::{self, Row};
+
+/// Of a holder's own disk.
+const OWN_BYTES: usize = 1 << 20;
 
 #[tokio::test]
 async fn a_guest_that_holds_nothing_jumps_into_the_next_kernel() {
@@ -23,12 +30,62 @@ async fn a_guest_that_holds_nothing_jumps_into_the_next_kernel() {
     assert!(!record.blackout.contains("simulated"), "{}", record.blackout);
 }
 
+/// What a disk would have in it that had the secret: the words in which it is told, and those in which memory has it.
+fn forms(seed: u64) -> Vec<Vec<u8>> {
+    let words = [format!("{seed:x}"), format!("{seed:X}"), format!("{seed}")].map(String::into_bytes);
+    words.into_iter().chain([seed.to_le_bytes().to_vec(), seed.to_be_bytes().to_vec()]).collect()
+}
+
+/// A holder that gets its secret from a disk of its own, which is nowhere else: this machine chose it, and no file of the
+/// guest has it.
+async fn start_holder_with_a_disk(bed: &Bed) {
+    let mut secret = format!("{:x}\n", bed.hold.seed).into_bytes();
+    secret.resize(OWN_BYTES, 0);
+    std::fs::write(own_disk(bed), secret).unwrap();
+    let mut service = bed.hold.service();
+    let program = std::mem::replace(&mut service.program, INIT.into()).display().to_string();
+    service.args.splice(0..0, ["with-input", "/dev/vdb", &program].map(str::to_owned));
+    service.input.clear();
+    bed.node.add_service(&bed.plane, &bed.product, vec![service]).await.unwrap();
+    bed.await_line("verdict").await;
+}
+
+fn own_disk(bed: &Bed) -> &Path {
+    &bed.guest().options().disks[1]
+}
+
+/// While no kernel runs: the one has said its last line, and the next one has started no program. The holder's disk is
+/// wiped, and neither another disk nor what the next kernel is started with has the secret. What comes back then was in
+/// memory.
+async fn wipe_between_two_kernels(bed: &mut Bed) {
+    bed.guest().serial().wait_for("kexec_core: Starting new kernel", ENOUGH).await.unwrap();
+    bed.node.guest_mut().qmp("stop", json!({})).await.unwrap();
+    let up = format!("{UP}{}", bed.targets[0].release);
+    assert!(!bed.guest().serial().transcript().contains(&up), "the next kernel was faster");
+    let (forms, own) = (forms(bed.hold.seed), own_disk(bed).to_owned());
+    assert_eq!(disk::find(&own, &forms).unwrap(), Some(forms[0].as_slice()), "it is there until it is wiped");
+    std::fs::write(&own, vec![0; OWN_BYTES]).unwrap();
+    let GuestOptions { kernel, initrd, disks, .. } = bed.guest().options();
+    for file in disks.iter().chain([kernel, initrd]) {
+        let found = disk::find(file, &forms).unwrap();
+        assert_eq!(found.map(String::from_utf8_lossy), None, "{}", file.display());
+    }
+    bed.node.guest_mut().qmp("cont", json!({})).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_holders_memory_and_counter_come_through_the_jump_unbroken() {
-    let bed = Bed::start(Wanted::holder(), |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await;
+    let guest = |options: &mut GuestOptions| {
+        let own = options.disks[0].with_extension("own");
+        options.disks.push(disk::empty(&own, OWN_BYTES as u64).unwrap());
+    };
+    let wanted = Wanted { guest, ..Wanted::nobody() };
+    let mut bed = Bed::start(wanted, |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await;
+    start_holder_with_a_disk(&bed).await;
 
     let before = bed.release();
     bed.apply("real", &bed.targets[0]).await;
+    wipe_between_two_kernels(&mut bed).await;
     bed.await_success("real").await;
 
     let after = bed.node.running().unwrap();
