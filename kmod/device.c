@@ -16,6 +16,8 @@
 LIST_HEAD(lu_devices);
 /* Outside of the device sets' locks and of lu_device.lock. */
 DEFINE_MUTEX(lu_devices_lock);
+/* How many are being taken from this driver, and may wait for long. */
+static atomic_t leaves;
 
 /**
  * lu_find - a device by its address
@@ -117,6 +119,19 @@ bool lu_is_incoming(struct lu_device *lu)
 }
 
 /**
+ * lu_any_leaves - is any device being taken from this driver?
+ *
+ * Whoever does that has the device's own lock, which the shutdown takes, and
+ * waits for the last file: also for one of a session that nobody finishes.
+ *
+ * Return: true if so.
+ */
+bool lu_any_leaves(void)
+{
+	return atomic_read(&leaves);
+}
+
+/**
  * lu_keeps_bus_master - would a jump now leave its DMA on?
  * @lu: the device
  *
@@ -149,6 +164,8 @@ void lu_device_init(struct lu_device *lu, struct vfio_pci_core_device *core,
 	lu->state = LU_INCOMING;
 	lu->has_arrived = lu_list_arrived(pci_domain_nr(pdev->bus),
 					  pci_dev_id(pdev), &lu->arrived);
+	/* Before VFIO puts it among those that are reset together. */
+	WRITE_ONCE(core->keep_running, true);
 	vfio_device_set_handed_over(&core->vdev, true);
 }
 
@@ -176,6 +193,7 @@ static void give_up(struct lu_device *lu)
 {
 	lu->given_up = true;
 	lu->master_lost = true;
+	WRITE_ONCE(lu->core->keep_running, false);
 	pci_clear_master(lu->core->pdev);
 }
 
@@ -188,6 +206,7 @@ static void give_up(struct lu_device *lu)
  */
 void lu_device_leave(struct lu_device *lu)
 {
+	atomic_inc(&leaves);
 	guard(mutex)(&lu->lock);
 	lu->leaving = true;
 	if (lu->state == LU_INCOMING || lu->state == LU_RETRIEVED)
@@ -207,6 +226,7 @@ void lu_device_remove(struct lu_device *lu)
 	mutex_lock(&lu_devices_lock);
 	list_del_init(&lu->node);
 	mutex_unlock(&lu_devices_lock);
+	atomic_dec(&leaves);
 	if (!lu_is_incoming(lu) && !lu->given_up)
 		return;
 	pci_warn(pdev, "live update: given up; it is stopped and reset\n");
@@ -245,8 +265,7 @@ int lu_device_may_open(struct lu_device *lu)
 		return -EBUSY;
 	if (lu->given_up)
 		return -ENODEV;
-	lu->core->keep_running = lu->state == LU_RETRIEVED;
-	if (!lu->core->keep_running || lu->enabled)
+	if (lu->state != LU_RETRIEVED || lu->enabled)
 		return 0;
 	/*
 	 * VFIO takes its own enabling back where it fails half-way, and with
@@ -304,8 +323,11 @@ void lu_device_opened(struct lu_device *lu)
 	if (lu->state != LU_RETRIEVED)
 		return;
 	release_enabling(lu);
-	/* Whom it would interrupt has not armed anything yet. */
-	pci_intx(pdev, 0);
+	/*
+	 * Whom it would interrupt has not armed anything yet. Where VFIO does
+	 * not mask at the device, arming would not turn it on again either.
+	 */
+	pci_intx(pdev, !lu->core->pci_2_3 && !lu->core->nointx);
 	pci_read_config_word(pdev, PCI_COMMAND, &command);
 	if (lu->frozen->flags & LIVEUPDATE_VFIO_PCI_KEEPS_BUS_MASTER) {
 		/* Behind an IOMMU it has reached nothing since, whatever it says. */

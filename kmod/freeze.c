@@ -11,6 +11,7 @@
 #include <linux/io.h>
 #include <linux/pci.h>
 
+#include "keep.h"
 #include "liveupdate.h"
 
 #define CANARY_CACHE_LINE	0x5a
@@ -54,8 +55,10 @@ static int check(struct lu_device *lu)
 	struct vfio_pci_core_device *core = lu->core;
 	struct pci_dev *pdev = core->pdev;
 
-	if (lu->leaving) {
-		pci_err(pdev, "live update: it is being taken from its driver\n");
+	/* It, or another: the shutdown would wait for that for ever. */
+	if (lu_any_leaves()) {
+		pci_err(pdev, "live update: %s being taken from its driver\n",
+			lu->leaving ? "it is" : "another device is");
 		return -EBUSY;
 	}
 	if (!core->vdev.cdev_opened) {
@@ -220,7 +223,7 @@ int lu_freeze(struct lu_device *lu)
 	}
 	lay_canaries(lu);
 	if (lu_keeps_bus_master(lu)) {
-		pci_keep_bus_master(pdev);
+		lu_keep_freeze(pdev);
 		lu->outgoing->flags |= LIVEUPDATE_VFIO_PCI_KEEPS_BUS_MASTER;
 	} else {
 		ret = stop_dma(lu);
@@ -251,7 +254,7 @@ void lu_unfreeze(struct lu_device *lu)
 	WRITE_ONCE(lu->state, LU_PRESERVED);
 	down_write(&lu->core->memory_lock);
 	if (lu->outgoing->flags & LIVEUPDATE_VFIO_PCI_KEEPS_BUS_MASTER)
-		pci_drop_bus_master(lu->core->pdev);
+		lu_keep_unfreeze(lu->core->pdev);
 	take_canaries(lu);
 	unmask_interrupts(lu);
 	up_write(&lu->core->memory_lock);

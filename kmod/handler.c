@@ -55,6 +55,7 @@
 #include <linux/module.h>
 #include <linux/pci.h>
 
+#include "keep.h"
 #include "liveupdate.h"
 
 static bool lu_can_preserve(struct liveupdate_file_handler *handler,
@@ -142,9 +143,12 @@ static int preserve(struct lu_device *lu)
 	ret = lu_map_canary(lu);
 	if (ret)
 		goto err_free_outgoing;
-	ret = lu_list_update();
+	ret = lu_keep_preserve(lu->core->pdev);
 	if (ret)
 		goto err_unmap_canary;
+	ret = lu_list_update();
+	if (ret)
+		goto err_unpreserve;
 
 	forget(lu);
 	lu->frozen = frozen;
@@ -152,6 +156,8 @@ static int preserve(struct lu_device *lu)
 
 	return 0;
 
+err_unpreserve:
+	lu_keep_unpreserve(lu->core->pdev);
 err_unmap_canary:
 	lu_unmap_canary(lu);
 err_free_outgoing:
@@ -192,6 +198,7 @@ static void lu_unpreserve(struct liveupdate_file_op_args *args)
 	guard(mutex)(&lu_devices_lock);
 	lu_lock(lu);
 	outgoing = lu->outgoing;
+	lu_keep_unpreserve(lu->core->pdev);
 	lu_unmap_canary(lu);
 	lu->outgoing = NULL;
 	WRITE_ONCE(lu->state, LU_IDLE);
@@ -248,11 +255,21 @@ static struct liveupdate_file_handler lu_handler = {
 /** lu_handler_register - serve the orchestrator from now on */
 int lu_handler_register(void)
 {
-	return liveupdate_register_file_handler(&lu_handler);
+	int ret;
+
+	ret = liveupdate_register_file_handler(&lu_handler);
+	if (ret)
+		return ret;
+	ret = lu_keep_register(&lu_handler);
+	if (ret)
+		liveupdate_unregister_file_handler(&lu_handler);
+
+	return ret;
 }
 
 /** lu_handler_unregister - undo lu_handler_register() */
 void lu_handler_unregister(void)
 {
+	lu_keep_unregister(&lu_handler);
 	liveupdate_unregister_file_handler(&lu_handler);
 }

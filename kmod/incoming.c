@@ -6,6 +6,7 @@
 #include <linux/liveupdate.h>
 #include <linux/pci.h>
 
+#include "keep.h"
 #include "liveupdate.h"
 
 /* The state is from another kernel: nothing in it is believed before this. */
@@ -207,7 +208,7 @@ static void finish(struct lu_device *lu)
 	    !lu->canary_broken)
 		pci_write_config_byte(core->pdev, PCI_CACHE_LINE_SIZE,
 				      lu->frozen->former_cache_line);
-	core->keep_running = false;
+	WRITE_ONCE(core->keep_running, false);
 	if (core->vdev.open_count)
 		core->reset_works = core->pdev->reset_methods[0];
 	vfio_device_set_handed_over(&core->vdev, false);
@@ -221,10 +222,18 @@ static void finish(struct lu_device *lu)
 void lu_finish(struct liveupdate_file_op_args *args)
 {
 	struct liveupdate_vfio_pci_state *state;
+	struct pci_dev *pdev;
 	struct lu_device *lu;
 
 	state = phys_to_virt(args->serialized_data);
 	guard(mutex)(&lu_devices_lock);
+	/* Also of a device that is nobody's any more. */
+	pdev = pci_get_domain_bus_and_slot(state->domain,
+					   PCI_BUS_NUM(state->bdf),
+					   state->bdf & 0xff);
+	if (pdev)
+		lu_keep_finish(pdev);
+	pci_dev_put(pdev);
 	lu_list_finish(state->domain, state->bdf);
 	lu = lu_find(state->domain, state->bdf);
 	if (lu && lu_is_incoming(lu)) {

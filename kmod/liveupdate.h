@@ -131,6 +131,7 @@ void lu_device_attached(struct lu_device *lu);
 void lu_device_detached(struct lu_device *lu);
 void lu_device_was_reset(struct lu_device *lu);
 bool lu_is_incoming(struct lu_device *lu);
+bool lu_any_leaves(void);
 bool lu_keeps_bus_master(struct lu_device *lu);
 
 /* freeze.c: the last moment in one kernel, and its undoing */

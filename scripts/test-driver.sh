@@ -17,13 +17,15 @@ if [ $# = 0 ]; then
   lab/driver/style.sh
   step "W=1 and sparse"
   lab/driver/lint.sh
-  checks=2
+  step "a kernel's configuration and the driver's package"
+  lab/driver/adopt.sh
+  checks=3
 fi
 step "the kernel that watches, the driver for it, the kernel's own tests"
 lab/driver/debug-driver.sh >/dev/null
 lab/driver/debug-driver.sh --defective >/dev/null
 lab/driver/selftests.sh >/dev/null
-lab/driver/nowhere.sh >/dev/null
+lab/driver/calls.sh >/dev/null
 step "tests"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

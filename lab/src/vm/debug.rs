@@ -3,9 +3,9 @@
 //! ```text
 //!  driver/debug-kernel.sh ─► DebugKernel      pcie.0 ── 00:10.0 … 00:12.7 root ports ── 01:00.0 … 18:00.0 nvme
 //!  driver/debug-driver.sh ─► module           pcie.0 ── 00:18.0 root port ── eight switches ── nvme
-//!                                             pcie.0 ── 00:19.0 root port ── edu
+//!                                             pcie.0 ── 00:19.0 root port ── edu, edu
 //!  driver/selftests.sh    ─► the kernel's own tests
-//!  driver/nowhere.sh      ─► a program that is at fault
+//!  driver/calls.sh        ─► a program for calls that safe Rust cannot make
 //! ```
 
 use std::ffi::OsString;
@@ -82,12 +82,12 @@ pub fn selftests() -> Result<PathBuf> {
     crate::built::by("driver/selftests.sh", "the kernel's own tests")
 }
 
-/// The program that calls a device with addresses at which nothing is.
+/// The program that calls a device as the trial cannot by itself: with addresses at which nothing is, and the like.
 ///
 /// # Errors
 /// When it cannot be built.
-pub fn nowhere() -> Result<PathBuf> {
-    Ok(crate::built::by("driver/nowhere.sh", "the program with addresses of nothing")?.join("nowhere"))
+pub fn calls() -> Result<PathBuf> {
+    Ok(crate::built::by("driver/calls.sh", "the program with the trial's own calls")?.join("calls"))
 }
 
 /// Devices of a guest that is to try the driver.
@@ -99,11 +99,13 @@ pub struct Idle {
     pub deep: Option<String>,
     /// One of conventional PCI, with plain MSI.
     pub plain: Option<String>,
+    /// Another such in the same slot: neither can be reset alone.
+    pub beside: Option<String>,
     arguments: Vec<OsString>,
 }
 
 impl Idle {
-    /// So many NVMe controllers, and with others one that is too deep and one of conventional PCI.
+    /// So many NVMe controllers, and with others one that is too deep and two of conventional PCI.
     pub fn new(count: usize, with_others: bool) -> Idle {
         let mut arguments: Vec<String> = Vec::new();
         let mut device = |text: String| arguments.extend(["-device".to_owned(), text]);
@@ -127,7 +129,8 @@ impl Idle {
             device(nvme(count, &above));
             bus += 2 * SWITCHES;
             device(format!("pcie-root-port,id=plain,bus=pcie.0,addr={PLAIN_SLOT:#x},chassis=120,slot=120"));
-            device("edu,bus=plain".to_owned());
+            device("edu,bus=plain,addr=0.0,multifunction=on".to_owned());
+            device("edu,bus=plain,addr=0.1".to_owned());
         }
         let all = count + usize::from(with_others);
         let disks = (0..all).flat_map(|number| {
@@ -136,7 +139,8 @@ impl Idle {
         let arguments = disks.chain(arguments).map(OsString::from).collect();
         let at = |bus: usize| format!("0000:{bus:02x}:00.0");
         let [deep, plain] = [bus, bus + 1].map(|bus| with_others.then(|| at(bus)));
-        Idle { devices: (1..=count).map(at).collect(), deep, plain, arguments }
+        let beside = plain.as_ref().map(|plain| plain.replace(".0", ".1"));
+        Idle { devices: (1..=count).map(at).collect(), deep, plain, beside, arguments }
     }
 
     /// Gives them to a guest.

@@ -36,6 +36,7 @@ pub(crate) struct Bed {
     devices: Vec<String>,
     deep: Option<String>,
     plain: Option<String>,
+    beside: Option<String>,
     line: String,
     _folder: RunDir,
     _turn: SemaphorePermit<'static>,
@@ -99,8 +100,8 @@ impl Bed {
         options.append.extend(wanted.append);
         let line = [vec![command_line()], options.append.clone()].concat().join(" ");
         let guest = Guest::start(options, folder.path()).await.unwrap();
-        let Idle { devices, deep, plain, .. } = idle;
-        let bed = Bed { guest, devices, deep, plain, line, _folder: folder, _turn: turn };
+        let Idle { devices, deep, plain, beside, .. } = idle;
+        let bed = Bed { guest, devices, deep, plain, beside, line, _folder: folder, _turn: turn };
         bed.boot(1).await;
         bed
     }
@@ -115,8 +116,10 @@ impl Bed {
     }
 
     fn json(&self, step: Step) -> String {
-        let (devices, deep, plain) = (self.devices.clone(), self.deep.clone(), self.plain.clone());
-        serde_json::to_string(&Trial { step, module: in_guest().into(), devices, deep, plain }).unwrap()
+        let (devices, deep) = (self.devices.clone(), self.deep.clone());
+        let (plain, beside) = (self.plain.clone(), self.beside.clone());
+        let trial = Trial { step, module: in_guest().into(), devices, deep, plain, beside };
+        serde_json::to_string(&trial).unwrap()
     }
 
     /// Does a step that has to go well.

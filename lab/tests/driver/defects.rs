@@ -17,6 +17,11 @@ async fn each_watcher_sees_the_defect_that_it_is_there_for() {
     bed.does(Step::Leaks).await;
     quiet(&bed.console());
 
+    for name in ["restless", "unmaskable"] {
+        bed.does(Step::NoFreeze(name.to_owned(), bed.next())).await;
+    }
+    quiet(&bed.console());
+
     // In this order: once lockdep or KASAN have reported, lockdep says no more.
     bed.does(defect("lost")).await;
     let lost = bed.fails(Step::Leaks).await;
@@ -37,5 +42,5 @@ async fn each_watcher_sees_the_defect_that_it_is_there_for() {
         freed.iter().any(|report| report.has("KASAN: use-after-free") && report.has("lu_unpreserve")),
         "{freed:#?}"
     );
-    println!("3 defects seen: lost memory, an order of locks, use after free");
+    println!("3 defects seen: lost memory, an order of locks, use after free; 2 refused at freeze");
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use liveupdate_lab::vm::debug;
-use liveupdate_lab_guest::trial::{NOWHERE, Step};
+use liveupdate_lab_guest::trial::{CALLS, Step};
 
 use crate::bed::{Bed, Wanted};
 use crate::console::seen;
@@ -23,7 +23,7 @@ async fn on_trial(bed: &Bed) -> u64 {
 }
 
 fn wanted(module: &Path) -> Wanted<'_> {
-    let programs = vec![(NOWHERE.to_owned(), debug::nowhere().unwrap())];
+    let programs = vec![(CALLS.to_owned(), debug::calls().unwrap())];
     Wanted { devices: MANY, programs, ..Wanted::new(module) }
 }
 

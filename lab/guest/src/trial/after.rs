@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::machine::{self, DRIVER};
 use super::pool::{Walk, Walked};
 use super::sessions::{self, Home, TOKEN, refused};
-use super::{Trial, faults, refusals, saw};
+use super::{Trial, faults, leaving, refusals, saw};
 
 /// A driver that takes any device.
 const NATIVE: &str = "vfio-pci";
@@ -56,7 +56,13 @@ pub(super) fn run(trial: &Trial) -> Result<(), String> {
     }
 
     given_up_with_its_file_out(&mut arrived)?;
+    let Arrived { address, session, file } = retrieved(&mut arrived)?;
+    let device = file.ok_or("no file")?;
+    leaving::in_use(&home, address, &session, device)?;
     goes_on(&orchestrator, &home, &arrived)?;
+    if let (Some(waits), Some(neighbour)) = (&trial.plain, &trial.beside) {
+        leaving::beside(&home, waits, neighbour)?;
+    }
     trial.plain.iter().try_for_each(|address| plain_goes_on(&orchestrator, &home, address))?;
     gives_up(&arrived)?;
     are_not_there(&orchestrator, &home, [gone, taken, used, orphan])?;
@@ -163,10 +169,15 @@ fn gives_up(arrived: &[Arrived<'_>]) -> Result<(), String> {
     Ok(())
 }
 
+/// One of those whose file could be had.
+fn retrieved<'a>(arrived: &mut Vec<Arrived<'a>>) -> Result<Arrived<'a>, String> {
+    let at = arrived.iter().position(|one| one.file.is_some()).ok_or("no device was retrieved")?;
+    Ok(arrived.remove(at))
+}
+
 /// One whose holder ended before it was back at it: the session has its file still, and unbinding waits for that.
 fn given_up_with_its_file_out(arrived: &mut Vec<Arrived<'_>>) -> Result<(), String> {
-    let at = arrived.iter().position(|one| one.file.is_some()).ok_or("no device was retrieved")?;
-    let Arrived { address, session, file } = arrived.remove(at);
+    let Arrived { address, session, file } = retrieved(arrived)?;
     drop(file);
     refused("FINISH of a device that nobody is back at", session.finish(), Errno::BUSY)?;
     let unbinding = {

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::machine::{self, DRIVER};
 use super::sessions::{self, Home, refused};
-use super::{Next, Trial, faults, leaks, refusals, saw, say};
+use super::{Next, Trial, faults, frozen, leaks, leaving, refusals, saw, say};
 
 /// Module parameters, as it is loaded with them one after the other.
 const LOADS: [&str; 5] = ["", "enable=0", "enable=1", "enable=1", "enable=1"];
@@ -49,6 +49,8 @@ pub(super) fn run(trial: &Trial, next: &Next) -> Result<(), String> {
     refused("unloading with devices preserved", machine::unload(), Errno::AGAIN)?;
     load(next)?;
     refusals::of_freeze(&devices)?;
+    frozen::while_a_call_is_late(&devices)?;
+    trial.deep.iter().try_for_each(|address| leaving::keeps_from_jumping(&home, address, &devices))?;
     // The only one that nobody has open.
     trial.deep.iter().try_for_each(|address| opens(&home, address))?;
     leaks::run()?;

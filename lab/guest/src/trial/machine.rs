@@ -96,6 +96,12 @@ pub(super) fn command(address: &str) -> Result<u16, String> {
         .map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
+/// Its whole configuration space as the device has it.
+pub(super) fn config(address: &str) -> Result<Vec<u8>, String> {
+    let path = folder(address).join("config");
+    fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
 /// Turns a device's bus mastering off, past its driver.
 pub(super) fn stop(address: &str) -> Result<(), String> {
     let path = folder(address).join("config");
@@ -132,6 +138,12 @@ pub(super) fn all(address: &str) -> Result<BTreeMap<OsString, String>, String> {
 pub(super) fn state(address: &str) -> Result<String, String> {
     let state = all(address)?.remove(OsStr::new("state"));
     Ok(state.unwrap_or_default().trim_end().to_owned())
+}
+
+/// How often the driver saw a device reset on its way.
+pub(super) fn resets(address: &str) -> Result<u32, String> {
+    let resets = all(address)?.remove(OsStr::new("resets")).unwrap_or_default();
+    resets.trim_end().parse().map_err(|error| format!("{address} was reset {resets:?} times: {error}"))
 }
 
 /// It is so far, and no farther.

@@ -9,9 +9,12 @@
 
 mod after;
 mod before;
+mod calls;
 mod defect;
 mod faults;
+mod frozen;
 mod leaks;
+mod leaving;
 mod machine;
 mod off;
 mod pool;
@@ -43,17 +46,19 @@ pub struct Trial {
     pub deep: Option<String>,
     /// One of conventional PCI: no MSI-X, no power management, none of what PCI Express adds.
     pub plain: Option<String>,
+    /// Another in the same slot, which is not handed over: neither can be reset without the other.
+    pub beside: Option<String>,
 }
 
 impl Trial {
     /// All devices of the driver.
     fn all(&self) -> impl Iterator<Item = &String> {
-        self.devices.iter().chain(&self.deep).chain(&self.plain)
+        self.devices.iter().chain(&self.deep).chain(&self.plain).chain(&self.beside)
     }
 }
 
-/// A program that [`Step::After`] needs (`lab/driver/nowhere.c`).
-pub const NOWHERE: &str = "/bin/nowhere";
+/// A program that the trial needs for what it cannot call by itself (`lab/driver/calls.c`).
+pub const CALLS: &str = "/bin/calls";
 
 /// Devices that a trial needs: one for each wrong way in the next kernel, and some for the right one.
 pub const LEAST: usize = 8;
@@ -74,6 +79,8 @@ pub enum Step {
     Leaks,
     /// Loads the module with this defect (`lab/driver/defects.patch`) and goes where it is.
     Defect(String),
+    /// Loads it with one that keeps devices from being frozen, and tries to jump.
+    NoFreeze(String, Next),
 }
 
 /// What is jumped into.
@@ -103,6 +110,7 @@ pub fn run(trial: &Trial) -> Result<(), String> {
         Step::Off => off::run(trial),
         Step::Leaks => leaks::run(),
         Step::Defect(name) => defect::run(trial, name),
+        Step::NoFreeze(name, next) => defect::no_freeze(trial, name, next),
     }
 }
 

@@ -1,7 +1,6 @@
 //! What the driver has to refuse, and with which word.
 
 use std::os::fd::AsFd;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use liveupdate_host::linux::kexec;
@@ -11,9 +10,10 @@ use liveupdate_proto::causes::chain;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
+use super::calls;
 use super::machine;
 use super::sessions::{self, Home, TOKEN, refused};
-use super::{NOWHERE, Trial, saw};
+use super::{Trial, saw};
 
 /// Capabilities: power management and PCI Express.
 const POWER: u8 = 0x01;
@@ -107,7 +107,7 @@ fn use_it(device: &Device, awake: u16, power: u8) {
 }
 
 /// Does something while its first interrupt is on.
-fn armed(device: &Device, during: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+pub(super) fn armed(device: &Device, during: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     let event = eventfd(0, EventfdFlags::CLOEXEC).map_err(|errno| format!("no eventfd: {errno}"))?;
     device.arm(&[event.as_fd()]).map_err(|error| chain(&error))?;
     let outcome = during();
@@ -137,24 +137,20 @@ pub(super) fn of_attached(orchestrator: &Orchestrator, device: &Device) -> Resul
     refused("a reset by register", device.write_config16(control, value | RESET), Errno::BUSY)?;
     let power = capability(device, POWER)? + POWER_CONTROL;
     refused("D3 before FINISH", device.write_config16(power, D3HOT), Errno::BUSY)?;
+    refused("a hot reset before FINISH", calls::hot_reset(device)?, Errno::BUSY)?;
     refused("a plain open before FINISH", Device::open(device.address()), Errno::BUSY)?;
     let session = sessions::create(orchestrator, device.address())?;
     refused("PRESERVE_FD before FINISH", session.preserve(TOKEN, device), Errno::BUSY)?;
     armed(device, || Ok(()))?;
     machine::is(device.address(), "attached")?;
-    saw(6, "calls refused on a device before FINISH");
+    saw(7, "calls refused on a device before FINISH");
     of_nowhere(device, control)
 }
 
 /// And of addresses at which nothing is: they change nothing.
 fn of_nowhere(device: &Device, control: u8) -> Result<(), String> {
     let before = machine::all(device.address())?;
-    let file = device.file().map_err(|error| format!("the device's file cannot be had twice: {error}"))?;
-    let ended = Command::new(NOWHERE).arg(control.to_string()).stdin(file).output();
-    let ended = ended.map_err(|error| format!("cannot run {NOWHERE}: {error}"))?;
-    if !ended.status.success() {
-        return Err(format!("{NOWHERE}: {}", String::from_utf8_lossy(&ended.stderr)));
-    }
+    calls::of_nowhere(device, control)?;
     let after = machine::all(device.address())?;
     if after != before {
         return Err(format!("calls with addresses of nothing made {after:?} of {before:?}"));
