@@ -21,15 +21,17 @@ pub trait Guest {
     /// # Errors
     /// Why not; then the guest runs on.
     fn quiesce(&mut self, deadline: Duration) -> Result<Stopped, String>;
-    /// Goes on, on the same kernel or with its files back. Called again for a stop only after it failed.
+    /// Goes on, on the same kernel or, after [`Guest::attach`], with its files back. Never called for a guest that runs:
+    /// again only after it failed, where the files came back after another `attach`.
     ///
     /// # Errors
     /// Why not; the keeper is told nothing then, and keeps what it has.
     fn resume(&mut self, cause: &str) -> Result<Resumed, String>;
-    /// Takes its files out of the session, opens its devices again.
+    /// Takes its files out of the session, opens its devices again. Never called for a guest that runs: once it and
+    /// [`Guest::resume`] have succeeded, a keeper that asks for this jump again is told the same without it.
     ///
     /// # Errors
-    /// Why not; it may be asked again.
+    /// Why not; it is asked again, also for what it has taken out already.
     fn attach(&mut self, grant: &Grant, session: Self::File) -> Result<Vec<Check>, String>;
     /// What would happen to it, by the keeper's word.
     fn verdict(&mut self, verdict: &Verdict);

@@ -82,6 +82,15 @@ pub struct Handover<G: Guest> {
     sequence: Sequence,
     attempt: String,
     progress: Progress,
+    returned: Option<Returned>,
+}
+
+/// What was said of a guest that came through a jump. The keeper may die before it has written that down, and then asks
+/// again: the guest runs.
+struct Returned {
+    attempt: String,
+    attached: Attached,
+    resumed: Resumed,
 }
 
 /// Packets to send, in this order.
@@ -92,7 +101,8 @@ impl<G: Guest> Handover<G> {
     pub fn new(name: impl Into<String>, guest: G) -> Self {
         let (attempt, progress) = (String::new(), Progress::Greeting);
         let guest = Standing::new(guest);
-        Self { name: name.into(), guest, sequence: Sequence::default(), attempt, progress }
+        let sequence = Sequence::default();
+        Self { name: name.into(), guest, sequence, attempt, progress, returned: None }
     }
 
     /// How far it is.
@@ -165,6 +175,7 @@ impl<G: Guest> Handover<G> {
             }
             (Progress::Returning, Message::Done(_)) => {
                 self.progress = Progress::Ready;
+                self.returned = None;
                 self.declare()
             }
             (_, Message::Refused(refused)) => Err(HandoverError::Refused(refused.reason)),
@@ -234,11 +245,22 @@ impl<G: Guest> Handover<G> {
         let (Some(session), true) = (files.pop(), files.is_empty()) else {
             return Err(HandoverError::Guest("Grant comes with exactly one session file".into()));
         };
-        let guest = self.guest.guest_mut();
-        let checks = guest.attach(grant, session).map_err(HandoverError::Guest)?;
-        let mut packets = self.say(Message::Attached(Attached { checks }))?;
-        let guest = self.guest.guest_mut();
-        let resumed = guest.resume("the jump is over").map_err(HandoverError::Guest)?;
+        let (attached, resumed) = match &self.returned {
+            // The files are its own already.
+            Some(returned) if returned.attempt == self.attempt => {
+                (returned.attached.clone(), returned.resumed.clone())
+            }
+            _ => {
+                let guest = self.guest.guest_mut();
+                let checks = guest.attach(grant, session).map_err(HandoverError::Guest)?;
+                let resumed = guest.resume("the jump is over").map_err(HandoverError::Guest)?;
+                let (attempt, attached) = (self.attempt.clone(), Attached { checks });
+                let returned = Returned { attempt, attached: attached.clone(), resumed: resumed.clone() };
+                self.returned = Some(returned);
+                (attached, resumed)
+            }
+        };
+        let mut packets = self.say(Message::Attached(attached))?;
         packets.extend(self.say(Message::Resumed(resumed))?);
         self.progress = Progress::Returning;
         Ok(packets)

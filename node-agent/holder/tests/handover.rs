@@ -71,13 +71,23 @@ struct Keeper {
     script: VecDeque<Event>,
     outbox: VecDeque<Packet<&'static str>>,
     resumed: usize,
+    /// As it was told last.
+    counter: u64,
     refused: Vec<String>,
 }
 
 impl Keeper {
     fn new(state: State, script: impl Into<VecDeque<Event>>) -> Self {
         let (outbox, refused) = (VecDeque::new(), Vec::new());
-        Self { state, sequence: Sequence::default(), script: script.into(), outbox, resumed: 0, refused }
+        Self {
+            state,
+            sequence: Sequence::default(),
+            script: script.into(),
+            outbox,
+            resumed: 0,
+            counter: 0,
+            refused,
+        }
     }
 
     fn say(&mut self, message: Message) {
@@ -123,7 +133,10 @@ impl Transport for Keeper {
             Message::Declare(_) => self.step(Event::Declare),
             Message::Preserved(_) => self.step(Event::Preserved),
             Message::Quiesced(q) => self.step(Event::Quiesced { interrupts_off: q.interrupts_off }),
-            Message::Resumed(_) => self.step(Event::Resumed),
+            Message::Resumed(resumed) => {
+                self.counter = resumed.counter;
+                self.step(Event::Resumed);
+            }
             Message::Reclaim(_) => self.step(Event::Reclaim),
             Message::Attached(_) => self.step(Event::Attached),
             Message::Refused(refused) => self.refused.push(refused.reason),
@@ -178,6 +191,51 @@ fn a_successor_takes_its_files_back_and_says_so_before_the_session_is_finished()
     run(&mut handover, &mut keeper).unwrap();
     assert_eq!((keeper.state, keeper.resumed), (State::Done, 1));
     assert_eq!(handover.guest().did, ["attach", "go on", "declare"]);
+}
+
+/// A keeper that dies when it is told of a guest that came back, before it has taken that.
+struct Dies(Keeper);
+
+impl Transport for Dies {
+    type File = &'static str;
+
+    fn send(&mut self, packet: Packet<&'static str>) -> io::Result<()> {
+        if self.0.state == State::Granted {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.0.send(packet)
+    }
+    fn receive(&mut self) -> io::Result<Option<Packet<&'static str>>> {
+        self.0.receive()
+    }
+}
+
+#[test]
+fn a_guest_that_came_back_is_not_taken_back_again_when_its_keeper_is_told_again() {
+    let mut handover = Handover::new("vm-a", Vm::default());
+    for _ in 0..2 {
+        let result = run(&mut handover, &mut Dies(Keeper::new(State::Pending, [])));
+        assert!(matches!(result, Err(RunError::Transport(_))), "{result:?}");
+        assert_eq!(handover.guest().did, ["attach", "go on"]);
+    }
+    let mut keeper = Keeper::new(State::Pending, []);
+    run(&mut handover, &mut keeper).unwrap();
+    assert_eq!((keeper.state, keeper.resumed, keeper.counter), (State::Done, 1, 8));
+    assert_eq!(handover.guest().did, ["attach", "go on", "declare"]);
+    // That jump is over. Another one takes it back anew.
+    run(&mut handover, &mut Keeper::new(State::Pending, [])).unwrap();
+    assert_eq!(handover.guest().did[3..], ["attach", "go on", "declare"]);
+}
+
+#[test]
+fn a_guest_that_could_not_go_on_with_its_files_is_given_them_again() {
+    let mut handover = Handover::new("vm-a", Vm { stuck: 1, ..Vm::default() });
+    let mut keeper = Keeper::new(State::Pending, []);
+    let result = run(&mut handover, &mut keeper);
+    assert!(matches!(result, Err(RunError::Handover(HandoverError::Guest(_)))), "{result:?}");
+    assert_eq!((keeper.state, keeper.resumed), (State::Granted, 0), "nobody hears of it");
+    run(&mut handover, &mut Keeper::new(State::Pending, [])).unwrap();
+    assert_eq!(handover.guest().did, ["attach", "attach", "go on", "declare"]);
 }
 
 #[test]

@@ -316,8 +316,7 @@ impl Guest for Hold {
             self.die("dies before it goes on");
         }
         let mut counting = self.lock();
-        // Asked again after it went on already: the counter has moved since.
-        counting.counter = counting.counter.max(counter);
+        counting.counter = counter;
         counting.memory = Some(memory);
         drop(counting);
         let detail = format!("{pages} pages");
