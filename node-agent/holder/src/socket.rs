@@ -66,8 +66,8 @@ impl Transport for Socket {
     }
 }
 
-/// Connects, speaks until the connection ends, and comes back, until `go_on` is told of an end and answers false. While
-/// nobody listens it is told nothing.
+/// Connects, speaks until the connection ends, and comes back, until `go_on` answers false. It is asked after every try,
+/// every few milliseconds while nobody listens ([`RunError::Nobody`]): there is nothing to tell of that.
 pub fn stay<G: Guest<File = OwnedFd>>(
     path: &Path,
     handover: &mut Handover<G>,
@@ -76,19 +76,31 @@ pub fn stay<G: Guest<File = OwnedFd>>(
     let mut pause = SHORT;
     let mut alone = Instant::now();
     loop {
-        let Ok(mut socket) = Socket::connect(path) else {
-            thread::sleep(if alone.elapsed() < SOON { SHORT } else { LISTENS });
-            continue;
+        let ended = match Socket::connect(path) {
+            Ok(mut socket) => run(handover, &mut socket),
+            Err(source) => Err(not_connected(path, source)),
         };
-        let ended = run(handover, &mut socket);
         if ended.is_ok() {
             pause = SHORT;
         }
         if !go_on(&ended) {
             return;
         }
+        if matches!(ended, Err(RunError::Nobody { .. })) {
+            thread::sleep(if alone.elapsed() < SOON { SHORT } else { LISTENS });
+            continue;
+        }
         thread::sleep(pause);
         pause = LONG.min(pause * 2);
         alone = Instant::now();
+    }
+}
+
+/// Without a keeper there is no socket, or one that a former keeper left. All else does not go away by waiting.
+fn not_connected(path: &Path, source: io::Error) -> RunError {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => RunError::Nobody { path },
+        _ => RunError::Connect { path, source },
     }
 }

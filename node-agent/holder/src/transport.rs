@@ -1,6 +1,7 @@
 //! What carries packets, and the loop over it.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::guest::Guest;
 use crate::handover::{Handover, HandoverError};
@@ -23,9 +24,24 @@ pub trait Transport {
     fn receive(&mut self) -> io::Result<Option<Packet<Self::File>>>;
 }
 
-/// Why a connection ended before its end of file.
+/// Why there is no connection, or why it ended before its end of file.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// No keeper listens, not yet or not any more.
+    #[error("no keeper listens at {}", path.display())]
+    Nobody {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The keeper's socket cannot be connected to.
+    #[error("cannot connect to the keeper at {}", path.display())]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The messages went out of order.
     #[error("the handover cannot go on")]
     Handover(#[source] HandoverError),

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use liveupdate_holder::{Handover, SOCKET, stay};
+use liveupdate_holder::{Handover, RunError, SOCKET, stay};
 use liveupdate_proto::causes::chain;
 
 use guest::{Hold, Sessions};
@@ -151,6 +151,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     stay(&arguments.socket, &mut handover, |ended| {
         let why = match ended {
             Ok(()) => "the keeper ended the connection".to_owned(),
+            Err(RunError::Nobody { .. }) => return true,
             Err(error) => chain(error),
         };
         // Refused, it comes again and again: that is told once.
