@@ -72,10 +72,22 @@ impl Terminal {
 /// # Errors
 /// When it cannot be written for another reason.
 pub fn print(text: &str) -> Result<(), Error> {
-    let mut out = std::io::stdout().lock();
+    still_read(text).map(|_| ())
+}
+
+/// Writes to standard output; whether it is still read. Whoever has more to write later stops where it is not.
+///
+/// # Errors
+/// When it cannot be written though it is read.
+pub fn still_read(text: &str) -> Result<bool, Error> {
+    write(&mut std::io::stdout().lock(), text)
+}
+
+fn write(out: &mut impl Write, text: &str) -> Result<bool, Error> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -135,4 +147,19 @@ pub fn json<T: Serialize>(value: &T) -> Result<String, Error> {
 pub fn yaml<T: Serialize>(value: &T) -> Result<String, Error> {
     let text = serde_saphyr::to_string(value).map_err(|error| Error::Encoding(error.to_string()))?;
     Ok(if text.ends_with('\n') { text } else { text + "\n" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_has_gone_is_told_from_a_disk_that_is_full() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        assert!(write(&mut writer, "1\n").unwrap());
+        drop(reader);
+        assert!(!write(&mut writer, "2\n").unwrap());
+        let mut full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        assert!(write(&mut full, "3\n").is_err());
+    }
 }

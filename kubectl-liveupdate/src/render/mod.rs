@@ -26,6 +26,13 @@ impl Canvas {
     }
 }
 
+/// A text of somebody else's without what steers a terminal. Nodes write what is shown of them; who looks at one must not
+/// be led by it.
+#[must_use]
+pub fn harmless(text: &str) -> String {
+    text.chars().map(|symbol| if symbol.is_control() { ' ' } else { symbol }).collect()
+}
+
 /// What a piece of text says by its colour. The words say the same without it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tone {

@@ -1,6 +1,6 @@
 //! A table as kubectl prints it; where the terminal is narrow, the least important columns go.
 
-use super::{Canvas, Tone};
+use super::{Canvas, Tone, harmless};
 
 /// A column's title and how long it stays when there is little room: the lowest number stays longest.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ pub fn draw(columns: &[Column], rows: &[Vec<(String, Tone)>], canvas: Canvas) ->
         let mut line = String::new();
         for (position, (index, width)) in shown.iter().enumerate() {
             let (text, tone) = row.get(*index).map_or(("", Tone::Plain), |(text, tone)| (text, *tone));
-            line.push_str(&tone.paint(text, canvas));
+            line.push_str(&tone.paint(&harmless(text), canvas));
             if position + 1 < shown.len() {
                 line.extend(std::iter::repeat_n(' ', width + 3 - text.chars().count()));
             }
@@ -58,6 +58,13 @@ mod tests {
         assert_eq!(at(80), "NAME   TARGET      AGE\na      7.3.5-lu2   3m\n");
         assert_eq!(at(12), "NAME   AGE\na      3m\n");
         assert_eq!(at(3), "NAME\na\n");
+    }
+
+    #[test]
+    fn no_cell_steers_the_terminal() {
+        let columns = [("A", 0), ("B", 0)].map(|(title, rank)| Column { title, rank });
+        let rows = vec![vec![("x\u{1b}[2J\n".to_owned(), Tone::Plain), ("y".to_owned(), Tone::Plain)]];
+        assert_eq!(draw(&columns, &rows, Canvas::plain()), "A        B\nx [2J    y\n");
     }
 
     #[test]

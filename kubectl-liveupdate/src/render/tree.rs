@@ -1,6 +1,6 @@
 //! A tree of lines, drawn with branches and wrapped to the canvas.
 
-use super::{Canvas, Tone};
+use super::{Canvas, Tone, harmless};
 
 /// One line and what hangs below it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,13 +13,13 @@ impl Tree {
     /// A line of one piece.
     #[must_use]
     pub fn new(text: impl Into<String>, tone: Tone) -> Self {
-        Self { spans: vec![(text.into(), tone)], children: Vec::new() }
+        Self { spans: vec![(harmless(&text.into()), tone)], children: Vec::new() }
     }
 
     /// The line goes on with this, after two spaces; nothing is added for an empty text.
     #[must_use]
     pub fn and(mut self, text: impl Into<String>, tone: Tone) -> Self {
-        let text = text.into();
+        let text = harmless(&text.into());
         if !text.is_empty() {
             self.spans.push((format!("  {text}"), tone));
         }
@@ -171,6 +171,17 @@ mod tests {
         let bare = codes.iter().fold(painted, |text, code| text.replace(code, ""));
         let without_trailing: Vec<_> = bare.lines().map(str::trim_end).collect();
         assert_eq!(without_trailing.join("\n") + "\n", sample().draw(canvas));
+    }
+
+    #[test]
+    fn nobody_who_is_drawn_steers_the_terminal() {
+        let mut root = Tree::new("not\u{1b}[2J Ready", Tone::Plain)
+            .and("a\u{1b}]0;title\u{7}b\nc\u{9b}31m", Tone::Plain);
+        root.push(Tree::new("over\rwritten", Tone::Plain));
+        let expected = "not [2J Ready  a ]0;title b c 31m\n└─ over written\n";
+        assert_eq!(root.draw(Canvas::plain()), expected);
+        let lines = ["not [2J Ready  a ]0;title b c 31m", "over written"];
+        assert_eq!(root.flat(), lines);
     }
 
     #[test]

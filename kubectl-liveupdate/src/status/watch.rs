@@ -191,10 +191,14 @@ impl Screen {
                 (text, lines, None)
             }
         };
-        if self.terminal.is_terminal {
-            output::print(&frame(&text, self.terminal.size.1, !self.begun))?;
+        let read = if self.terminal.is_terminal {
+            output::still_read(&frame(&text, self.terminal.size.1, !self.begun))?
         } else {
-            output::print(&changed(&self.shown, &lines, now))?;
+            output::still_read(&changed(&self.shown, &lines, now))?
+        };
+        if !read {
+            // `| head`: nobody would ever see the end.
+            return Ok(Some(Ok(())));
         }
         self.begun = true;
         self.shown = lines;
