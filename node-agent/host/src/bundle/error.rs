@@ -123,9 +123,9 @@ pub enum BundleError {
         reserve: u64,
     },
     /// There is something already.
-    #[error("{} exists already: choose another folder", path.display())]
+    #[error("{} exists already and stays as it is: choose another folder, or move it away", path.display())]
     Exists {
-        /// Where the bundle should go.
+        /// Where the bundle should go, or be made.
         path: PathBuf,
     },
     /// The registry does not deliver.

@@ -1,7 +1,7 @@
 //! Where the files of a bundle come from: a folder, or elsewhere. What is taken from either is checked on the way.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -88,9 +88,8 @@ pub(super) fn pump(
     Ok(())
 }
 
-/// Makes a folder of a bundle: all files, each synced, then the folder.
-pub(super) fn fill(source: &mut dyn Source, new: &Path, progress: Progress<'_>) -> Result<(), BundleError> {
-    DirBuilder::new().mode(0o700).create(new).map_err(BundleError::io("make", new))?;
+/// Writes all files of a bundle into an empty folder, each synced, then the folder.
+fn fill(source: &mut dyn Source, new: &Path, progress: Progress<'_>) -> Result<(), BundleError> {
     let mut done = 0;
     let parts: Vec<Part> = source.manifest().parts().map(|(part, _)| part).collect();
     for part in parts {
@@ -106,13 +105,19 @@ pub(super) fn fill(source: &mut dyn Source, new: &Path, progress: Progress<'_>) 
     durable::sync(new).map_err(BundleError::io("sync", new))
 }
 
-/// As [`fill`], under a name that a whole bundle alone has.
+/// Makes a folder of a bundle in `new`, which must not be there yet, and names it `place`: a name that a whole bundle
+/// alone has.
 pub(super) fn fill_and_name(
     source: &mut dyn Source,
     new: &Path,
     place: &Path,
     progress: Progress<'_>,
 ) -> Result<(), BundleError> {
+    // What is there already is not ours: it is neither filled nor, after an error, removed.
+    DirBuilder::new().mode(0o700).create(new).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => BundleError::Exists { path: new.to_owned() },
+        _ => BundleError::io("make", new)(error),
+    })?;
     let filled = fill(source, new, progress).and_then(|()| {
         fs::rename(new, place).map_err(BundleError::io("move into place", place))?;
         let above = place.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));

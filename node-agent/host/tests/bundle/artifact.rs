@@ -264,3 +264,16 @@ fn a_bundle_is_pulled_into_a_folder_whole_or_not_at_all() {
     let error = pull(artifact, &mut shelf, &to.at("b"), &mut on).unwrap_err();
     assert!(matches!(error, BundleError::Exists { .. }), "{error}");
 }
+
+#[test]
+fn a_folder_that_was_there_before_a_pull_stays_as_it_is() {
+    let (from, to) = (Folder::new(), Folder::new());
+    written(&from);
+    let (mut shelf, artifact) = Shelf::of(&from.at("7.3.5-lu2"));
+    fs::create_dir(to.at("b.new")).unwrap();
+    fs::write(to.at("b.new/notes"), "somebody's").unwrap();
+    let error = pull(artifact, &mut shelf, &to.at("b"), &mut on).unwrap_err();
+    assert!(matches!(&error, BundleError::Exists { path } if *path == to.at("b.new")), "{error}");
+    assert_eq!(fs::read_to_string(to.at("b.new/notes")).unwrap(), "somebody's");
+    assert_eq!(to.names(), ["b.new"]);
+}
