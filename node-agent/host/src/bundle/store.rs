@@ -214,7 +214,8 @@ impl Store {
     }
 
     /// The staged bundle, if it is whole. Nobody can use one that is damaged: it goes, whether or not there is a
-    /// better one.
+    /// better one. One that could not be read is not damaged for that: too many open files, or too little memory, say
+    /// nothing of it, and it may be the running kernel's.
     fn whole(&self, digest: Digest, progress: Progress<'_>) -> Result<Option<Bundle>, BundleError> {
         match self.staged(digest).and_then(|found| match found {
             Some(bundle) => bundle.verify(progress).map(|()| Some(bundle)),
@@ -225,7 +226,7 @@ impl Store {
                 Ok(Some(bundle))
             }
             Ok(None) => Ok(None),
-            Err(BundleError::Cancelled) => Err(BundleError::Cancelled),
+            Err(error @ (BundleError::Cancelled | BundleError::Io { .. })) => Err(error),
             Err(_) => self.remove(&digest.hex()).map(|()| None),
         }
     }

@@ -9,6 +9,7 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 
 use crate::make::{Folder, on, write};
 
+const STARVED: &str = "LIVEUPDATE_TEST_STARVED_ROOT";
 const LIMITS: Limits = Limits { keep: 2, reserve: 0 };
 
 fn store(root: &Folder) -> Store {
@@ -92,6 +93,37 @@ fn a_staged_bundle_that_was_damaged_is_staged_anew_or_told() {
     let error = store.stage("b", digest, &[], &mut on).unwrap_err();
     assert!(matches!(error, BundleError::NotFound { .. }), "{error}");
     assert_eq!(root.names(), [".lock"]);
+}
+
+/// As in [`crate::kill`]: the process whose files run out. Without the variable it does nothing.
+#[test]
+fn stages_without_descriptors() {
+    let Some(root) = std::env::var_os(STARVED) else { return };
+    let store = Store::at(&root, LIMITS);
+    let digest = write(&std::path::Path::new(&root).join("b"), 0);
+    let error = store
+        .stage("b", digest, &[], &mut |_, _| {
+            let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+            rustix::process::setrlimit(rustix::process::Resource::Nofile, none).unwrap();
+            true
+        })
+        .unwrap_err();
+    assert!(matches!(error, BundleError::Io { .. }), "{error}");
+}
+
+#[test]
+fn a_staged_bundle_that_cannot_be_read_now_is_not_thrown_away() {
+    let root = Folder::new();
+    let digest = write(&root.at("b"), 0);
+    let store = store(&root);
+    store.stage("b", digest, &[], &mut on).unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "store::stages_without_descriptors", "--nocapture"])
+        .env(STARVED, root.path())
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{child:?}");
+    store.staged(digest).unwrap().unwrap().verify(&mut on).unwrap();
 }
 
 #[test]
