@@ -83,6 +83,11 @@ impl Bundle {
         self.signatures.as_deref()
     }
 
+    /// The same with other signatures; the file that holds them stays as it is.
+    pub(super) fn with_signatures(self, signatures: Vec<u8>) -> Self {
+        Self { signatures: Some(signatures), ..self }
+    }
+
     /// Who vouches for the manifest.
     pub fn trust(&self, signers: &Signers) -> Trust {
         Trust::judge(&self.bytes, self.signatures.as_deref(), signers)

@@ -79,6 +79,26 @@ impl Signatures {
         Ok(())
     }
 
+    /// The file with all signatures of two; none when the first one has all of the other's. Two by one key stay both:
+    /// which one is right only the key tells. Where not all of them are allowed, the other's alone count.
+    pub(super) fn joined(own: Option<&[u8]>, other: Option<&[u8]>) -> Option<Vec<u8>> {
+        let bytes = other?;
+        let other = Self::parse(bytes).ok()?;
+        let Some(mut all) = own.and_then(|own| Self::parse(own).ok()) else { return Some(bytes.to_owned()) };
+        let before = all.signatures.len();
+        for signature in other.signatures {
+            if !all.signatures.contains(&signature) {
+                all.signatures.push(signature);
+            }
+        }
+        if all.signatures.len() == before {
+            return None;
+        }
+        all.signatures.sort_by_key(|signature| signature.key_id);
+        let joined = all.to_bytes().ok().filter(|bytes| Self::parse(bytes).is_ok());
+        Some(joined.unwrap_or_else(|| bytes.to_owned()))
+    }
+
     /// The bytes to write.
     ///
     /// # Errors
@@ -222,6 +242,28 @@ mod tests {
             signatures.sign(manifest, key).unwrap();
         }
         signatures.to_bytes().unwrap()
+    }
+
+    #[test]
+    fn signatures_of_two_files_are_joined_and_none_that_was_there_goes() {
+        let (one, two) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let both = signers(&[("one", &one), ("two", &two)]);
+        let (first, second) = (file(b"m", &[&one]), file(b"m", &[&two]));
+        let joined = Signatures::joined(Some(&first), Some(&second)).unwrap();
+        let Trust::Signed { by } = Trust::judge(b"m", Some(&joined), &both) else { panic!("nobody") };
+        assert!(by.len() == 2 && by.contains(&"one".into()) && by.contains(&"two".into()), "{by:?}");
+        assert_eq!(Signatures::joined(Some(&joined), Some(&first)), None);
+        assert_eq!(Signatures::joined(Some(&first), None), None);
+        assert_eq!(Signatures::joined(Some(&first), Some(b"no signatures")), None);
+        assert_eq!(Signatures::joined(None, Some(&first)), Some(first.clone()));
+        assert_eq!(Signatures::joined(Some(b"no signatures"), Some(&first)), Some(first.clone()));
+        // A wrong one of the same key takes nothing away.
+        let wrong = file(b"other", &[&one]);
+        let joined = Signatures::joined(Some(&first), Some(&wrong)).unwrap();
+        assert_eq!(Trust::judge(b"m", Some(&joined), &both), Trust::Signed { by: vec!["one".into()] });
+        let keys: Vec<SigningKey> = (0..MOST_SIGNATURES).map(|_| SigningKey::generate().unwrap()).collect();
+        let full = file(b"m", &keys.iter().collect::<Vec<_>>());
+        assert_eq!(Signatures::joined(Some(&full), Some(&first)), Some(first));
     }
 
     #[test]

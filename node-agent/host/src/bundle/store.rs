@@ -24,7 +24,7 @@ use super::artifact::{Artifact, LARGEST_ARTIFACT};
 use super::delivery::{Delivered, Delivery};
 use super::durable;
 use super::manifest::MANIFEST;
-use super::signature::SIGNATURES;
+use super::signature::{SIGNATURES, Signatures};
 use super::source::{Progress, Source, fill_and_name};
 use super::{Bundle, BundleError, Digest};
 
@@ -116,14 +116,17 @@ impl Store {
     }
 
     /// Finds a bundle by its digest: the staged one, else the one that was put there under this name, else under
-    /// any other. It is not copied and not verified.
+    /// any other. It is not copied and not verified. The staged one comes with the signatures of both.
     ///
     /// # Errors
     /// [`BundleError::NotFound`]; [`BundleError::OtherDigest`] when there is one of this name that is another.
     pub fn find(&self, name: &str, digest: Digest) -> Result<Bundle, BundleError> {
         let digest = self.resolve(digest);
         if let Some(bundle) = self.staged(digest)? {
-            return Ok(bundle);
+            return Ok(match self.signed_since(&bundle, name) {
+                Some(signatures) => bundle.with_signatures(signatures),
+                None => bundle,
+            });
         }
         let mut of_this_name = None;
         if is_name(name)
@@ -177,7 +180,8 @@ impl Store {
         self.clean()?;
         let digest = self.resolve(digest);
         if let Some(bundle) = self.whole(digest, progress)? {
-            return Ok(bundle);
+            let signatures = self.signed_since(&bundle, name);
+            return self.sign_anew(bundle, signatures.as_deref());
         }
         let mut source = self.find(name, digest)?;
         source.no_extra()?;
@@ -260,6 +264,15 @@ impl Store {
             .and_then(|()| durable::sync(bundle.path()));
         written.map_err(BundleError::io("write", &place))?;
         Bundle::open(bundle.path())
+    }
+
+    /// All signatures of a staged bundle, when the one that was put there under this name, the same otherwise, has
+    /// some that the staged one lacks: people sign theirs, and do not know of the copy.
+    fn signed_since(&self, staged: &Bundle, name: &str) -> Option<Vec<u8>> {
+        // What is broken there is no matter for what is staged.
+        let named = if is_name(name) { self.open(name).ok()?? } else { return None };
+        (named.digest() == staged.digest())
+            .then(|| Signatures::joined(staged.signature_bytes(), named.signature_bytes()))?
     }
 
     /// The bundle that a digest stands for: that of an artifact which was fetched, else itself.

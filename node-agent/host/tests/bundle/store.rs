@@ -3,11 +3,13 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use liveupdate_host::bundle::{Bundle, BundleError, Digest, Limits, MANIFEST, Store};
+use liveupdate_host::bundle::{
+    Bundle, BundleError, Digest, Limits, MANIFEST, SIGNATURES, SigningKey, Store, Trust,
+};
 
 use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 
-use crate::make::{Folder, on, write};
+use crate::make::{Folder, on, sign, signers, write};
 
 const STARVED: &str = "LIVEUPDATE_TEST_STARVED_ROOT";
 const LIMITS: Limits = Limits { keep: 2, reserve: 0 };
@@ -124,6 +126,34 @@ fn a_staged_bundle_that_cannot_be_read_now_is_not_thrown_away() {
         .unwrap();
     assert!(child.status.success(), "{child:?}");
     store.staged(digest).unwrap().unwrap().verify(&mut on).unwrap();
+}
+
+#[test]
+fn a_signature_of_the_named_bundle_is_seen_when_it_is_staged_already() {
+    let root = Folder::new();
+    let digest = write(&root.at("b"), 0);
+    let store = store(&root);
+    store.stage("b", digest, &[], &mut on).unwrap();
+    let (key, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+    let by = |bundle: &Bundle, key| matches!(bundle.trust(&signers(key)), Trust::Signed { .. });
+    sign(&root.at("b"), &key);
+    let found = store.find("b", digest).unwrap();
+    assert!(by(&found, &key) && found.path() == root.at(&digest.hex()));
+    assert!(!by(&store.find("other", digest).unwrap(), &key), "only the one of this name is asked");
+    assert!(!by(&store.staged(digest).unwrap().unwrap(), &key), "looking writes nothing");
+    assert!(by(&store.stage("b", digest, &[], &mut on).unwrap(), &key));
+    // Those that are there stay when the named one has others, is broken, or is another bundle.
+    sign(&root.at("b"), &other);
+    let both = store.stage("b", digest, &[], &mut on).unwrap();
+    assert!(by(&both, &key) && by(&both, &other));
+    both.verify(&mut on).unwrap();
+    fs::write(root.at("b").join(SIGNATURES), "no signatures").unwrap();
+    assert!(by(&store.stage("b", digest, &[], &mut on).unwrap(), &key));
+    write(&root.at("b"), 1);
+    sign(&root.at("b"), &key);
+    assert!(by(&store.find("b", digest).unwrap(), &other));
+    fs::remove_file(root.at("b").join(MANIFEST)).unwrap();
+    assert!(by(&store.find("b", digest).unwrap(), &other));
 }
 
 #[test]
