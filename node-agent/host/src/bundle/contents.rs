@@ -4,13 +4,15 @@
 //!  shim.cpio:    drivers.list, the driver's module and its parameters ── loaded before anything else
 //!  modules.cpio: the driver's module, modules.builtin.modinfo
 //! ```
-//! Nothing here is believed for being in the bundle: what is loaded is verified when it is staged.
+//! Nothing here is believed for being in the bundle: it counts when all bytes of the archive were the manifest's, and
+//! what is loaded is verified once more when it is staged.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 
-use super::{Bundle, Part, cpio_read, shim};
+use liveupdate_proto::causes::chain;
+
+use super::{Bundle, BundleError, Part, cpio_read, shim};
 use crate::image::{self, Compression};
 use crate::linux::driver;
 use crate::linux::modules::ModuleFile;
@@ -47,22 +49,24 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Looks into a bundle's archives.
+    /// Looks into a bundle's archives, and checks them on the way: who remembers what is in them does so by the bundle's
+    /// digest.
     ///
     /// # Errors
-    /// What cannot be read.
+    /// What cannot be read, or is not the manifest's.
     pub fn read(bundle: &Bundle) -> Result<Self, String> {
         let mut contents = Self::default();
         for part in [Part::Shim, Part::Modules] {
-            if bundle.manifest().part(part).is_none() {
-                continue;
-            }
-            let opened = File::open(bundle.path().join(part.file())).map(BufReader::new);
-            let read = opened.and_then(|mut archive| match part {
-                Part::Shim => contents.look_at_shim(&mut archive),
-                _ => contents.look_at_modules(&mut archive),
-            });
-            read.map_err(|error| format!("{}: {error}", part.file()))?;
+            let told = |error: BundleError| chain(&error);
+            let Some(mut archive) = bundle.checked(part).map_err(told)? else { continue };
+            let mut from = BufReader::new(&mut archive);
+            let looked = match part {
+                Part::Shim => contents.look_at_shim(&mut from),
+                _ => contents.look_at_modules(&mut from),
+            };
+            // First this: a change may be why it makes no sense.
+            archive.finish().map_err(told)?;
+            looked.map_err(|error| format!("{}: {error}", part.file()))?;
         }
         Ok(contents)
     }

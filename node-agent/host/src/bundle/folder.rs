@@ -9,7 +9,7 @@ use rustix::fs::{FileType, MemfdFlags, Mode, OFlags};
 
 use super::manifest::{LARGEST_MANIFEST, MANIFEST, Manifest, Part};
 use super::signature::{LARGEST_SIGNATURES, SIGNATURES, Signers, Trust};
-use super::source::{Copied, Progress, Source, pump};
+use super::source::{Checked, Copied, Progress, Source, pump};
 use super::{BundleError, Digest};
 use crate::linux::gates;
 
@@ -163,8 +163,14 @@ impl Bundle {
         pump(&mut self.part(part)?, to, copied, done, progress)
     }
 
-    /// A file of the length that the manifest says.
-    fn part(&self, part: Part) -> Result<File, BundleError> {
+    /// A file for looking at it piece by piece; none when the bundle has none.
+    pub(super) fn checked(&self, part: Part) -> Result<Option<Checked>, BundleError> {
+        let Some(wanted) = self.manifest.part(part) else { return Ok(None) };
+        Ok(Some(Checked::new(self.part(part)?, wanted, self.path.join(part.file()))))
+    }
+
+    /// A file of the length that the manifest says. Its digest is not checked by this.
+    pub(crate) fn part(&self, part: Part) -> Result<File, BundleError> {
         let (file, found) = regular(&self.folder, &self.path, part.file())?;
         let path = self.path.join(part.file());
         match self.manifest.part(part).map(|file| file.size) {

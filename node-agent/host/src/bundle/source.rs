@@ -1,14 +1,14 @@
 //! Where the files of a bundle come from: a folder, or elsewhere. What is taken from either is checked on the way.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Take, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::digest::Hasher;
 use super::manifest::{self, MANIFEST, Manifest, Part};
 use super::signature::SIGNATURES;
-use super::{BundleError, durable};
+use super::{BundleError, Digest, durable};
 
 /// Is told bytes done and in all; answers whether to go on.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> bool;
@@ -86,6 +86,40 @@ pub(super) fn pump(
         return Err(BundleError::Changed { path: at(), found, wanted: digest });
     }
     Ok(())
+}
+
+/// Reads a file of a bundle for somebody who looks at it piece by piece, and says at the end whether it was the
+/// manifest's. Until then nothing of it counts.
+pub(super) struct Checked {
+    from: Take<File>,
+    hasher: Hasher,
+    path: PathBuf,
+    wanted: Digest,
+}
+
+impl Checked {
+    /// `from`: of the length that the manifest says. What it grows by later is not read.
+    pub(super) fn new(from: File, wanted: manifest::File, path: PathBuf) -> Self {
+        Self { from: from.take(wanted.size), hasher: Hasher::new(), path, wanted: wanted.digest }
+    }
+
+    /// Reads what is left of it.
+    pub(super) fn finish(mut self) -> Result<(), BundleError> {
+        io::copy(&mut self, &mut io::sink()).map_err(BundleError::io("read", &self.path))?;
+        let found = self.hasher.finish();
+        if found == self.wanted {
+            return Ok(());
+        }
+        Err(BundleError::Changed { path: self.path, found, wanted: self.wanted })
+    }
+}
+
+impl Read for Checked {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        self.hasher.feed(&buffer[..read]);
+        Ok(read)
+    }
 }
 
 /// Writes all files of a bundle into an empty folder, each synced, then the folder.

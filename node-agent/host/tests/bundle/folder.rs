@@ -4,12 +4,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, symlink};
 
+use liveupdate_host::bundle::cpio::Archive;
 use liveupdate_host::bundle::{
-    Bundle, BundleError, LARGEST_MANIFEST, MANIFEST, Manifest, ManifestError, Part, SIGNATURES, SigningKey,
-    Trust,
+    Bundle, BundleError, Contents, LARGEST_MANIFEST, MANIFEST, Manifest, ManifestError, Part, SIGNATURES,
+    SigningKey, Trust,
 };
 
-use crate::make::{Folder, manifest, on, parts, sign, signers, write};
+use crate::make::{Folder, manifest, on, parts, sign, signers, write, write_parts};
 
 fn refused(folder: &Folder) -> BundleError {
     match Bundle::open(folder.path()) {
@@ -212,4 +213,39 @@ fn a_signature_covers_every_byte_of_the_bundle() {
     // The same meaning in other bytes is another bundle, too.
     fs::write(folder.at(MANIFEST), format!("{text}\n")).unwrap();
     assert_eq!(trust(&folder), Trust::OtherBytes { by: vec!["release".into()] });
+}
+
+/// What the gates read of the archives, they remember by the bundle's digest.
+#[test]
+fn what_a_bundle_has_for_devices_counts_only_as_the_manifest_has_it() {
+    let (folder, outside) = (Folder::new(), Folder::new());
+    let mut whole = parts(0);
+    for part in [Part::Shim, Part::Modules] {
+        let mut archive = Archive::new();
+        archive.file("lib/modules/7.3.5-lu2/modules.dep", 0o644, b"dependencies");
+        whole.insert(part, archive.finish());
+    }
+    let said = |folder: &Folder| {
+        let read = Contents::read(&Bundle::open(folder.path()).unwrap());
+        read.map(|_| ()).map_err(|why| why.replace(&format!("{}/", folder.path().display()), ""))
+    };
+    for part in [Part::Shim, Part::Modules] {
+        write_parts(folder.path(), &whole);
+        assert_eq!(said(&folder), Ok(()));
+        let (name, mut bytes) = (part.file(), whole[&part].clone());
+        // Behind the archive's last entry, which is as far as it is looked at; and at its very beginning.
+        for at in [bytes.len() - 1, 0] {
+            bytes[at] ^= 1;
+            fs::write(folder.at(name), &bytes).unwrap();
+            let why = said(&folder).unwrap_err();
+            assert!(why.starts_with(&format!("{name} was changed: its digest is")), "{why}");
+        }
+        fs::write(folder.at(name), b"short").unwrap();
+        assert!(said(&folder).unwrap_err().starts_with(&format!("{name} is truncated: 5 bytes")));
+        fs::write(outside.at(name), &whole[&part]).unwrap();
+        fs::remove_file(folder.at(name)).unwrap();
+        symlink(outside.at(name), folder.at(name)).unwrap();
+        assert_eq!(said(&folder), Err(format!("{name} is a link, want a file: a bundle holds nothing else")));
+        fs::remove_file(folder.at(name)).unwrap();
+    }
 }

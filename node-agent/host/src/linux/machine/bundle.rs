@@ -194,8 +194,7 @@ impl Bundles {
         })
     }
 
-    /// Looks into its archives, unless that was done. A bundle whose files are not what its digest says is found out
-    /// when it is staged.
+    /// Looks into its archives, unless that was done. What is not as the manifest has it is not remembered.
     fn contents(&self, bundle: &Bundle) -> Result<Arc<Contents>, String> {
         let digest = bundle.digest();
         let known = || self.contents.lock().unwrap_or_else(PoisonError::into_inner);
