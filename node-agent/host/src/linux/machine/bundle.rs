@@ -79,7 +79,8 @@ impl Bundles {
     pub(super) fn images(&self) -> Vec<PathBuf> {
         let folders = std::fs::read_dir(self.store.root()).into_iter().flatten().flatten();
         let images = folders.map(|folder| folder.path().join(Part::Image.file()));
-        images.filter(|image| image.is_file()).collect()
+        // A bundle holds no links.
+        images.filter(|image| image.symlink_metadata().is_ok_and(|image| image.is_file())).collect()
     }
 
     /// Stages a bundle, unpacks its modules and reads all that is loaded; `running` is the digest of the one that must
@@ -167,8 +168,9 @@ impl Bundles {
         let signers = Signers::read(&self.signers);
         let found = self.store.find(&target.bundle, digest(target)?);
         let trusted = self.trusted(target, &found, &signers);
-        let bundle = match found {
-            Ok(bundle) => Ok(self.looked(target, &bundle, signers.as_ref().ok())?),
+        // As long as the manifest says, and in its folder: what is not cannot be loaded.
+        let bundle = match found.and_then(|bundle| bundle.part(Part::Image).map(|image| (bundle, image))) {
+            Ok((bundle, image)) => Ok(self.looked(target, &bundle, image, signers.as_ref().ok())?),
             Err(error) => Err(error),
         };
         Ok(Sighted { bundle, trusted })
@@ -178,13 +180,14 @@ impl Bundles {
         &self,
         target: &Target,
         bundle: &Bundle,
+        image: File,
         signers: Option<&Signers>,
     ) -> Result<Looked, HostError> {
         let manifest = bundle.manifest();
         let size = |part| manifest.part(part).map_or(0, |file| file.size);
         let initrd = size(Part::Initrd) + size(Part::Shim);
         Ok(Looked {
-            image: self.images.look(&bundle.path().join(Part::Image.file()))?,
+            image: self.images.look(&bundle.path().join(Part::Image.file()), image)?,
             initrd,
             bytes: size(Part::Image) + initrd,
             to_fetch: self.store.to_fetch(&target.bundle, bundle.digest())?,
