@@ -93,14 +93,40 @@ impl Shim {
     }
 }
 
+/// What of a command line is for the kernel, and what behind the word `--` is for init; none without that word. It may
+/// be the first or the last one, and what is quoted is no word of its own: as the kernel reads it.
+fn kernel_and_init(text: &str) -> (&str, Option<&str>) {
+    let (mut quoted, mut start) = (false, None);
+    for (at, symbol) in text.char_indices().chain([(text.len(), ' ')]) {
+        if symbol.is_ascii_whitespace() && !quoted {
+            if let Some(from) = start.take().filter(|from| &text[*from..at] == "--") {
+                return (text[..from].trim_end(), Some(text[at..].trim_start()));
+            }
+            continue;
+        }
+        quoted ^= symbol == '"';
+        start.get_or_insert(at);
+    }
+    (text.trim_end(), None)
+}
+
+/// A command line of what is for the kernel and what is for init.
+fn with_init(kernel: &str, init: Option<&str>) -> String {
+    let words = [kernel].into_iter().chain(init.map(|_| "--")).chain(init);
+    words.filter(|words| !words.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// A command line with one more parameter of the kernel's, which is the last of them: what follows `--` is init's.
+pub(crate) fn with_parameter(text: &str, parameter: &str) -> String {
+    let (kernel, init) = kernel_and_init(text);
+    with_init(format!("{kernel} {parameter}").trim_start(), init)
+}
+
 /// A kernel's command line with the shim as its first program. What was the first one is named for it.
 pub fn command_line(text: &str) -> String {
     let mut words: Vec<String> = Vec::new();
     // What follows `--` is for init and stays behind it.
-    let (kernel, init) = match text.split_once(" -- ") {
-        Some((kernel, init)) => (kernel, Some(init)),
-        None => (text, None),
-    };
+    let (kernel, init) = kernel_and_init(text);
     for word in kernel.split_whitespace() {
         match word.strip_prefix("rdinit=") {
             Some(INIT) => {}
@@ -109,14 +135,14 @@ pub fn command_line(text: &str) -> String {
         }
     }
     words.push(format!("rdinit={INIT}"));
-    words.extend(init.map(|init| format!("-- {init}")));
-    words.join(" ")
+    with_init(&words.join(" "), init)
 }
 
 /// The program to run after the shim, from the kernel's command line.
 pub fn real_init(command_line: &str) -> String {
-    let kernel = command_line.split_whitespace().take_while(|word| *word != "--");
-    let named = kernel.filter_map(|word| word.strip_prefix(INIT_PARAMETER)?.strip_prefix('='));
+    let (kernel, _) = kernel_and_init(command_line);
+    let named =
+        kernel.split_whitespace().filter_map(|word| word.strip_prefix(INIT_PARAMETER)?.strip_prefix('='));
     named.last().unwrap_or(DEFAULT_INIT).to_owned()
 }
 
@@ -124,8 +150,8 @@ pub fn real_init(command_line: &str) -> String {
 /// (`name.parameter=value`, as for one that is built in), then those of the list, which count last.
 pub fn parameters(path: &str, listed: &str, command_line: &str) -> String {
     let module = module_name(path);
-    let kernel = command_line.split_whitespace().take_while(|word| *word != "--");
-    let own = kernel.filter_map(|word| {
+    let (kernel, _) = kernel_and_init(command_line);
+    let own = kernel.split_whitespace().filter_map(|word| {
         let (name, parameter) = word.split_once('.')?;
         (name.replace('-', "_") == module).then_some(parameter)
     });
@@ -162,6 +188,27 @@ mod tests {
         assert_eq!(real_init(&line), "/sbin/early");
         assert_eq!(real_init("quiet -- liveupdate.init=/x"), "/init");
         assert_eq!(real_init("liveupdate.init=/a liveupdate.init=/b"), "/b");
+    }
+
+    #[test]
+    fn what_is_for_the_kernel_never_lands_behind_the_word_that_ends_its_part() {
+        for (given, wanted) in [
+            ("quiet --", "quiet rdinit=/liveupdate-init --"),
+            ("-- single", "rdinit=/liveupdate-init -- single"),
+            ("--", "rdinit=/liveupdate-init --"),
+            ("quiet\t--  single", "quiet rdinit=/liveupdate-init -- single"),
+            ("a -- b -- c", "a rdinit=/liveupdate-init -- b -- c"),
+            ("--quiet a--", "--quiet a-- rdinit=/liveupdate-init"),
+            ("dyndbg=\"file x -- +p\"", "dyndbg=\"file x -- +p\" rdinit=/liveupdate-init"),
+            ("", "rdinit=/liveupdate-init"),
+        ] {
+            assert_eq!(command_line(given), wanted, "{given:?}");
+            assert_eq!(command_line(wanted), wanted, "{given:?}");
+        }
+        assert_eq!(with_parameter("quiet --", "a=1"), "quiet a=1 --");
+        assert_eq!(with_parameter("-- single", "a=1"), "a=1 -- single");
+        assert_eq!(with_parameter("", "a=1"), "a=1");
+        assert_eq!(real_init("-- liveupdate.init=/x"), "/init");
     }
 
     #[test]

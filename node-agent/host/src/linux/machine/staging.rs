@@ -15,6 +15,7 @@ use super::LinuxHost;
 use super::boot::TargetRecord;
 use super::store::io_error;
 use crate::HostError;
+use crate::bundle::shim::with_parameter;
 use crate::linux::boot_parameters::BootParameters;
 use crate::linux::driver::{Driver, ENABLE, MODULE};
 use crate::linux::gates::Loaded;
@@ -128,10 +129,7 @@ fn opt_in_carried(command_line: &str, enabled: bool) -> String {
     if !enabled || BootParameters::parse(command_line).last(&parameter).is_some() {
         return command_line.to_owned();
     }
-    match command_line.split_once(" -- ") {
-        Some((kernel, init)) => format!("{kernel} {parameter}=1 -- {init}"),
-        None => format!("{} {parameter}=1", command_line.trim_end()),
-    }
+    with_parameter(command_line, &format!("{parameter}=1"))
 }
 
 fn told(what: &str, error: &KexecError) -> HostError {
@@ -148,6 +146,7 @@ mod tests {
         assert_eq!(opt_in_carried("quiet", true), "quiet vfio_pci_liveupdate.enable=1");
         assert_eq!(opt_in_carried("quiet", false), "quiet");
         assert_eq!(opt_in_carried("a -- b", true), "a vfio_pci_liveupdate.enable=1 -- b");
+        assert_eq!(opt_in_carried("a --", true), "a vfio_pci_liveupdate.enable=1 --");
         let off = "vfio-pci-liveupdate.enable=0 quiet";
         assert_eq!(opt_in_carried(off, true), off);
     }
