@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 
+use super::cpio_read::{HEADER, Header, LAST};
 use super::source::Progress;
 use super::{Bundle, BundleError, Digest, Part, durable};
 
@@ -21,14 +22,6 @@ const MARK: &str = ".liveupdate";
 /// Beside it, the digest of the archive that was unpacked: what two bundles may have in common.
 const CONTENTS: &str = ".liveupdate-modules";
 const FOLDER: &str = "lib/modules";
-const HEADER: usize = 110;
-const MAGIC: &[u8] = b"070701";
-const LAST: &str = "TRAILER!!!";
-const KIND: u32 = 0o170_000;
-const IS_FOLDER: u32 = 0o040_000;
-const IS_FILE: u32 = 0o100_000;
-/// Longest name of a file, as the kernel has it.
-const LONGEST: usize = 4096;
 
 /// Unpacks the modules of a bundle under a machine's root folder, unless they are there. `running`: the release of the
 /// kernel that runs, whose modules stay as they are. `staged`: digests of bundles whose modules stay. Idempotent; true when
@@ -159,7 +152,7 @@ struct Unpacker {
 
 enum State {
     Header,
-    Name { mode: u32, size: u64, length: usize },
+    Name(Header),
     Contents { file: Option<File>, left: u64, padding: u64 },
     Over,
 }
@@ -187,19 +180,19 @@ impl Unpacker {
             State::Header => {
                 let taken = self.hold(bytes, HEADER);
                 if self.held.len() == HEADER {
-                    self.state = header(&self.held)?;
+                    self.state = State::Name(Header::read(&self.held)?);
                     self.held.clear();
                 }
                 Ok(taken)
             }
-            &mut State::Name { mode, size, length } => {
-                let taken = self.hold(bytes, length);
-                if self.held.len() == length {
+            &mut State::Name(header) => {
+                let taken = self.hold(bytes, header.padded_name());
+                if self.held.len() == header.padded_name() {
                     let name = std::mem::take(&mut self.held);
                     let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
                     let name = std::str::from_utf8(&name[..end]);
                     let name = name.map_err(|_| wrong("a name in the archive of modules is no text"))?;
-                    self.state = self.begin(name, mode, size)?;
+                    self.state = self.begin(name, header)?;
                 }
                 Ok(taken)
             }
@@ -225,13 +218,13 @@ impl Unpacker {
         taken
     }
 
-    fn begin(&self, name: &str, mode: u32, size: u64) -> io::Result<State> {
+    fn begin(&self, name: &str, header: Header) -> io::Result<State> {
         if name == LAST {
             return Ok(State::Over);
         }
         let path = Path::new(name);
         let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
-        let above = self.prefix.starts_with(path) && mode & KIND == IS_FOLDER;
+        let above = self.prefix.starts_with(path) && header.is_folder();
         let place = match path.strip_prefix(&self.prefix) {
             Ok(rest) if plain && rest.as_os_str() != MARK && rest.as_os_str() != CONTENTS => {
                 self.folder.join(rest)
@@ -239,19 +232,18 @@ impl Unpacker {
             _ if plain && above => self.folder.clone(),
             _ => return Err(wrong(&format!("{name:?} does not belong under {}", self.prefix.display()))),
         };
-        let file = match mode & KIND {
-            IS_FOLDER if size == 0 => {
-                fs::create_dir_all(&place)?;
-                None
-            }
-            IS_FILE => Some(File::options().write(true).create_new(true).open(&place)?),
-            _ => return Err(wrong(&format!("{name:?} is neither a file nor a folder"))),
+        let file = if header.is_folder() && header.size == 0 {
+            fs::create_dir_all(&place)?;
+            None
+        } else if header.is_file() {
+            Some(File::options().write(true).create_new(true).open(&place)?)
+        } else {
+            return Err(wrong(&format!("{name:?} is neither a file nor a folder")));
         };
-        let padding = size.next_multiple_of(4) - size;
-        if size == 0 {
+        if header.size == 0 {
             return Ok(State::Header);
         }
-        Ok(State::Contents { file, left: size, padding })
+        Ok(State::Contents { file, left: header.size, padding: header.padding() })
     }
 }
 
@@ -267,26 +259,6 @@ impl Write for Unpacker {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// Six digits of magic and thirteen fields of eight hex digits.
-fn header(bytes: &[u8]) -> io::Result<State> {
-    let not = || wrong("the modules are no archive of the kernel's own format (cpio newc)");
-    let field = |index: usize| {
-        let digits = bytes.get(6 + index * 8..14 + index * 8);
-        let text = digits.and_then(|digits| std::str::from_utf8(digits).ok()).ok_or_else(not)?;
-        u32::from_str_radix(text, 16).map_err(|_| not())
-    };
-    if !bytes.starts_with(MAGIC) {
-        return Err(not());
-    }
-    let name = field(11)? as usize;
-    if name == 0 || name > LONGEST {
-        return Err(not());
-    }
-    // The name is padded so that header and name end at a multiple of four.
-    let length = (HEADER + name).next_multiple_of(4) - HEADER;
-    Ok(State::Name { mode: field(1)?, size: field(6)?.into(), length })
 }
 
 fn least(bytes: &[u8], limit: u64) -> usize {
