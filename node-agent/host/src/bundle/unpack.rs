@@ -21,6 +21,8 @@ use super::{Bundle, BundleError, Digest, Part, durable};
 const MARK: &str = ".liveupdate";
 /// Beside it, the digest of the archive that was unpacked: what two bundles may have in common.
 const CONTENTS: &str = ".liveupdate-modules";
+/// What a folder of modules is called while it is unpacked, before its release.
+const UNPACKING: &str = ".liveupdate-";
 const FOLDER: &str = "lib/modules";
 
 /// Unpacks the modules of a bundle under a machine's root folder, unless they are there. `running`: the release of the
@@ -48,7 +50,7 @@ pub fn install_modules(
         None if place.exists() => return Ok(false),
         None => false,
     };
-    let new = modules.join(format!("{MARK}-{release}"));
+    let new = modules.join(format!("{UNPACKING}{release}"));
     remove(&new)?;
     let done = unpack(bundle, &new, archive.digest, progress).and_then(|()| {
         if replaced {
@@ -95,7 +97,7 @@ fn unpack(bundle: &Bundle, new: &Path, archive: Digest, progress: Progress<'_>) 
     synced.map_err(BundleError::io("sync", new))
 }
 
-/// Removes what is ours and of no staged bundle, unless it is the running kernel's: that of which bundle it is may not be
+/// Removes what a kill has left behind, and what is ours and of no staged bundle, unless it is the running kernel's: that of which bundle it is may not be
 /// known.
 fn tidy(modules: &Path, running: &str, staged: &[Digest], next: Digest) -> Result<(), BundleError> {
     let entries = match fs::read_dir(modules) {
@@ -103,12 +105,20 @@ fn tidy(modules: &Path, running: &str, staged: &[Digest], next: Digest) -> Resul
         entries => entries.map_err(BundleError::io("list", modules))?,
     };
     for entry in entries {
-        let place = entry.map_err(BundleError::io("list", modules))?.path();
+        let entry = entry.map_err(BundleError::io("list", modules))?;
+        let place = entry.path();
+        if entry.file_name().to_string_lossy().starts_with(UNPACKING) {
+            // A kill while modules were unpacked: nobody unpacks now but who is about to.
+            remove(&place)?;
+            continue;
+        }
         if place == modules.join(running) {
             continue;
         }
         let needed = |digest: &String| staged.iter().chain([&next]).any(|other| other.to_string() == *digest);
-        if marks(&place)?.is_some_and(|digests| !digests.iter().any(needed)) {
+        // What somebody else calls by our mark's name, and is no such text, makes nothing ours.
+        let marks = marks(&place).unwrap_or_default();
+        if marks.is_some_and(|digests| !digests.iter().any(needed)) {
             remove(&place)?;
         }
     }

@@ -136,3 +136,15 @@ fn changed_modules_leave_what_was_there() {
     assert!(install(&machine, &one, &[]).unwrap());
     assert_eq!(names(&machine.at("lib/modules")), ["7.3.5-lu2"]);
 }
+
+#[test]
+fn what_a_kill_left_of_any_release_goes_and_what_somebody_else_calls_so_is_in_nobodys_way() {
+    let machine = Folder::new();
+    fs::create_dir_all(machine.at("lib/modules/.liveupdate-7.3.9/kernel")).unwrap();
+    // Folders of others: where the mark would be, there is a folder, and what is no text.
+    fs::create_dir_all(machine.at("lib/modules/odd/.liveupdate")).unwrap();
+    fs::create_dir_all(machine.at("lib/modules/other")).unwrap();
+    fs::write(machine.at("lib/modules/other/.liveupdate"), [0xff, 0xfe]).unwrap();
+    assert!(install(&machine, &bundle(&machine, "one", b"one"), &[]).unwrap());
+    assert_eq!(names(&machine.at("lib/modules")), ["7.3.5-lu2", "odd", "other"]);
+}
