@@ -159,6 +159,18 @@ pub enum BundleError {
         /// Of both.
         release: String,
     },
+    /// Modules of somebody else lie where its own would, and are others.
+    #[error(
+        "{} is not of a bundle, and {name} is missing there or not the bundle's: install there the modules that the \
+         bundle was made with, or, if that kernel does not run, move it away so that the bundle's are unpacked",
+        place.display()
+    )]
+    ForeignModules {
+        /// The folder.
+        place: PathBuf,
+        /// The first module that is not there as the bundle has it, by its path in the archive.
+        name: String,
+    },
     /// Somebody else works there.
     #[error("{} is in use by another process: try again when it is done", folder.display())]
     Busy {
@@ -188,7 +200,7 @@ impl From<BundleError> for HostError {
             BundleError::Io { doing, path, source } => {
                 Self::Io { what: format!("{doing} {}", path.display()), why: source.to_string() }
             }
-            BundleError::SameRelease { .. } => {
+            BundleError::SameRelease { .. } | BundleError::ForeignModules { .. } => {
                 Self::WrongMoment { operation: "stage", why: error.to_string() }
             }
             BundleError::NotFetched { .. } => Self::NotFetched { why: error.to_string() },

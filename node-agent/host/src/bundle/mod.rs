@@ -66,6 +66,7 @@ mod digest;
 mod durable;
 mod error;
 mod folder;
+mod foreign;
 mod key;
 mod manifest;
 mod modules;

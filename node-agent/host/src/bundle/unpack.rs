@@ -5,7 +5,8 @@
 //!  lib/modules/<release>/…, .liveupdate   ours: the file holds the bundle's digest, or those of all whose modules they are
 //! ```
 //! The archive is checked as it is unpacked; only when every byte was right does the folder get its name. A folder of
-//! that release without the mark is somebody else's, such as the kernel's package, and stays as it is. Ours go when
+//! that release without the mark is somebody else's, such as the kernel's package, and stays as it is: it serves when
+//! all of the bundle's modules are in it, byte for byte, and else the bundle cannot be staged. Ours go when
 //! their bundle is staged no more: a kernel that may still start from cold finds its modules. Those of the kernel that runs
 //! are never touched: it loads them when they are needed, and guests run.
 
@@ -15,7 +16,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::cpio_read::{HEADER, Header, LAST};
 use super::source::Progress;
-use super::{Bundle, BundleError, Digest, Part, durable};
+use super::{Bundle, BundleError, Digest, Part, durable, foreign};
 
 /// Marks what is ours.
 const MARK: &str = ".liveupdate";
@@ -23,7 +24,7 @@ const MARK: &str = ".liveupdate";
 const CONTENTS: &str = ".liveupdate-modules";
 /// What a folder of modules is called while it is unpacked, before its release.
 const UNPACKING: &str = ".liveupdate-";
-const FOLDER: &str = "lib/modules";
+pub(super) const FOLDER: &str = "lib/modules";
 
 /// Unpacks the modules of a bundle under a machine's root folder, unless they are there. `running`: the release of the
 /// kernel that runs, whose modules stay as they are. `staged`: digests of bundles whose modules stay. Idempotent; true when
@@ -47,7 +48,7 @@ pub fn install_modules(
         Some(marks) if marks.contains(&bundle.digest().to_string()) => return Ok(false),
         Some(marks) if release == running => return share(&place, marks, bundle, archive.digest),
         Some(_) => true,
-        None if place.exists() => return Ok(false),
+        None if place.exists() => return foreign::serves(bundle, &place, progress).map(|()| false),
         None => false,
     };
     let new = modules.join(format!("{UNPACKING}{release}"));

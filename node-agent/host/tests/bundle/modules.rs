@@ -67,8 +67,26 @@ fn invariant_7_modules_of_somebody_else_stay_as_they_are() {
     let machine = Folder::new();
     fs::create_dir_all(machine.at(PLACE).join("kernel")).unwrap();
     fs::write(machine.at(PLACE).join("kernel/nvme.ko"), b"a package's").unwrap();
-    assert!(!install(&machine, &bundle(&machine, "one", b"one"), &[]).unwrap());
+    fs::write(machine.at(PLACE).join("modules.dep"), b"as depmod wrote it here").unwrap();
+    let (packages, rebuilt) =
+        (bundle(&machine, "packages", b"a package's"), bundle(&machine, "rebuilt", b"a bundle's "));
+    assert!(!install(&machine, &packages, &[]).unwrap(), "made with the very package that is here");
+    // Neither when they are another build's, nor when some are missing: the next kernel would do without.
+    let refused = |bundle: &Bundle, running: &str| {
+        let error = install_under(running, &machine, bundle, &[]).unwrap_err();
+        assert!(matches!(&error, BundleError::ForeignModules { place, .. } if *place == machine.at(PLACE)));
+        let told = error.to_string();
+        assert!(told.contains("lib/modules/7.3.5-lu2/kernel/nvme.ko is missing there or not"), "{told}");
+    };
+    refused(&rebuilt, "7.3.4-lu1");
+    refused(&rebuilt, "7.3.5-lu2");
     assert_eq!(module(&machine), b"a package's");
+    assert!(names(&machine.at(PLACE)).contains(&"modules.dep".into()));
+    let ended = install_modules(&packages, machine.path(), "7.3.4-lu1", &[], &mut |_, _| false);
+    assert!(matches!(ended, Err(BundleError::Cancelled)), "{ended:?}");
+    fs::remove_dir_all(machine.at(PLACE).join("kernel")).unwrap();
+    refused(&packages, "7.3.4-lu1");
+    assert_eq!(names(&machine.at(PLACE)), ["modules.dep"]);
 }
 
 #[test]
