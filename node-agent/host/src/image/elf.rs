@@ -2,7 +2,7 @@
 
 use super::bytes::{array, part};
 use super::scan::Scanner;
-use super::{Format, ImageError, KernelImage};
+use super::{Format, ImageError, KernelImage, Limits};
 
 const MAGIC: &[u8] = b"\x7fELF";
 const LOADED: u32 = 1;
@@ -13,9 +13,9 @@ pub(super) fn is(file: &[u8]) -> bool {
     file.starts_with(MAGIC)
 }
 
-pub(super) fn inspect(file: &[u8]) -> Result<KernelImage, ImageError> {
+pub(super) fn inspect(file: &[u8], limits: Limits) -> Result<KernelImage, ImageError> {
     let elf = Elf::new(file)?;
-    let segments = elf.loaded()?;
+    let segments = elf.loaded(limits.unpacked)?;
     if segments.is_empty() {
         let what = "an ELF file that loads nothing (a module or an object file)".to_owned();
         return Err(ImageError::NotAKernel { what });
@@ -109,12 +109,18 @@ impl<'a> Elf<'a> {
         }
     }
 
-    /// Contents of all loaded segments.
-    fn loaded(&self) -> Result<Vec<&'a [u8]>, ImageError> {
+    /// Contents of all loaded segments, which are no more than `most` bytes: any number of headers may name the same.
+    fn loaded(&self, most: u64) -> Result<Vec<&'a [u8]>, ImageError> {
         let table = self.word(self.at(32, 28)).unwrap_or(0);
         let size = u64::from(self.u16(self.at(54, 42)).unwrap_or(0));
         let count = u64::from(self.u16(self.at(56, 44)).unwrap_or(0));
-        let mut found = Vec::new();
+        let wanted = self.at(56, 32);
+        if count > 0 && size != wanted {
+            let what =
+                format!("its program headers are of {size} bytes each, those of ELF files are of {wanted}");
+            return Err(ImageError::Malformed { what });
+        }
+        let (mut found, mut total) = (Vec::new(), 0_u64);
         for index in 0..count {
             let header = table.saturating_add(index * size);
             let kind = self.u32(header).ok_or_else(|| self.outside("a program header", header))?;
@@ -129,6 +135,11 @@ impl<'a> Elf<'a> {
             let (offset, length) = range().ok_or_else(|| self.outside("a program header", header))?;
             let segment = part(self.file, offset, length)
                 .ok_or_else(|| self.outside("a loaded segment", offset.saturating_add(length)))?;
+            total = total.saturating_add(length);
+            if total > most {
+                let what = format!("its segments are of more than {most} bytes together");
+                return Err(ImageError::Malformed { what });
+            }
             found.push(segment);
         }
         Ok(found)

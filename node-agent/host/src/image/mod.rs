@@ -186,7 +186,7 @@ pub fn inspect(file: &[u8], limits: Limits) -> Result<KernelImage, ImageError> {
         return bzimage::inspect(file, limits);
     }
     if elf::is(file) {
-        return elf::inspect(file);
+        return elf::inspect(file, limits);
     }
     if arm64::is(file) {
         return Ok(arm64::inspect(file));

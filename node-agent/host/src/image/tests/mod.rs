@@ -137,6 +137,28 @@ fn a_linked_kernel_is_read_and_what_it_does_not_load_does_not_count() {
     assert!(matches!(short, Err(ImageError::Truncated { what: "a loaded segment", .. })));
 }
 
+/// A file of a few kilobytes may not be read for hours, whatever its headers say.
+#[test]
+fn headers_that_name_the_same_bytes_over_and_over_are_refused() {
+    let kernel = kernel(Some(CONFIG), &["kho-v4"]);
+    let mut file = vmlinux(62, &kernel, b"");
+    let (header, table) = (file[64..120].to_vec(), file.len() as u64);
+    file.extend(header.repeat(10));
+    file[32..40].copy_from_slice(&table.to_le_bytes());
+    file[56..58].copy_from_slice(&10_u16.to_le_bytes());
+    let said = |file: &[u8], unpacked: usize| {
+        let limits = Limits { unpacked: unpacked as u64 };
+        inspect(file, limits).map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(said(&file, kernel.len() * 10), Ok(()));
+    let why = said(&file, kernel.len() * 10 - 1).unwrap_err();
+    assert!(why.starts_with("malformed kernel image: its segments are of more than "), "{why}");
+    // All in one place.
+    file[54..56].copy_from_slice(&0_u16.to_le_bytes());
+    let why = said(&file, kernel.len() * 10).unwrap_err();
+    assert!(why.contains("its program headers are of 0 bytes each, those of ELF files are of 56"), "{why}");
+}
+
 #[test]
 fn kernels_of_other_architectures_are_named() {
     assert_eq!(read(&vmlinux(183, &good_kernel(), b"")).architecture, "aarch64");
