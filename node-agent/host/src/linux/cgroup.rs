@@ -66,6 +66,27 @@ pub struct Level {
     pub current: u64,
     /// Of that, shared memory: what a memfd's pages are.
     pub shmem: u64,
+    /// Of that, pages of files on disks, which give way to what needs memory.
+    pub cache: u64,
+}
+
+/// What a limit leaves to whoever is below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// The group whose limit it is.
+    pub path: String,
+    /// Bytes that may still be taken.
+    pub bytes: u64,
+}
+
+/// The least that the limits of a process's groups leave to it; none when there is no limit, or none that can be seen.
+pub fn left(root: &Root, pid: u32) -> Option<Left> {
+    let levels = memory(root, &path_of(root, pid).ok()?).ok()?;
+    let left = levels.into_iter().filter_map(|level| {
+        let bytes = level.max?.saturating_sub(level.current.saturating_sub(level.cache));
+        Some(Left { path: level.path, bytes })
+    });
+    left.min_by_key(|left| left.bytes)
 }
 
 /// A group and all above it that can have a limit, the group itself first.
@@ -111,12 +132,16 @@ fn level(root: &Root, path: &str) -> Result<Option<Level>, ReadError> {
         }
     };
     let stat = optional(root.text(&at("memory.stat")))?.unwrap_or_default();
-    let shmem = stat.lines().find_map(|line| line.strip_prefix("shmem ")).and_then(|text| text.parse().ok());
+    let of = |name: &str| -> u64 {
+        let value = stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+    };
     Ok(Some(Level {
         path: path.to_owned(),
         max,
         current: root.number(&at("memory.current"))?,
-        shmem: shmem.unwrap_or(0),
+        shmem: of("shmem"),
+        cache: of("active_file") + of("inactive_file"),
     }))
 }
 

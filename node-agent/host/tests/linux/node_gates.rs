@@ -1,6 +1,7 @@
 //! Gates about the running node.
 
 use liveupdate_host::linux::boot_parameters::BootParameters;
+use liveupdate_host::linux::cgroup::{self, Left};
 use liveupdate_host::linux::gates::{
     Bundle, Loaded, Ours, Room, clock_source, crash_dump, disk_and_memory, fallback_boot, foreign_sessions,
     kexec_allowed, kexec_handover, live_update_kernel, unattended_boot,
@@ -230,12 +231,50 @@ fn unattended_boot_waits_for_nobody() {
 fn disk_and_memory_have_room() {
     let machine = Machine::guest();
     let memory = machine.memory();
-    let room =
-        |free| Room { folder: "/var/lib/liveupdate".into(), free, to_fetch: 100 << 20, to_load: 200 << 20 };
+    let limited = |free, left: Option<u64>| Room {
+        folder: "/var/lib/liveupdate".into(),
+        free,
+        to_fetch: 100 << 20,
+        to_load: 200 << 20,
+        to_hold: 90 << 20,
+        left: left.map(|bytes| Left { path: "/kubepods/pod1/agent".into(), bytes }),
+    };
+    let room = |free| limited(free, None);
     pass(&disk_and_memory(&room(Ok(100 << 20)), Ok(&memory)), "100 MiB free, 100 MiB to fetch");
     fail(&disk_and_memory(&room(Ok(99 << 20)), Ok(&memory)), "99 MiB free");
     let little = machine.edit("proc/meminfo", "640112", "204799");
     fail(&disk_and_memory(&room(Ok(100 << 20)), Ok(&little.memory())), "199.9 MiB available");
     let absent = ReadError::Absent { path: "/var/lib/liveupdate".into() };
     unknown(&disk_and_memory(&room(Err(absent)), Ok(&memory)), "no such file");
+    // What is loaded is charged to the agent while it reads it.
+    let gate = |left: u64| disk_and_memory(&limited(Ok(100 << 20), Some(left)), Ok(&memory));
+    pass(&gate(90 << 20), "/kubepods/pod1/agent: 90 MiB left to the agent, 90 MiB to hold");
+    let short = gate(89 << 20);
+    fail(&short, "89 MiB left to the agent");
+    assert_eq!(short.remedy, "raise agent.resources.limits.memory");
+}
+
+#[test]
+fn the_agents_own_limit_is_the_least_of_its_groups_and_pages_of_files_give_way() {
+    let group = |path: &str, max: &str, current: &str, stat: &str| {
+        let at = |name: &str| format!("sys/fs/cgroup{path}/{name}");
+        [
+            (at("memory.max"), max.to_owned()),
+            (at("memory.current"), current.to_owned()),
+            (at("memory.stat"), stat.to_owned()),
+        ]
+    };
+    let machine = group("/pods/pod1/agent", "max", "90", "active_file 10")
+        .into_iter()
+        .chain(group("/pods/pod1", "100", "90", "anon 20\nactive_file 30\ninactive_file 30\nshmem 10"))
+        .chain(group("/pods", "1000", "990", ""))
+        .fold(Machine::guest(), |machine, (path, text)| machine.with(&path, &text));
+    let left = |machine: &Machine| cgroup::left(&machine.root(), 42);
+    let of = |path: &str, bytes| Some(Left { path: path.into(), bytes });
+    assert_eq!(left(&machine), None, "in no group that can be seen");
+    let machine = machine.with("proc/42/cgroup", "0::/pods/pod1/agent\n");
+    assert_eq!(left(&machine), of("/pods", 10));
+    let machine = machine.with("sys/fs/cgroup/pods/memory.current", "900");
+    assert_eq!(left(&machine), of("/pods/pod1", 70));
+    assert_eq!(left(&machine.with("proc/42/cgroup", "0::/\n")), None, "no limit that can be seen");
 }

@@ -1,6 +1,7 @@
 use liveupdate_node_core::gate::{Gate, GateId};
 
 use super::{Findings, size};
+use crate::linux::cgroup::Left;
 use crate::linux::memory::Memory;
 use crate::linux::root::ReadError;
 
@@ -15,9 +16,13 @@ pub struct Room {
     pub to_fetch: u64,
     /// Bytes that loading it takes: the kernel as it starts, its initrd, and both files while they are read.
     pub to_load: u64,
+    /// Of that, what the agent itself holds in memory meanwhile: the files that are loaded.
+    pub to_hold: u64,
+    /// What the limits of the agent's own control groups leave to it; none: no limit.
+    pub left: Option<Left>,
 }
 
-/// There is room for the bundle on the disk, and for the load in memory.
+/// There is room for the bundle on the disk, and for the load in memory: the node's, and the agent's own.
 pub fn disk_and_memory(room: &Room, memory: Result<&Memory, &ReadError>) -> Gate {
     let mut found = Findings::of(GateId::DiskAndMemory, "");
     match &room.free {
@@ -45,6 +50,18 @@ pub fn disk_and_memory(room: &Room, memory: Result<&Memory, &ReadError>) -> Gate
             }
         }
         Err(error) => found.unknown(error.to_string(), "mount /proc"),
+    }
+    if let Some(Left { path, bytes }) = &room.left {
+        let evidence = format!(
+            "control group {path}: {} left to the agent, {} to hold",
+            size(*bytes),
+            size(room.to_hold)
+        );
+        if *bytes < room.to_hold {
+            found.bad(evidence, "raise agent.resources.limits.memory");
+        } else {
+            found.good(evidence);
+        }
     }
     found.gate()
 }

@@ -11,6 +11,7 @@ use super::gate;
 use super::holder_gates;
 use crate::HostError;
 use crate::linux::boot_parameters::BootParameters;
+use crate::linux::cgroup;
 use crate::linux::clock::Clock;
 use crate::linux::custody;
 use crate::linux::driver::{self, Driver};
@@ -93,6 +94,8 @@ impl LinuxHost {
             to_fetch: bundle.map_or(0, |bundle| bundle.to_fetch),
             to_load: bundle
                 .map_or(0, |bundle| bundle.bytes * 2 + to_load.map_or(0, |to_load| to_load.init_size)),
+            to_hold: bundle.map_or(0, |bundle| bundle.bytes),
+            left: cgroup::left(&self.root, std::process::id()),
         };
         let release = target.map_or("", |target| target.release.as_str());
         let keeper = self.keeper_pid();
