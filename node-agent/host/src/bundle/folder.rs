@@ -138,17 +138,6 @@ impl Bundle {
         self.in_memory("liveupdate-initrd", &parts).map(Some)
     }
 
-    /// The archive of modules, for reading; none when the bundle has none. Its digest is not checked by this.
-    ///
-    /// # Errors
-    /// [`BundleError`].
-    pub fn modules(&self) -> Result<Option<File>, BundleError> {
-        match self.manifest.modules {
-            Some(_) => self.part(Part::Modules).map(Some),
-            None => Ok(None),
-        }
-    }
-
     /// Copies a file and checks it on the way. After an error, what was written is worth nothing.
     pub(super) fn copy(
         &self,
