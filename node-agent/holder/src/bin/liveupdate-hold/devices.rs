@@ -172,8 +172,8 @@ impl Devices {
                 return Ok(());
             }
         };
-        let (driver, found) =
-            back(address, file, memory, faults).map_err(|error| format!("device {address}: {error}"))?;
+        let (driver, found) = back(&self.name, address, file, memory, faults)
+            .map_err(|error| format!("device {address}: {error}"))?;
         self.told(address, &found);
         self.checks.extend(found.checks);
         self.work(driver);
@@ -251,10 +251,19 @@ fn open(address: &str, part: Arc<Map>, used: Use) -> Result<Shared, String> {
 }
 
 /// One that came through a jump, by the driver whose state is in its part of the memory.
-fn back(address: &str, file: OwnedFd, memory: &Memory, faults: Faults) -> Result<(Shared, Found), String> {
+fn back(
+    name: &str,
+    address: &str,
+    file: OwnedFd,
+    memory: &Memory,
+    faults: Faults,
+) -> Result<(Shared, Found), String> {
     let bound = |part: Map| {
         let device = Device::from_file(file, address).map_err(|error| chain(&error))?;
-        Bound::of(device, Arc::new(part))
+        let bound = Bound::of(device, Arc::new(part))?;
+        // At once: what the device did before was done with nobody there, and who watches it parts its way here.
+        tell(name, &format!("device {address} is bound again"));
+        Ok::<Bound, String>(bound)
     };
     for part in memory.parts().map_err(|error| error.to_string())? {
         if let Some(state) = nvme::State::load(&part).filter(|state| state.address == address) {
