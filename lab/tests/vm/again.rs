@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use liveupdate_lab::vm::passthrough::Behind;
 
 use crate::bed::{Bed, INIT, Wanted};
+use crate::cadence::never_still;
 use crate::devices::{bundles, uninterrupted, update};
 use crate::matrix::{self, Row};
 use crate::passthrough::two;
@@ -28,7 +29,9 @@ async fn ten_updates_in_a_row_leak_nothing_and_the_holder_and_its_devices_go_on_
     let mut counter = 0;
     for number in 0..10 {
         let (name, target) = (format!("real-{number}"), &bed.targets[number % 2]);
-        uninterrupted(&update(&bed, &name, target).await);
+        let update = update(&bed, &name, target).await;
+        uninterrupted(&update);
+        never_still(&update);
         assert_eq!(bed.node.running().unwrap().number, number + 2);
         let report = bed.report();
         assert!(report.unbroken(bed.hold.seed), "update {number}: {report:?}");

@@ -1,45 +1,25 @@
 //! Faults on a device's way: attempts that are undone, successors that die, and what others do to it behind its holder's
 //! back.
 
-use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use liveupdate_crds::NodeLiveUpdateStatus;
 use liveupdate_lab::vm::witness::Sight;
 use liveupdate_lab::vm::{PATIENCE, updates};
 
+use crate::aborts;
 use crate::bed::{Bed, ENOUGH, INIT};
+use crate::cadence::no_hole;
 use crate::devices::{bed, seen, uninterrupted, update};
-use crate::passthrough::three;
+use crate::passthrough::{SLOW, three};
+use crate::summary::whole;
 
 /// What the holder does wrong stands here.
-const FAULT: &str = "/var/lib/lab/fault";
-const NONE: &str = "-";
+pub(crate) const FAULT: &str = "/var/lib/lab/fault";
+pub(crate) const NONE: &str = "-";
 
-async fn put(bed: &Bed, path: &str, text: &str) {
+pub(crate) async fn put(bed: &Bed, path: &str, text: &str) {
     bed.node.output(INIT, &["put", path, text]).await.unwrap();
-}
-
-/// What the holder tells of each device once all that was on its way when it stood has gone round.
-async fn summaries(bed: &Bed, mark: usize) -> Vec<BTreeMap<String, u64>> {
-    let mut all = Vec::new();
-    for device in &bed.passed.devices {
-        let text = format!("device {} summary ", device.address);
-        let line = bed.guest().serial().wait_for_after(mark, &text, ENOUGH).await.unwrap();
-        println!("{}", line.text);
-        let words = line.text.split_whitespace().filter_map(|word| word.split_once('='));
-        all.push(words.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect());
-    }
-    all
-}
-
-/// No command was lost, none was asked twice, and all data is right.
-async fn whole(bed: &Bed, mark: usize) {
-    for summary in summaries(bed, mark).await {
-        for name in ["holes", "lost", "wrong", "failed", "strange"] {
-            assert_eq!(summary.get(name), Some(&0), "{name}: {summary:?}");
-        }
-    }
 }
 
 /// Once because the holder comes too late; once because the kernel refuses the second of three devices when the first one is
@@ -60,6 +40,7 @@ async fn undone_with_commands_on_their_way(bed: &Bed) {
     let second = &bed.passed.devices[1].address;
     let frozen = format!("{second}: live update: interrupts are still on");
     bed.guest().serial().wait_for_after(mark, &frozen, ENOUGH).await.unwrap();
+    worked_through_a_refused_freeze(bed, mark).await;
 
     put(bed, FAULT, "sleep-device").await;
     bed.apply_with("asleep", &bed.targets[0], updates::preserve_devices).await;
@@ -70,6 +51,18 @@ async fn undone_with_commands_on_their_way(bed: &Bed) {
     for sight in went_on(bed, from).await {
         assert_eq!(sight.signals, Some(true), "{sight:#?}");
     }
+}
+
+/// The first device was frozen and let go again: neither has cost it a command's turn.
+async fn worked_through_a_refused_freeze(bed: &Bed, mark: usize) {
+    let moment =
+        async |text: &str| bed.guest().serial().wait_for_after(mark, text, ENOUGH).await.unwrap().wall;
+    let hold = &bed.hold.name;
+    let stood = moment(&format!("liveupdate-hold: {hold}: quiesced")).await;
+    let resumed = moment(&format!("liveupdate-hold: {hold}: resumed")).await;
+    let sight = bed.passed.sight(&bed.passed.devices[0], stood, resumed).unwrap();
+    assert!(!sight.completions.is_empty(), "it stood for longer than a turn: {sight:#?}");
+    no_hole(&sight, SLOW, stood, resumed);
 }
 
 /// An update that is under way ends at the jump, and nothing is lost. Gives the node's word.
@@ -84,7 +77,7 @@ async fn refused(bed: &Bed, name: &str) -> NodeLiveUpdateStatus {
 }
 
 /// The same kernel runs, and no device has stopped since that moment. Gives what was seen of each.
-async fn went_on(bed: &Bed, since: SystemTime) -> Vec<Sight> {
+pub(crate) async fn went_on(bed: &Bed, since: SystemTime) -> Vec<Sight> {
     bed.assert_undisturbed().await;
     let sight = |device| bed.passed.sight(device, since, SystemTime::now()).unwrap();
     let all: Vec<Sight> = bed.passed.devices.iter().map(sight).collect();
@@ -183,6 +176,7 @@ async fn devices_go_on_when_attempts_are_undone_and_successors_die_and_are_said_
     let bed = bed(three(), &[&from, "--depth=16"]).await;
     deleted_while_a_holder_is_preserved(&bed).await;
     deleted_while_the_machine_settles(&bed).await;
+    aborts::aborted_with_commands_on_their_way(&bed).await;
     undone_with_commands_on_their_way(&bed).await;
     taken_over_by_the_next_successor(&bed).await;
     reset_by_its_holder(&bed).await;

@@ -56,7 +56,7 @@ fn of_another_form(kit: &Kit) -> PathBuf {
 }
 
 /// Asks for an update, and gives what blocks it.
-async fn blocked(
+pub(crate) async fn blocked(
     bed: &Bed,
     name: &str,
     target: &KitBundle,
@@ -75,7 +75,8 @@ async fn blocked(
     record
 }
 
-fn evidence(record: &NodeLiveUpdateStatus, id: &str) -> String {
+/// What a gate that fails says.
+pub(crate) fn evidence(record: &NodeLiveUpdateStatus, id: &str) -> String {
     let gates = record.gates.iter().filter(|gate| gate.id == id && gate.result == "Fail");
     gates.filter_map(|gate| gate.evidence.clone()).collect::<Vec<_>>().join("\n")
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
+use liveupdate_crds::Continuity;
 use liveupdate_crds::node::DeviceStatus;
 use liveupdate_lab::vm::driver::Driven;
 use liveupdate_lab::vm::nic::Nic;
@@ -12,8 +13,11 @@ use liveupdate_lab::vm::witness::Sight;
 use liveupdate_lab::vm::{Kit, KitBundle, Variant, updates};
 
 use crate::bed::{Bed, ENOUGH, Wanted};
+use crate::cadence::never_still;
+use crate::ceilings;
 use crate::matrix::{self, Row};
-use crate::passthrough::{FAST, SLOW, two};
+use crate::passthrough::{FAST, two};
+use crate::summary::{whole, work_again};
 
 /// Bundles with the driver, of both kernels.
 pub(crate) fn bundles(kit: &Kit, parameters: &[String]) -> Vec<KitBundle> {
@@ -42,8 +46,41 @@ fn bundles_for_a_nic(kit: &Kit) -> Vec<KitBundle> {
 /// One update: the node's word on each device, a NIC last, and what was seen of it from Quiesce to Resumed.
 pub(crate) struct Seen {
     pub(crate) devices: Vec<(DeviceStatus, Sight)>,
-    /// Quiesce, the jump, the next kernel's first line, Resumed.
-    moments: [SystemTime; 4],
+    pub(crate) moments: Moments,
+}
+
+/// When the console told of each part of the way.
+pub(crate) struct Moments {
+    /// The holder stands.
+    pub(crate) quiesced: SystemTime,
+    /// The keeper leaves the rest to the kernel, which freezes all devices first.
+    pub(crate) rest: SystemTime,
+    pub(crate) jump: SystemTime,
+    /// The next kernel's.
+    pub(crate) first_line: SystemTime,
+    /// Each device has been bound and attached by its holder's successor, unless it never was.
+    pub(crate) bound: Vec<Option<SystemTime>>,
+    /// The holder goes on.
+    pub(crate) resumed: SystemTime,
+}
+
+impl Moments {
+    async fn after(bed: &Bed, mark: usize) -> Moments {
+        let hold = &bed.hold.name;
+        let own = |what: &str| format!("liveupdate-hold: {hold}: {what}");
+        let quiesced = said(bed, mark, &own("quiesced")).await;
+        let rest = said(bed, mark, "] rest").await;
+        let jump = said(bed, mark, "Starting new kernel").await;
+        let first_line = said(bed, mark, "Linux version").await;
+        let resumed = said(bed, mark, &own("resumed")).await;
+        let lines = bed.guest().serial().lines();
+        let bound = |address: &str| {
+            let text = own(&format!("device {address} is bound again"));
+            lines.iter().skip(mark).find(|line| line.text.contains(&text)).map(|line| line.wall)
+        };
+        let bound = bed.passed.watched().map(|device| bound(device.address)).collect();
+        Moments { quiesced, rest, jump, first_line, bound, resumed }
+    }
 }
 
 pub(crate) async fn update(bed: &Bed, name: &str, target: &KitBundle) -> Seen {
@@ -57,27 +94,21 @@ pub(crate) async fn update(bed: &Bed, name: &str, target: &KitBundle) -> Seen {
 pub(crate) async fn seen(bed: &Bed, name: &str, mark: usize) -> Seen {
     let ends = ["Updated", "Failed"];
     let record = bed.await_node("the end", |status| ends.contains(&status.state.as_str())).await;
-    let hold = &bed.hold.name;
-    let texts = [
-        format!("liveupdate-hold: {hold}: quiesced"),
-        "Starting new kernel".to_owned(),
-        "Linux version".to_owned(),
-        format!("liveupdate-hold: {hold}: resumed"),
-    ];
-    let mut moments = [SystemTime::UNIX_EPOCH; 4];
-    for (moment, text) in moments.iter_mut().zip(&texts) {
-        *moment = said(bed, mark, text).await;
-    }
+    let moments = Moments::after(bed, mark).await;
     let mut devices = Vec::new();
     for device in bed.passed.watched() {
         let found = record.devices.iter().find(|found| found.address == device.address).cloned();
         let found = found.unwrap_or_else(|| panic!("{}: {record:#?}", device.address));
-        let sight = bed.passed.sight(device, moments[0], moments[3]).unwrap();
+        let sight = bed.passed.sight(device, moments.quiesced, moments.resumed).unwrap();
         let word = |text: &Option<String>| text.clone().unwrap_or_default();
         let against = sight.contradictions(&word(&found.outcome), &word(&found.facts));
         assert_eq!(against, Vec::<String>::new(), "{found:#?}\n{sight:#?}");
         assert!(sight.saw_enumeration(), "the witness looked away: {sight:#?}");
-        println!("{name}: {} {:?} {:?}", device.address, found.outcome, found.facts);
+        assert!(reached(&found) <= found.ceiling, "more than was said beforehand: {found:#?}");
+        println!(
+            "{name}: {} {:?} {:?} {:?} {:?}",
+            device.address, found.ceiling, found.outcome, found.facts, found.evidence
+        );
         println!(
             "{name}: {} sized {}, decoding off {}, INTx {}, cleared {}, resets {}, errors {}, signals {:?}",
             device.address,
@@ -92,6 +123,12 @@ pub(crate) async fn seen(bed: &Bed, name: &str, mark: usize) -> Seen {
         devices.push((found, sight));
     }
     Seen { devices, moments }
+}
+
+/// An outcome as a continuity; what was lost is less than any.
+fn reached(device: &DeviceStatus) -> Option<Continuity> {
+    let levels = [Continuity::Reinitialised, Continuity::Paused, Continuity::Uninterrupted];
+    levels.into_iter().find(|level| device.outcome == Some(format!("{level:?}")))
 }
 
 /// The word that all devices have.
@@ -112,23 +149,10 @@ fn shows(bed: &Bed, iommu: &str, held: &str, seen: &Seen) {
 pub(crate) fn uninterrupted(seen: &Seen) {
     for (device, sight) in &seen.devices {
         assert_eq!(device.outcome.as_deref(), Some("Uninterrupted"), "{device:#?}");
+        // It says what was worse than the best, and nothing was.
+        assert_eq!(device.evidence, None, "{device:#?}");
         assert!(sight.cleared.is_empty() && sight.resets == 0, "{sight:#?}");
     }
-}
-
-/// The fast one of two did something in each part of the way that is short, the slow one until it was bound again.
-fn never_still(seen: &Seen) {
-    let [(_, slow), (_, fast), ..] = seen.devices.as_slice() else { panic!("two devices") };
-    let [quiesced, jump, first_line, resumed] = seen.moments;
-    let within = |sight: &Sight, from: SystemTime, to: SystemTime| {
-        sight.completions.iter().filter(|at| from <= **at && **at < to).count()
-    };
-    assert!(within(fast, quiesced, jump) > 0, "none before the jump: {:?}", fast.completions);
-    assert!(within(fast, jump, first_line) > 0, "none in the jump: {:?}", fast.completions);
-    assert!(within(slow, first_line, resumed) > 0, "none in the next kernel: {:?}", slow.completions);
-    // The throttle parts them by a fifth of that; the rest is for a machine that has other things to do.
-    let gap = slow.longest_gap().unwrap_or_default();
-    assert!(gap < 5 * Duration::from_secs(1) / SLOW, "a hole of {gap:?}: {:?}", slow.completions);
 }
 
 /// Frames that are on their way between the lab and QEMU at once: those of a tenth of a second.
@@ -150,7 +174,7 @@ fn none_lost(seen: &Seen, summary: &BTreeMap<String, u64>, sent: &[SystemTime]) 
     let within = |all: &[SystemTime], from: SystemTime, to: SystemTime| {
         all.iter().filter(|at| from <= **at && **at < to).count()
     };
-    let [quiesced, jump, first_line, resumed] = seen.moments;
+    let Moments { quiesced, jump, first_line, resumed, .. } = seen.moments;
     let parts = [
         ("before the jump", quiesced, jump),
         ("in the jump", jump, first_line),
@@ -179,6 +203,8 @@ async fn devices_without_iommu_go_on_through_the_jump_and_their_witness_agrees()
     let bed = Bed::start(Wanted { passthrough, ..Wanted::holder() }, bundles_for_a_nic).await;
     let nic = bed.passed.nic.clone().unwrap();
     let sender = nic.sender().unwrap();
+    ceilings::are(&bed, Continuity::Uninterrupted).await;
+    ceilings::are_for(&bed, &bed.targets[0], Continuity::Uninterrupted).await;
     // It tells of its first frames as of those after a return.
     assert_eq!(summary(&bed, 0, &nic).await["blackout"], 0);
     let mark = bed.guest().serial().mark();
@@ -207,6 +233,7 @@ async fn a_driver_that_is_built_in_takes_devices_over_and_hands_them_on() {
     });
     let bed = bed.await;
     let first = bed.release();
+    ceilings::are(&bed, Continuity::Uninterrupted).await;
     for (name, target) in ["into", "out-of"].iter().zip(&bed.targets) {
         uninterrupted(&update(&bed, name, target).await);
         assert_eq!(bed.release(), target.release);
@@ -219,15 +246,22 @@ async fn a_driver_that_is_built_in_takes_devices_over_and_hands_them_on() {
     matrix::shows(&[row([first.as_str(), built_in]), row([built_in, module])]);
 }
 
-/// What was under way is lost, and so the device may not be trusted to be as it was.
+/// What was under way is lost, and so the device may not be trusted to be as it was. Its holder sets it up anew and asks again.
 #[tokio::test]
 async fn devices_behind_an_iommu_stop_before_translation_does_and_are_reinitialised() {
-    let bed = bed(Passthrough { iommu: true, ..two(Behind::RootPort) }, &[]).await;
+    // As many are asked anew before it tells of its return: that has to come to an end on the slow one, too.
+    let bed = bed(Passthrough { iommu: true, ..two(Behind::RootPort) }, &["--depth=32"]).await;
+    ceilings::are(&bed, Continuity::Paused).await;
+    ceilings::more_is_refused(&bed, &bed.targets[0]).await;
+    let mark = bed.guest().serial().mark();
     let seen = update(&bed, "real", &bed.targets[0]).await;
     for (device, sight) in &seen.devices {
         assert_eq!(device.outcome.as_deref(), Some("Reinitialised"), "{device:#?}");
-        stopped_in_time(sight);
+        stopped_in_time(device, sight);
+        let anew = format!("device {} set up anew, ", device.address);
+        said(&bed, mark, &anew).await;
     }
+    work_again(&bed, mark, seen.moments.resumed).await;
     shows(&bed, "translating (VT-d)", "2 NVMe, commands under way", &seen);
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
 }
@@ -240,11 +274,16 @@ async fn devices_behind_an_iommu_that_came_to_rest_first_are_paused() {
     passthrough.devices.truncate(1);
     passthrough.devices[0].commands_per_second = FAST;
     let bed = bed(passthrough, &["--quiescent", "--depth=8"]).await;
+    ceilings::are(&bed, Continuity::Paused).await;
+    let mark = bed.guest().serial().mark();
     let seen = update(&bed, "real", &bed.targets[0]).await;
     for (device, sight) in &seen.devices {
         assert_eq!(device.outcome.as_deref(), Some("Paused"), "{device:#?}\n{sight:#?}");
-        stopped_in_time(sight);
+        stopped_in_time(device, sight);
     }
+    // With the queues that it had: nothing was lost, nothing is asked twice.
+    whole(&bed, mark).await;
+    work_again(&bed, mark, seen.moments.resumed).await;
     shows(&bed, "translating (VT-d)", "NVMe, brought to rest by its holder", &seen);
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
 }
@@ -272,10 +311,11 @@ async fn a_device_that_writes_where_its_holder_did_not_say_is_seen_by_the_witnes
     let mut passthrough = two(Behind::RootPort);
     passthrough.devices.remove(0);
     let bed = bed(passthrough, &["--misbehave=undeclared-dma", "--depth=4"]).await;
+    ceilings::are(&bed, Continuity::Uninterrupted).await;
     let since = SystemTime::now();
     let seen = update(&bed, "real", &bed.targets[0]).await;
     let [(device, _)] = seen.devices.as_slice() else { panic!("one device") };
-    let sight = bed.passed.sight(&bed.passed.devices[0], since, seen.moments[1]).unwrap();
+    let sight = bed.passed.sight(&bed.passed.devices[0], since, seen.moments.jump).unwrap();
     let declared = declared(&bed);
     let stray: Vec<_> = sight.reached.difference(&declared).collect();
     assert_eq!(stray.len(), 1, "{sight:#?}");
@@ -287,6 +327,7 @@ async fn a_device_that_writes_where_its_holder_did_not_say_is_seen_by_the_witnes
 #[tokio::test]
 async fn a_device_that_its_holder_resets_is_reinitialised_whatever_the_driver_kept() {
     let bed = bed(two(Behind::RootPort), &["--misbehave=reset-controller"]).await;
+    ceilings::are(&bed, Continuity::Uninterrupted).await;
     let seen = update(&bed, "real", &bed.targets[0]).await;
     for (device, sight) in &seen.devices {
         assert_eq!(device.outcome.as_deref(), Some("Reinitialised"), "{device:#?}");
@@ -295,8 +336,11 @@ async fn a_device_that_its_holder_resets_is_reinitialised_whatever_the_driver_ke
     shows(&bed, "none", "2 NVMe, reset by their holder", &seen);
 }
 
-/// It was stopped before its addresses meant something else, so that no access had to be stopped.
-fn stopped_in_time(sight: &Sight) {
+/// It was stopped before its addresses meant something else, so that no access had to be stopped; and the node says why its
+/// word is no better.
+fn stopped_in_time(device: &DeviceStatus, sight: &Sight) {
+    let evidence = device.evidence.as_deref().unwrap_or_default();
+    assert!(evidence.split("; ").any(|said| said == "bus mastering cleared"), "{device:#?}");
     let stopped = sight.cleared.first().map(|(at, _)| *at);
     let off = sight.translation_off.first().copied();
     assert!(stopped.is_some() && off.is_some() && stopped < off, "{sight:#?}");

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
 
+mod aborts;
 mod again;
 mod bed;
 mod boot;
+mod cadence;
+mod ceilings;
 mod claims;
 mod device_faults;
 mod device_targets;
@@ -21,5 +24,6 @@ mod returns;
 mod shim;
 mod spoilt;
 mod successors;
+mod summary;
 mod targets;
 mod update;

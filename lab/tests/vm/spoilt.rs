@@ -8,14 +8,14 @@ use crate::bed::{Bed, ENOUGH, Wanted};
 use crate::devices::{uninterrupted, update};
 use crate::passthrough::one;
 
-/// What is wrong (`lab/driver/spoilt.patch`), and what the node has to say of the device then.
-const WRONGS: [(&str, &str); 5] = [
-    ("gap", "dma=stopped"),
-    ("unseen-gaps", "state=unknown"),
-    ("reset", "reset=detected"),
-    ("interrupts", "interrupts=lost"),
+/// What is wrong (`lab/driver/spoilt.patch`), what the node has to say of the device then, and why, among other things.
+const WRONGS: [(&str, &str, &str); 5] = [
+    ("gap", "dma=stopped", "COMMAND "),
+    ("unseen-gaps", "state=unknown", "holder's state check failed"),
+    ("reset", "reset=detected", "1 resets"),
+    ("interrupts", "interrupts=lost", "holder's interrupts check failed"),
     // Only the kernel that comes after it pays for that.
-    ("shutdown", "interrupts=relatched("),
+    ("shutdown", "interrupts=relatched(", ""),
 ];
 
 /// The witness's word on the same.
@@ -37,12 +37,12 @@ async fn a_driver_that_does_wrong_gets_a_lower_word_and_the_witness_sees_what_it
     let bundles = |kit: &Kit| -> Vec<KitBundle> {
         let kernels = [Variant::Lu2, Variant::Lu1].into_iter().cycle();
         let spoilt =
-            WRONGS.iter().zip(kernels).map(|((how, _), kernel)| Driven::spoilt(kernel, how).unwrap());
+            WRONGS.iter().zip(kernels).map(|((how, ..), kernel)| Driven::spoilt(kernel, how).unwrap());
         let all = spoilt.chain([Driven::new(Variant::Lu1).unwrap()]);
         all.map(|driven| kit.driven_bundle(&driven).unwrap()).collect()
     };
     let bed = Bed::start(wanted, bundles).await;
-    for ((how, fact), target) in WRONGS.iter().zip(&bed.targets) {
+    for ((how, fact, why), target) in WRONGS.iter().zip(&bed.targets) {
         let seen = update(&bed, how, target).await;
         let [(device, sight)] = seen.devices.as_slice() else { panic!("one device") };
         let facts = device.facts.clone().unwrap_or_default();
@@ -52,6 +52,8 @@ async fn a_driver_that_does_wrong_gets_a_lower_word_and_the_witness_sees_what_it
             uninterrupted(&seen);
         } else {
             assert_eq!(device.outcome.as_deref(), Some("Reinitialised"), "{how}: {device:#?}\n{sight:#?}");
+            let evidence = device.evidence.as_deref().unwrap_or_default();
+            assert!(evidence.contains(why), "{how}: {why:?} is not in {device:#?}");
             sees(how, sight);
         }
         bed.delete(how).await;
@@ -59,6 +61,8 @@ async fn a_driver_that_does_wrong_gets_a_lower_word_and_the_witness_sees_what_it
     let seen = update(&bed, "after-shutdown", &bed.targets[WRONGS.len()]).await;
     let [(device, sight)] = seen.devices.as_slice() else { panic!("one device") };
     assert_eq!(device.outcome.as_deref(), Some("Reinitialised"), "{device:#?}\n{sight:#?}");
+    let evidence = device.evidence.as_deref().unwrap_or_default();
+    assert!(evidence.contains("bus mastering at first touch: 0x"), "{device:#?}");
     // The device and the root port above it, and what it could not write from then on.
     assert!(sight.cleared.len() >= 2 && !sight.errors.is_empty(), "{sight:#?}");
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
