@@ -141,9 +141,9 @@ pub fn command_line(text: &str) -> String {
 /// The program to run after the shim, from the kernel's command line.
 pub fn real_init(command_line: &str) -> String {
     let (kernel, _) = kernel_and_init(command_line);
-    let named =
+    let mut named =
         kernel.split_whitespace().filter_map(|word| word.strip_prefix(INIT_PARAMETER)?.strip_prefix('='));
-    named.last().unwrap_or(DEFAULT_INIT).to_owned()
+    named.next_back().unwrap_or(DEFAULT_INIT).to_owned()
 }
 
 /// The parameters that a driver is loaded with: those that the kernel's command line has for it
