@@ -11,15 +11,25 @@ use liveupdate_proto::causes::chain;
 
 use crate::boot::stamp;
 
+/// What becomes of files that were written and not synced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// They are synced: the disk is used by the next kernel, too.
+    Synced,
+    /// Nobody sees to them: what the product's own sync is there for can be seen.
+    Left,
+}
+
 /// Loads a kernel, says so on the console, and jumps. All that takes its time comes before it says so, as with
 /// `kexec -l` and a later `kexec -e`.
-pub(crate) fn jump(kernel: &str, initrd: &str, command_line: &str) -> Result<(), String> {
+pub(crate) fn jump(kernel: &str, initrd: &str, command_line: &str, written: Written) -> Result<(), String> {
     let open = |path: &str| File::open(path).map_err(|error| format!("cannot open {path}: {error}"));
     let (kernel, initrd) = (open(kernel)?, open(initrd)?);
     let line = CommandLine::new(command_line).map_err(|error| chain(&error))?;
     kexec::load(&kernel, Some(initrd.as_fd()), &line).map_err(|error| chain(&error))?;
-    // Nobody else sees to what was written: the disk is used by the next kernel, too.
-    rustix::fs::sync();
+    if written == Written::Synced {
+        rustix::fs::sync();
+    }
     let mut console = OpenOptions::new()
         .write(true)
         .open("/dev/console")

@@ -10,6 +10,7 @@ mod store;
 
 use std::process::ExitCode;
 
+use bare::Written;
 use liveupdate_lab_guest::probe::{self, Probe};
 use liveupdate_lab_guest::trial::{self, Trial};
 use liveupdate_proto::causes::chain;
@@ -33,7 +34,8 @@ fn main() -> ExitCode {
         ["open", path] => spoil::open(path),
         ["session", name] => spoil::session(name),
         ["load", kernel, initrd] => spoil::load(kernel, initrd),
-        ["jump", kernel, initrd, line] => bare::jump(kernel, initrd, line),
+        ["jump", kernel, initrd, line] => bare::jump(kernel, initrd, line, Written::Synced),
+        ["jump-unsynced", kernel, initrd, line] => bare::jump(kernel, initrd, line, Written::Left),
         ["preserve", address] => trial::preserve(address),
         ["unload"] => spoil::unload(),
         ["write-on", path] => spoil::write_on(path),

@@ -15,14 +15,15 @@ use liveupdate_lab::vm::{
     VmNode, disk, updates,
 };
 use liveupdate_lab::wait::{self, Answer};
+use liveupdate_lab_guest::SERVICES;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::plane::{Decommission, Plane};
 
 /// The lab's own program in a guest.
 pub(crate) const INIT: &str = "/bin/liveupdate-lab-init";
-const UNSYNCED: (&str, &str) = ("/var/lib/lab/unsynced", "not a byte is lost");
-const NUMBERS: &str = "/var/lib/lab/numbers";
+/// What files hold that nobody syncs.
+const UNSYNCED: &str = "not a byte is lost";
 /// What takes seconds on an idle machine takes minutes on a busy one.
 pub(crate) const ENOUGH: Duration = Duration::from_secs(300);
 /// Nodes so far.
@@ -231,16 +232,25 @@ impl Bed {
         }
     }
 
-    /// Writes a file that nobody syncs, and goes on writing numbers to another one until it is ended.
-    pub(crate) async fn write_without_syncing(&self) {
-        self.node.output(INIT, &["put", UNSYNCED.0, UNSYNCED.1]).await.unwrap();
-        self.guest().control().start(INIT, &["write-on", NUMBERS], PATIENCE).await.unwrap();
+    /// Writes a file that nobody syncs, and goes on writing numbers to another one until it is ended. Both are new, and
+    /// bear that name.
+    pub(crate) async fn write_without_syncing(&self, name: &str) {
+        self.node.output(INIT, &["put", &unsynced(name), UNSYNCED]).await.unwrap();
+        self.guest().control().start(INIT, &["write-on", &numbers(name)], PATIENCE).await.unwrap();
+    }
+
+    /// At least of the first of what was written so something is missing, on a disk that is readable otherwise.
+    pub(crate) async fn assert_something_lost(&self, name: &str) {
+        self.node.output(INIT, &["get", SERVICES]).await.unwrap();
+        let left = self.guest().run(INIT, &["get", &unsynced(name)]).await.unwrap();
+        println!("of a file that nobody synced is left: {left:?}");
+        assert!(left.code != Some(0) || left.stdout.len() < UNSYNCED.len(), "{left:?}");
     }
 
     /// What was written so is there without a hole, and the file system clean. The guest is turned off for that.
-    pub(crate) async fn assert_nothing_lost(self) {
-        assert_eq!(self.node.output(INIT, &["get", UNSYNCED.0]).await.unwrap(), UNSYNCED.1);
-        let numbers = self.node.output(INIT, &["get", NUMBERS]).await.unwrap();
+    pub(crate) async fn assert_nothing_lost(self, name: &str) {
+        assert_eq!(self.node.output(INIT, &["get", &unsynced(name)]).await.unwrap(), UNSYNCED);
+        let numbers = self.node.output(INIT, &["get", &numbers(name)]).await.unwrap();
         let lines: Vec<&str> = numbers.lines().collect();
         assert!(lines.len() > 100, "{}", lines.len());
         assert!(
@@ -258,6 +268,14 @@ impl Bed {
         let boot = self.node.running().unwrap();
         assert_eq!(boot.number, 1, "{}", self.guest().transcript());
     }
+}
+
+fn unsynced(name: &str) -> String {
+    format!("/var/lib/lab/{name}-unsynced")
+}
+
+fn numbers(name: &str) -> String {
+    format!("/var/lib/lab/{name}-numbers")
 }
 
 /// The next node's place: `vm-01` is the first one's name. No update of another test selects it.

@@ -50,7 +50,7 @@ async fn invariant_11_a_power_cut_right_after_success_takes_nothing_and_the_node
     let wanted = Wanted { guest: |options| options.reset = Reset::BootsAgain, ..Wanted::nobody() };
     let mut bed = Bed::start(wanted, |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await;
     let before = bed.node.running().unwrap();
-    bed.write_without_syncing().await;
+    bed.write_without_syncing("ours").await;
     bed.apply("real", &bed.targets[0]).await;
     bed.await_success("real").await;
     // No word to the guest: what it had not written to its disk is gone.
@@ -62,7 +62,7 @@ async fn invariant_11_a_power_cut_right_after_success_takes_nothing_and_the_node
     assert_eq!(record.kernel, after.release, "{record:#?}");
     // What was done stays done; that it has left the target is said.
     assert!(record.message.contains("it has booted another kernel since"), "{record:#?}");
-    bed.assert_nothing_lost().await;
+    bed.assert_nothing_lost("ours").await;
 }
 
 #[tokio::test]
