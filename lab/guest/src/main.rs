@@ -2,6 +2,7 @@
 
 mod bare;
 mod boot;
+mod held;
 mod network;
 mod serve;
 mod services;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         ["with-input", path, program, args @ ..] => store::with_input(path, program, args),
         ["kill", pid] => spoil::kill(pid),
         ["stubborn"] => spoil::stubborn(),
+        ["held", service] => held::held(service),
         ["open", path] => spoil::open(path),
         ["session", name] => spoil::session(name),
         ["load", kernel, initrd] => spoil::load(kernel, initrd),

@@ -8,7 +8,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use liveupdate_host::linux::kexec::{self, CommandLine};
+use liveupdate_host::linux::kho::Kho;
 use liveupdate_host::linux::luo::{DEVICE, Orchestrator, SessionName};
+use liveupdate_host::linux::processes::{Held, Processes};
+use liveupdate_host::linux::root::Root;
 use liveupdate_proto::causes::chain;
 
 const PAUSE: Duration = Duration::from_millis(1);
@@ -98,7 +101,8 @@ pub(crate) fn write_on(path: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What a leak would show in, as `name=value` words: memory in KiB, and entries of a few folders.
+/// What a leak would show in, as `name=value` words: memory in KiB, sessions that anybody has open, and entries of a few
+/// folders.
 pub(crate) fn memory() -> Result<(), String> {
     let text = std::fs::read_to_string("/proc/meminfo").map_err(|error| format!("/proc/meminfo: {error}"))?;
     for name in ["MemAvailable", "MemTotal", "CmaTotal", "Shmem"] {
@@ -106,6 +110,12 @@ pub(crate) fn memory() -> Result<(), String> {
         let value = line.and_then(|rest| rest.split_whitespace().next()).unwrap_or("?");
         print!("{name}={value} ");
     }
+    let root = Root::machine();
+    let scratch = Kho::read(&root).scratch.map_err(|error| chain(&error))?;
+    let processes = Processes::read(&root).map_err(|error| chain(&error))?;
+    let files = processes.holding.iter().flat_map(|process| &process.files);
+    let sessions = files.filter(|(_, held)| matches!(held, Held::Session(_))).count();
+    print!("Scratch={} Sessions={sessions} ", scratch.iter().map(|area| area.length >> 10).sum::<u64>());
     let count = |folder: &str| {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         // What is being written has two names for a moment.

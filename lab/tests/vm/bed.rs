@@ -263,10 +263,20 @@ impl Bed {
         assert_eq!(disk::check(&data).unwrap(), Ok(()));
     }
 
-    /// The guest is as it was: the same boot, and the holder counts on.
+    /// The guest is as it was: the same boot, and the holder's counter rises, in memory that is as it was made. One that
+    /// died has made other memory since.
     pub(crate) async fn assert_undisturbed(&self) {
         let boot = self.node.running().unwrap();
         assert_eq!(boot.number, 1, "{}", self.guest().transcript());
+        let held = self.node.output(INIT, &["held", &self.hold.name]).await.unwrap();
+        let fact = |name: &str| -> u64 {
+            let mut words = held.split_whitespace().filter_map(|word| word.split_once('='));
+            words.find(|(fact, _)| *fact == name).unwrap().1.parse().unwrap()
+        };
+        assert!(fact("pages") > 1 && fact("wrong") == 0 && fact("later") > fact("counter"), "{held}");
+        if self.said_times("made") == 1 {
+            assert_eq!(fact("seed"), self.hold.seed, "{held}");
+        }
     }
 }
 

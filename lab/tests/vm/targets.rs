@@ -17,13 +17,26 @@ fn spoilt(kit: &Kit, name: &str, spoil: impl FnOnce(Vec<u8>) -> Vec<u8>) -> KitB
     kit.bundle_of(name, &kernel.release, &spoil(image)).unwrap()
 }
 
+/// Each target with the gate that refuses it, and what the node says of it.
+const REFUSED: [(&str, &str, &[&str]); 8] = [
+    ("noluo", "TargetKernel", &["CONFIG_LIVEUPDATE is not set"]),
+    ("nokho", "TargetKernel", &["CONFIG_KEXEC_HANDOVER is not set"]),
+    ("otherabi", "TargetKernel", &["luo-v"]),
+    ("truncated", "TargetKernel", &["truncated"]),
+    ("32-bits", "TargetKernel", &["64"]),
+    ("other-architecture", "TargetKernel", &["aarch64"]),
+    ("no-kernel", "TargetKernel", &["no kernel"]),
+    ("changed", "TargetTrusted", &["image"]),
+];
+
 fn bundles(kit: &Kit) -> Vec<KitBundle> {
     let half = |image: Vec<u8>| image[..image.len() / 2].to_vec();
     // The header's word for it: 64 bits (XLF_KERNEL_64) no more.
-    let other = |mut image: Vec<u8>| {
+    let narrow = |mut image: Vec<u8>| {
         image[0x236] &= !1;
         image
     };
+    let other = |_| include_bytes!("../../../fuzz/corpus/image/arm64").to_vec();
     let changed = spoilt(kit, "changed", |image| image);
     // After it was signed.
     let image = kit.disk_folder().join("liveupdate/bundles/changed/image");
@@ -36,6 +49,7 @@ fn bundles(kit: &Kit) -> Vec<KitBundle> {
         variant(kit, Variant::NoKho),
         variant(kit, Variant::OtherAbi),
         spoilt(kit, "truncated", half),
+        spoilt(kit, "32-bits", narrow),
         spoilt(kit, "other-architecture", other),
         spoilt(kit, "no-kernel", |_| b"this is no kernel".repeat(4096)),
         changed,
@@ -47,7 +61,8 @@ async fn targets_that_cannot_take_over_are_refused_by_name_and_the_holder_never_
     let bed = Bed::start(Wanted::holder(), bundles).await;
     let before = bed.release();
     let mut refusals = Vec::new();
-    for target in &bed.targets {
+    for (target, (what, gate, says)) in bed.targets.iter().zip(REFUSED) {
+        assert!(target.name.ends_with(what), "{what}: {target:?}");
         let name = format!("to-{}", target.name.replace('.', "-"));
         bed.apply(&name, target).await;
         let record = bed
@@ -57,6 +72,9 @@ async fn targets_that_cannot_take_over_are_refused_by_name_and_the_holder_never_
             })
             .await;
         println!("{}: {} {}: {}", target.name, record.state, record.reason, record.message);
+        for word in [&[gate], says].concat() {
+            assert!(record.message.contains(word), "{what}: {word:?} is not in {record:#?}");
+        }
         bed.assert_undisturbed().await;
         assert_eq!(bed.said_times("quiesced"), 0, "{}: {:?}", target.name, bed.said());
         bed.delete(&name).await;
