@@ -24,7 +24,7 @@ pub(crate) fn nodes(
     todo: &mut Todo,
 ) {
     for (index, node) in fleet.busy() {
-        let stray = known(node).filter(|k| !flying.contains(&(node.name.as_str(), k.attempt.as_str())));
+        let stray = known(node).filter(|k| !flying.contains(&(index, k.attempt.as_str())));
         if let Some(known) = stray
             && !release::is_noted(runs, node, known)
         {
@@ -32,8 +32,7 @@ pub(crate) fn nodes(
         }
         let Some(mark) = &node.mark else { continue };
         let busy = stray.is_some_and(|known| known.attempt == mark.attempt && !known.state.is_over());
-        let needed =
-            busy || owners.failed[index] || flying.contains(&(node.name.as_str(), mark.attempt.as_str()));
+        let needed = busy || owners.failed[index] || flying.contains(&(index, mark.attempt.as_str()));
         if !needed {
             todo.act(Action::Unmark { node: node.name.clone(), mark: mark.clone() });
         }

@@ -24,9 +24,10 @@ pub(crate) const UNDONE: &str = "undone before the jump";
 /// Sorts the run's attempts into those that leave and those that stay.
 pub(crate) fn collect<'a>(run: &mut Run<'a>, fleet: &Fleet<'a>, todo: &mut Todo) {
     let mut entries = Vec::new();
-    for flight in &run.update.record.in_flight {
+    for number in 0..run.flights.len() {
+        let (flight, named) = run.flights[number];
         let current = attempt_id::is_of(&flight.attempt, &run.record.revision);
-        let Some(index) = fleet.same(&flight.node, &flight.uid) else {
+        let Some(index) = named.filter(|&index| fleet.is_same(index, &flight.uid)) else {
             count_failure(run, current, Reason::NodeGone);
             continue;
         };

@@ -57,9 +57,9 @@ impl<'a> Fleet<'a> {
         self.nodes.rank(name).ok()
     }
 
-    /// Position of the node with this name, if it is still the same object.
-    pub(crate) fn same(&self, name: &str, uid: &str) -> Option<usize> {
-        self.index_of(name).filter(|&index| self.at(index).uid == uid)
+    /// Whether the node at that position is still the same object.
+    pub(crate) fn is_same(&self, index: usize, uid: &str) -> bool {
+        self.at(index).uid == uid
     }
 }
 

@@ -69,7 +69,8 @@ fn pass(snapshot: &Snapshot, now: Time, reported: Reported) -> Plan {
     let mut todo = Todo::new(now);
     let policy = &snapshot.policy;
     let fleet = Fleet::new(&snapshot.nodes);
-    let mut runs: Vec<Run<'_>> = snapshot.updates.iter().map(|update| Run::new(update, policy)).collect();
+    let mut runs: Vec<Run<'_>> =
+        snapshot.updates.iter().map(|update| Run::new(update, policy, &fleet)).collect();
     ownership::sort(&mut runs);
     for run in &mut runs {
         verbs::take(run, &fleet);
@@ -78,7 +79,7 @@ fn pass(snapshot: &Snapshot, now: Time, reported: Reported) -> Plan {
     let (owners, wanted) = ownership::assign(&mut runs, &fleet);
     let flying = run::flying(&runs);
     for (position, (run, wanted)) in runs.iter_mut().zip(wanted).enumerate() {
-        members::collect(run, position, wanted, &owners, &fleet, &mut todo);
+        members::collect(run, position, wanted, &owners, &fleet, reported, &mut todo);
         attempts::advance(run, policy, &fleet, &mut todo);
         release::advance(run, &flying, &fleet, &mut todo);
     }

@@ -6,9 +6,10 @@ use alloc::vec::Vec;
 use crate::amount::count;
 use crate::eligibility::standing;
 use crate::fleet::Fleet;
-use crate::input::{Agent, Spec, Text};
+use crate::input::{Agent, Node, NodeEnd, Spec, Text};
 use crate::output::{NodeClass, Reason};
 use crate::ownership::Owners;
+use crate::report_nodes::{self, Reported};
 use crate::run::{Member, Run, Standing, Tally};
 use crate::todo::Todo;
 
@@ -19,6 +20,7 @@ pub(crate) fn collect<'a>(
     wanted: Vec<usize>,
     owners: &Owners,
     fleet: &Fleet<'a>,
+    reported: Reported,
     todo: &mut Todo,
 ) {
     let Some(spec) = run.active() else { return };
@@ -27,18 +29,23 @@ pub(crate) fn collect<'a>(
         flying[entry.node] = true;
     }
     let mut members = Vec::with_capacity(wanted.len());
-    for node in wanted {
-        let standing = if flying[node] {
+    let mut tally = Tally { total: count(wanted.len()), ..Tally::default() };
+    for index in wanted {
+        let node = fleet.at(index);
+        let standing = if flying[index] {
             Standing::new(NodeClass::InFlight, Reason::InProgress, Text::default())
-        } else if owners.of[node] != Some(position) && !run.is_skipped(fleet.at(node)) {
-            Standing::new(NodeClass::Waiting, Reason::Conflicted, Text::fixed(whose(owners, node)))
+        } else if owners.of[index] != Some(position) && !run.is_skipped(node) {
+            Standing::new(NodeClass::Waiting, Reason::Conflicted, Text::fixed(whose(owners, index)))
         } else {
-            standing(run, spec, fleet.at(node), todo)
+            standing(run, spec, node, todo)
         };
-        members.push(Member { node, standing });
+        // Here, while the node is at hand: to come back to each of a large fleet costs more than to read it.
+        tally.add(&standing, node);
+        let said = reported == Reported::News && report_nodes::is_on_record(run, node, &standing);
+        members.push(Member { node: index, standing, said });
     }
     run.members = members;
-    tally(run, spec, fleet);
+    sum_up(run, tally, spec);
 }
 
 /// Why a node is another update's.
@@ -50,33 +57,49 @@ fn whose(owners: &Owners, node: usize) -> &'static str {
     }
 }
 
-fn tally(run: &mut Run<'_>, spec: &Spec, fleet: &Fleet<'_>) {
-    let mut tally = Tally { total: count(run.members.len()), ..Tally::default() };
-    for member in &run.members {
-        let number = match member.standing.class {
-            NodeClass::Updated => &mut tally.updated,
-            NodeClass::Failed => &mut tally.failed,
-            NodeClass::Blocked => &mut tally.blocked,
-            NodeClass::Skipped => &mut tally.skipped,
-            NodeClass::Waiting | NodeClass::Idle => &mut tally.waiting,
-            // Counted below, from the attempts.
-            NodeClass::InFlight => continue,
+impl Tally {
+    /// Counts a node without an attempt in flight.
+    fn add(&mut self, standing: &Standing<'_>, node: &Node) {
+        let number = match standing.class {
+            NodeClass::Updated => &mut self.updated,
+            NodeClass::Failed => &mut self.failed,
+            NodeClass::Blocked => &mut self.blocked,
+            NodeClass::Skipped => &mut self.skipped,
+            NodeClass::Waiting | NodeClass::Idle => &mut self.waiting,
+            // Counted from the attempts.
+            NodeClass::InFlight => return,
         };
         *number += 1;
-        let left = member.standing.class == NodeClass::Failed && member.standing.reason == Reason::LeftTarget;
-        tally.left += u32::from(left);
-        tally.conflicted += u32::from(member.standing.reason == Reason::Conflicted);
-        tally.unasked += u32::from(
-            member.standing.class == NodeClass::Waiting
-                && matches!(fleet.at(member.node).agent, Agent::Unasked),
-        );
+        let left = standing.class == NodeClass::Failed && standing.reason == Reason::LeftTarget;
+        self.left += u32::from(left);
+        self.conflicted += u32::from(standing.reason == Reason::Conflicted);
+        self.unasked +=
+            u32::from(standing.class == NodeClass::Waiting && matches!(node.agent, Agent::Unasked));
+        self.verify(standing);
     }
+
+    /// Takes note of when an attempt of the run was verified, if it was.
+    fn verify(&mut self, standing: &Standing<'_>) {
+        if let (Reason::Updated, Some(NodeEnd::Updated { verified_at, .. })) =
+            (standing.reason, standing.end.as_deref())
+        {
+            self.verified += 1;
+            self.first_verified =
+                Some(self.first_verified.map_or(*verified_at, |first| first.min(*verified_at)));
+            self.last_verified = self.last_verified.max(Some(*verified_at));
+        }
+    }
+}
+
+/// The numbers of the run: of its members, to which come its attempts.
+fn sum_up(run: &mut Run<'_>, mut tally: Tally, spec: &Spec) {
     for entry in run.entries.iter().filter(|entry| entry.current) {
         if !entry.recorded {
             tally.in_flight += 1;
-        } else if entry.standing.class == NodeClass::Updated {
-            tally.updated += 1;
+            continue;
         }
+        tally.updated += u32::from(entry.standing.class == NodeClass::Updated);
+        tally.verify(&entry.standing);
     }
     run.tally = tally;
     if run.accepts {

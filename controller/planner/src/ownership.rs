@@ -32,8 +32,8 @@ pub(crate) fn sort(runs: &mut [Run<'_>]) {
 pub(crate) fn assign(runs: &mut [Run<'_>], fleet: &Fleet<'_>) -> (Owners, Vec<Vec<usize>>) {
     let mut owners = vec![None; fleet.len()];
     for (position, run) in runs.iter().enumerate() {
-        for flight in &run.update.record.in_flight {
-            if let Some(node) = fleet.same(&flight.node, &flight.uid) {
+        for (flight, named) in &run.flights {
+            if let Some(node) = named.filter(|&node| fleet.is_same(node, &flight.uid)) {
                 owners[node].get_or_insert(position);
             }
         }

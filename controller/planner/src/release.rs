@@ -92,15 +92,16 @@ fn parts(verb: &Verb) -> Option<(&str, &str)> {
     if verb.kind == VerbKind::Release { verb.argument.split_once('/') } else { None }
 }
 
-/// The attempt at a node whose files are to be given up.
-fn of_note<'v, 'f>(verb: &'v Verb, fleet: &Fleet<'f>) -> Option<(&'f Node, &'v str)> {
+/// The attempt whose files are to be given up, and the position of its node.
+fn of_note<'v>(verb: &'v Verb, fleet: &Fleet<'_>) -> Option<(usize, &'v str)> {
     let (name, attempt) = parts(verb)?;
-    Some((fleet.at(fleet.index_of(name)?), attempt))
+    Some((fleet.index_of(name)?, attempt))
 }
 
 /// Whether a note is still needed: files may be kept, or the record still says so.
 pub(crate) fn is_needed(run: &Run<'_>, verb: &Verb, fleet: &Fleet<'_>) -> bool {
-    let Some((node, attempt)) = of_note(verb, fleet) else { return false };
+    let Some((index, attempt)) = of_note(verb, fleet) else { return false };
+    let node = fleet.at(index);
     if given_up(node, attempt).is_some() {
         return unsaid(run, node, attempt).is_some();
     }
@@ -136,14 +137,15 @@ fn unsaid<'n>(run: &Run<'_>, node: &'n Node, attempt: &str) -> Option<&'n str> {
 pub(crate) fn advance(run: &mut Run<'_>, flying: &Flying<'_>, fleet: &Fleet<'_>, todo: &mut Todo) {
     let mut remarks = core::mem::take(&mut run.remarks);
     for verb in &run.record.verbs {
-        let Some((node, attempt)) = of_note(verb, fleet) else { continue };
+        let Some((index, attempt)) = of_note(verb, fleet) else { continue };
+        let node = fleet.at(index);
         if given_up(node, attempt).is_some() {
             if unsaid(run, node, attempt).is_some() {
                 todo.act(Action::RecordEnd { node: node.name.clone(), attempt: Text::copy(attempt) });
             }
             continue;
         }
-        let ended = !flying.contains(&(node.name.as_str(), attempt));
+        let ended = !flying.contains(&(index, attempt));
         let waits = match &node.agent {
             Agent::Answered(_) if !ended => "its end is not on record yet",
             Agent::Answered(_) => refusal(node, attempt).unwrap_or("its agent is being told"),
@@ -167,7 +169,9 @@ pub(crate) fn advance(run: &mut Run<'_>, flying: &Flying<'_>, fleet: &Fleet<'_>,
 
 /// What the report of a failed node says instead, once its files were given up and its record does not say so yet.
 pub(crate) fn news(run: &Run<'_>, node: &Node) -> Option<Text> {
-    let attempt = &run.own_record(node).filter(|record| is_quarantined(record))?.attempt;
+    // Asked of every node, and hardly one is: whose its record is comes after.
+    node.record.as_ref().filter(|record| is_quarantined(record))?;
+    let attempt = &run.own_record(node)?.attempt;
     let words = unsaid(run, node, attempt)?;
     run.record.verbs.contains(&note(run, &node.name, attempt)).then(|| Text::copy(words))
 }

@@ -22,6 +22,8 @@ use crate::run::{End, Run, Standing};
 #[derive(Clone, Copy)]
 enum Source {
     Nobody,
+    /// Its record says all that there is to say.
+    Said,
     /// An attempt in flight: positions of the run and of the attempt in it.
     Entry(usize, usize),
     /// A node that waits or has its end: positions of the run and of the member in it.
@@ -51,7 +53,8 @@ pub(crate) fn of(
         }
         for (index, member) in run.members.iter().enumerate() {
             if owners.of[member.node] == Some(position) && member.standing.class != NodeClass::InFlight {
-                sources[member.node] = Source::Member(position, index);
+                sources[member.node] =
+                    if member.said { Source::Said } else { Source::Member(position, index) };
             }
         }
     }
@@ -71,13 +74,7 @@ pub(crate) fn of(
                 let report = of_standing(run, node, &entry.standing, message);
                 Some(NodeReport { revision, attempt: Some(attempt.clone()), ..report })
             }
-            Source::Member(run, member)
-                if reported == Reported::News
-                    && is_on_record(&runs[run], node, &runs[run].members[member].standing)
-                    && release::news(&runs[run], node).is_none() =>
-            {
-                None
-            }
+            Source::Said => None,
             Source::Member(run, member) => {
                 let mut message = core::mem::take(&mut runs[run].members[member].standing.message);
                 if message.is_empty() {
@@ -96,8 +93,11 @@ pub(crate) fn of(
 }
 
 /// The node's record says all of that.
-fn is_on_record(run: &Run<'_>, node: &Node, standing: &Standing<'_>) -> bool {
+pub(crate) fn is_on_record(run: &Run<'_>, node: &Node, standing: &Standing<'_>) -> bool {
     let Some(record) = &node.record else { return false };
+    if release::news(run, node).is_some() {
+        return false;
+    }
     if let Some(End::Recorded(_)) = standing.end {
         // All of the standing was read from there, but for what may be missing.
         return record.skipped.is_none()

@@ -146,7 +146,6 @@ fn stopped(run: &Run<'_>, reason: Reason) -> String {
 fn waits_for_nodes(run: &Run<'_>, runs: &[Run<'_>]) -> String {
     let tally = run.tally;
     let startable = run.members.iter().any(|member| member.standing.startable);
-    let preflights = run.members.iter().filter(|member| member.standing.reason == Reason::Preflight).count();
     if run.progress.open > 0 && startable {
         let by = run.limit.unavailable;
         let limit = run.limit.max_unavailable;
@@ -159,6 +158,7 @@ fn waits_for_nodes(run: &Run<'_>, runs: &[Run<'_>]) -> String {
     if !run.record.in_flight.is_empty() {
         return "waits for those in flight".to_string();
     }
+    let preflights = run.members.iter().filter(|member| member.standing.reason == Reason::Preflight).count();
     if preflights > 0 {
         return format!("waits for the gates of {preflights} nodes");
     }
@@ -219,23 +219,14 @@ fn estimate(run: &Run<'_>, now: Time) -> Option<Time> {
     if run.stop.is_some() {
         return None;
     }
-    let members = run.members.iter().map(|member| &member.standing);
-    let entries = run.entries.iter().filter(|e| e.current && e.recorded).map(|entry| &entry.standing);
-    let ours = members.chain(entries).filter(|standing| standing.reason == Reason::Updated);
-    let times = ours.filter_map(|standing| match standing.end.as_deref() {
-        Some(NodeEnd::Updated { verified_at, .. }) => Some(*verified_at),
-        _ => None,
-    });
-    let (first, last, number) = times.fold((None, None, 0u32), |(first, last, number), at| {
-        (first.map_or(Some(at), |f: Time| Some(f.min(at))), last.max(Some(at)), number + 1)
-    });
-    let (Some(first), Some(last)) = (first, last) else { return None };
+    let tally = run.tally;
+    let (Some(first), Some(last)) = (tally.first_verified, tally.last_verified) else { return None };
     let span = last.since(first);
-    if number < 2 || span.is_zero() {
+    if tally.verified < 2 || span.is_zero() {
         return None;
     }
-    let left = run.tally.eligible.saturating_sub(run.tally.updated);
-    let pace = span / (number - 1);
+    let left = tally.eligible.saturating_sub(tally.updated);
+    let pace = span / (tally.verified - 1);
     Some(now.after(pace.saturating_mul(left).saturating_add(run.progress.bakes)))
 }
 

@@ -6,6 +6,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::Time;
+use crate::fleet::Fleet;
 use crate::input::{
     InFlight, Node, NodeEnd, NodeRecord, OnBlocked, Policy, Spec, Text, Update, UpdateRecord, Verb, VerbKind,
 };
@@ -28,6 +30,8 @@ pub(crate) struct Run<'a> {
     pub(crate) not_accepted: Option<(Reason, String)>,
     /// The nodes that it wants, in plan order; none unless it is active.
     pub(crate) members: Vec<Member<'a>>,
+    /// The attempts on record, each with the position of the node that has its node's name now, if there is one.
+    pub(crate) flights: Vec<(&'a InFlight, Option<usize>)>,
     /// Its attempts in flight, without those that leave in this pass.
     pub(crate) entries: Vec<Entry<'a>>,
     /// Runs that have nodes which this one wants.
@@ -44,13 +48,13 @@ pub(crate) struct Run<'a> {
     pub(crate) progress: Progress,
 }
 
-/// Nodes and attempts in flight.
-pub(crate) type Flying<'a> = BTreeSet<(&'a str, &'a str)>;
+/// Attempts in flight, each with the position of the node that has its node's name now: compared without reading names.
+pub(crate) type Flying<'a> = BTreeSet<(usize, &'a str)>;
 
 /// What is in flight by the statuses as observed: what leaves one in this pass flies until that was written.
 pub(crate) fn flying<'a>(runs: &[Run<'a>]) -> Flying<'a> {
-    let flights = runs.iter().flat_map(|run| &run.update.record.in_flight);
-    flights.map(|flight| (flight.node.as_str(), flight.attempt.as_str())).collect()
+    let flights = runs.iter().flat_map(|run| &run.flights);
+    flights.filter_map(|(flight, node)| node.map(|node| (node, flight.attempt.as_str()))).collect()
 }
 
 /// A node that an update wants.
@@ -58,6 +62,8 @@ pub(crate) struct Member<'a> {
     /// Its position in the fleet.
     pub(crate) node: usize,
     pub(crate) standing: Standing<'a>,
+    /// Not to be reported: only what is news is asked for, and the node's record says all of this.
+    pub(crate) said: bool,
 }
 
 /// An end: on record, where it need not be copied to be passed around, or found in this pass.
@@ -148,6 +154,12 @@ pub(crate) struct Tally {
     pub(crate) unasked: u32,
     /// Of the failed ones: they were updated, and have booted another kernel since.
     pub(crate) left: u32,
+    /// Of the updated ones: an attempt of this run has brought them there.
+    pub(crate) verified: u32,
+    /// When the first of those was verified.
+    pub(crate) first_verified: Option<Time>,
+    /// When the last of them was.
+    pub(crate) last_verified: Option<Time>,
 }
 
 /// The numbers in force.
@@ -161,9 +173,10 @@ pub(crate) struct Limit {
 }
 
 impl<'a> Run<'a> {
-    pub(crate) fn new(update: &'a Update, policy: &Policy) -> Self {
+    pub(crate) fn new(update: &'a Update, policy: &Policy, fleet: &Fleet<'_>) -> Self {
         let spec = update.spec.as_ref().ok();
         let record = revision::current(&update.record, spec);
+        let flights = update.record.in_flight.iter();
         Self {
             update,
             spec,
@@ -171,6 +184,7 @@ impl<'a> Run<'a> {
             record,
             not_accepted: not_accepted(update, policy),
             members: Vec::new(),
+            flights: flights.map(|flight| (flight, fleet.index_of(&flight.node))).collect(),
             entries: Vec::new(),
             conflicts: BTreeSet::new(),
             accepts: false,

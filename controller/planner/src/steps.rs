@@ -11,7 +11,7 @@
 use crate::amount::count;
 use crate::cover::{self, Cover};
 use crate::fleet::Fleet;
-use crate::input::{Amount, NodeEnd, Spec, Step};
+use crate::input::{Amount, Spec, Step};
 use crate::output::{NodeClass, Reason};
 use crate::progress::{Progress, Waits};
 use crate::run::{Member, Run};
@@ -26,7 +26,6 @@ pub(crate) fn advance(run: &mut Run<'_>, spec: &Spec, fleet: &Fleet<'_>, todo: &
     let steps = &spec.strategy.steps;
     let implicit = !matches!(steps.last(), Some(Step { nodes: Amount::Percent(100..), .. }));
     let of = count(steps.len()) + u32::from(implicit);
-    let verified = last_verified(run);
     run.record.step = run.record.step.min(of - 1);
     loop {
         let step = steps.get(run.record.step as usize);
@@ -48,7 +47,7 @@ pub(crate) fn advance(run: &mut Run<'_>, spec: &Spec, fleet: &Fleet<'_>, todo: &
             Waits::Models
         } else {
             let reached = *run.record.step_reached.get_or_insert(todo.now);
-            reached_step(run, step, verified.unwrap_or(reached), fleet, todo)
+            reached_step(run, step, run.tally.last_verified.unwrap_or(reached), fleet, todo)
         };
         if matches!(waits, Waits::Nodes | Waits::Eligible | Waits::Models) {
             run.record.step_reached = None;
@@ -121,18 +120,4 @@ fn target(run: &Run<'_>, steps: &[Step], cover: Option<&Cover>) -> (u32, bool) {
         None => 0,
     };
     (base.max(covering).max(updated), base > run.tally.eligible)
-}
-
-/// When the last node of the run was verified.
-fn last_verified(run: &Run<'_>) -> Option<Time> {
-    let members = run.members.iter().map(|member| &member.standing);
-    let entries = run.entries.iter().filter(|e| e.current && e.recorded).map(|e| &e.standing);
-    members
-        .chain(entries)
-        .filter(|standing| standing.class == NodeClass::Updated && standing.reason == Reason::Updated)
-        .filter_map(|standing| match standing.end.as_deref() {
-            Some(NodeEnd::Updated { verified_at, .. }) => Some(*verified_at),
-            _ => None,
-        })
-        .max()
 }

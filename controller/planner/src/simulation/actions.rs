@@ -51,7 +51,9 @@ impl World {
             Action::Run { node, update, attempt } => self.run(node, update, attempt),
             Action::Permit { node, attempt, .. } => self.permit(node, attempt),
             Action::Abort { node, attempt, .. } => self.abort(node, attempt),
-            Action::AskOutcome { node, .. } => self.hear(node),
+            Action::AskOutcome { node, .. } => {
+                self.hear(node);
+            }
             Action::ReadLease { node } => self.with(node, "", |node| {
                 let seen = node.lease_renewed;
                 node.lease_renewed = true;
@@ -99,13 +101,14 @@ impl World {
         self.hear(name);
     }
 
-    /// The controller asks the agent.
-    fn hear(&mut self, name: &str) {
+    /// The controller asks the agent; true when it hears anything new.
+    fn hear(&mut self, name: &str) -> bool {
         let now = self.now;
-        let Some((node, machine)) = self.node(name) else { return };
+        let Some((node, machine)) = self.node(name) else { return false };
         machine.said = true;
         let news = machine.tell(&mut node.agent, now);
         self.changes += u64::from(news);
+        news
     }
 
     /// Reads every node's gates for the update.
@@ -134,7 +137,7 @@ impl World {
         let Ok(spec) = &update.spec else { return };
         let target = (spec.release.clone(), spec.digest.clone());
         let Some((_, machine)) = self.node(name) else { return };
-        let mut violation = None;
+        let (mut violation, mut begins) = (None, false);
         if machine.answers() {
             let busy = machine.kept.is_some()
                 || machine.attempt.as_ref().is_some_and(|known| !known.state.is_over());
@@ -144,10 +147,12 @@ impl World {
                     violation = Some(format!("attempt {attempt} ran twice"));
                 }
                 machine.begin(attempt, target, now);
+                begins = true;
             }
         }
         self.violations.extend(violation);
-        self.hear(name);
+        let news = self.hear(name);
+        self.begun += u64::from(begins && news);
     }
 
     fn permit(&mut self, name: &str, attempt: &str) {

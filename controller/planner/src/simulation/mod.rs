@@ -40,6 +40,8 @@ pub struct World {
     made: u64,
     /// Changes of the snapshot by carrying out plans.
     changes: u64,
+    /// Those of them that are nothing but an attempt that began, and now takes its time.
+    begun: u64,
 }
 
 impl World {
@@ -55,6 +57,7 @@ impl World {
             writes: BTreeMap::new(),
             made: 0,
             changes: 0,
+            begun: 0,
         }
     }
 

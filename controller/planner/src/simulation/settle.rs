@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::World;
-use crate::output::{Action, Plan};
+use crate::output::Plan;
 use crate::report_nodes::Reported;
 use crate::{Time, pass, plan};
 
@@ -53,23 +53,19 @@ impl World {
     }
 
     /// As [`World::settle`], for large fleets: plans report those nodes alone that something is to be written
-    /// of, and nodes that have just begun are not looked at again before their time has come.
+    /// of, and where attempts have begun and nothing else changed, they are not looked at again before their
+    /// time has come.
     pub fn settle_fast(&mut self, mut see: impl FnMut(&Self, &Plan)) -> bool {
         for _ in 0..MAX_PASSES {
             let plan = self.plan_news();
             see(self, &plan);
-            let (before, written) = (self.changes, self.written());
+            let before = self.changes - self.begun;
             self.carry_out(&plan);
-            let begins = plan.actions.iter().all(|action| matches!(action, Action::Run { .. }));
-            if self.changes == before || (begins && self.written() == written) {
+            if self.changes - self.begun == before {
                 return true;
             }
         }
         false
-    }
-
-    fn written(&self) -> u64 {
-        self.writes.values().sum()
     }
 
     /// Lets time pass until `until`, settling whenever something happens. False when the world did not come
