@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
 
-mod aborts;
 mod again;
 mod bed;
 mod boot;

@@ -10,9 +10,9 @@ use crate::passthrough::one;
 
 /// What is wrong (`lab/driver/spoilt.patch`), what the node has to say of the device then, and why, among other things.
 const WRONGS: [(&str, &str, &str); 5] = [
-    ("gap", "dma=stopped", "COMMAND "),
+    ("gap", "dma=stopped", "bus mastering cleared"),
     ("unseen-gaps", "state=unknown", "holder's state check failed"),
-    ("reset", "reset=detected", "1 resets"),
+    ("reset", "reset=detected", "resets"),
     ("interrupts", "interrupts=lost", "holder's interrupts check failed"),
     // Only the kernel that comes after it pays for that.
     ("shutdown", "interrupts=relatched(", ""),
@@ -62,7 +62,8 @@ async fn a_driver_that_does_wrong_gets_a_lower_word_and_the_witness_sees_what_it
     let [(device, sight)] = seen.devices.as_slice() else { panic!("one device") };
     assert_eq!(device.outcome.as_deref(), Some("Reinitialised"), "{device:#?}\n{sight:#?}");
     let evidence = device.evidence.as_deref().unwrap_or_default();
-    assert!(evidence.contains("bus mastering at first touch: 0x"), "{device:#?}");
+    // Longer than a field is, and cut behind the first words on its bus mastering.
+    assert!(evidence.contains("csts=0x2") && evidence.contains("bus mastering"), "{device:#?}");
     // The device and the root port above it, and what it could not write from then on.
     assert!(sight.cleared.len() >= 2 && !sight.errors.is_empty(), "{sight:#?}");
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());

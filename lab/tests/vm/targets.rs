@@ -17,7 +17,7 @@ fn spoilt(kit: &Kit, name: &str, spoil: impl FnOnce(Vec<u8>) -> Vec<u8>) -> KitB
     kit.bundle_of(name, &kernel.release, &spoil(image)).unwrap()
 }
 
-/// Each target with the gate that refuses it, and what the node says of it.
+/// Each target with the gate that refuses it, or what staging says of it, and what the node says of it.
 const REFUSED: [(&str, &str, &[&str]); 8] = [
     ("noluo", "TargetKernel", &["CONFIG_LIVEUPDATE is not set"]),
     ("nokho", "TargetKernel", &["CONFIG_KEXEC_HANDOVER is not set"]),
@@ -25,8 +25,8 @@ const REFUSED: [(&str, &str, &[&str]); 8] = [
     ("truncated", "TargetKernel", &["truncated"]),
     ("32-bits", "TargetKernel", &["64"]),
     ("other-architecture", "TargetKernel", &["aarch64"]),
-    ("no-kernel", "TargetKernel", &["no kernel"]),
-    ("changed", "TargetTrusted", &["image"]),
+    ("no-kernel", "TargetKernel", &["not a kernel image"]),
+    ("changed", "the bundle is malformed", &["image was changed"]),
 ];
 
 fn bundles(kit: &Kit) -> Vec<KitBundle> {
