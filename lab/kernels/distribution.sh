@@ -18,18 +18,12 @@ fail() { echo "lab: $1" >&2; exit 2; }
 # Of guests, whatever this machine is.
 archive_architecture=amd64
 
-found() { { find "$kernels" -mindepth 2 -maxdepth 2 -name complete -printf '%h\n' 2>/dev/null || true; } | sort -V | tail -1; }
-folder=$(found)
+folder=$(archive_newest "$kernels" '*')
 if [ -n "$folder" ]; then echo "$folder"; exit; fi
 [ "${1:-}" != --path ] || exit 1
 
-mkdir -p "$kernels"
-exec 8>"$kernels/lock"
-if ! flock -n 8; then
-  echo "lab: another process fetches the distribution's kernel; waiting for it" >&2
-  flock 8
-fi
-folder=$(found)
+archive_turn "$kernels" "the distribution's kernel"
+folder=$(archive_newest "$kernels" '*')
 if [ -n "$folder" ]; then echo "$folder"; exit; fi
 
 echo "lab: fetching $newest of $suite (once; kept in the cache) ..." >&2

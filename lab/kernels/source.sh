@@ -31,18 +31,12 @@ if [ -n "${LIVEUPDATE_KERNEL_SOURCE:-}" ] && [ "$series" = $default ]; then
   (cd "$LIVEUPDATE_KERNEL_SOURCE" && pwd -P)
   exit
 fi
-newest() { { find "$sources" -mindepth 2 -maxdepth 2 -path "$sources/$series.*/complete" -printf '%h\n' 2>/dev/null || true; } | sort -V | tail -1; }
-found=$(newest)
+found=$(archive_newest "$sources" "$series.*")
 if [ -n "$found" ]; then echo "$found/tree"; exit; fi
 [ -z "$path" ] || exit 1
 
-mkdir -p "$sources"
-exec 8>"$sources/lock"
-if ! flock -n 8; then
-  echo "lab: another process fetches the kernel source; waiting for it" >&2
-  flock 8
-fi
-found=$(newest)
+archive_turn "$sources" "the kernel source"
+found=$(archive_newest "$sources" "$series.*")
 if [ -n "$found" ]; then echo "$found/tree"; exit; fi
 
 own="set LIVEUPDATE_KERNEL_SOURCE to a tree of Linux $default"

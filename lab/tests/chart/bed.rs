@@ -4,6 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use liveupdate_crds::NodeLiveUpdate;
 use liveupdate_lab::control_plane::Output;
 use liveupdate_lab::helm::{Helm, chart};
 use liveupdate_lab::wait::{Answer, until};
@@ -42,6 +47,32 @@ pub(crate) async fn plane_with_nodes() -> ControlPlane {
         ..Options::default()
     };
     ControlPlane::start(options).await.unwrap()
+}
+
+/// The same, with the namespace of the release, in which something has to be before that.
+pub(crate) async fn plane_with_namespace() -> (ControlPlane, Client) {
+    let plane = plane_with_nodes().await;
+    let client = plane.client(&Account::admin()).unwrap();
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let metadata = ObjectMeta { name: Some(NAMESPACE.into()), ..ObjectMeta::default() };
+    let namespace = Namespace { metadata, ..Namespace::default() };
+    namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+    (plane, client)
+}
+
+/// Waits for the record of a node that has answered.
+pub(crate) async fn record(client: &Client, node: &str, patience: Duration) -> liveupdate_lab::Result<()> {
+    let records: Api<NodeLiveUpdate> = Api::all(client.clone());
+    until(&format!("the record of {node}"), patience, async || {
+        Ok(match records.get_opt(node).await {
+            Ok(Some(record)) if record.status.as_ref().is_some_and(|status| !status.kernel.is_empty()) => {
+                Answer::Yes(())
+            }
+            Ok(found) => Answer::not_yet(format!("{found:?}")),
+            Err(error) => Answer::not_yet(error),
+        })
+    })
+    .await
 }
 
 /// A file beside the tests.

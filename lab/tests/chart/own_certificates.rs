@@ -6,25 +6,24 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Secret};
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
+use liveupdate_crds::LiveUpdate;
 use liveupdate_crds::conditions::LiveUpdateCondition;
-use liveupdate_crds::{LiveUpdate, NodeLiveUpdate};
+use liveupdate_lab::ControlPlane;
 use liveupdate_lab::certs::{Certificate, FleetCertificates, Request, Validity};
 use liveupdate_lab::helm::{Helm, chart};
 use liveupdate_lab::stand_in::{Machine, StandIn, StandInNode};
 use liveupdate_lab::testbed::{machines, objects};
 use liveupdate_lab::wait::{Answer, until};
-use liveupdate_lab::{Account, ControlPlane};
 use liveupdate_proto::tls::Identity;
 use serde_json::{Value, json};
 
-use crate::bed::{file, plane_with_nodes};
+use crate::bed::{NAMESPACE, file, plane_with_namespace, record};
 use crate::handshake;
 
-const NAMESPACE: &str = "platform-lu";
 const LONG: Duration = Duration::from_secs(120);
 /// As the documented values have them.
 const SECRET: &str = "liveupdate-controller-tls";
@@ -43,12 +42,7 @@ struct Cluster {
 
 impl Cluster {
     async fn start() -> Cluster {
-        let plane = plane_with_nodes().await;
-        let client = plane.client(&Account::admin()).unwrap();
-        let namespaces: Api<Namespace> = Api::all(client.clone());
-        let metadata = ObjectMeta { name: Some(NAMESPACE.into()), ..ObjectMeta::default() };
-        let namespace = Namespace { metadata, ..Namespace::default() };
-        namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+        let (plane, client) = plane_with_namespace().await;
         let node = |name: &str, labels: BTreeMap<String, String>| StandInNode {
             name: name.to_owned(),
             labels,
@@ -133,18 +127,7 @@ impl Cluster {
 
     /// Waits for the record of a node that has answered.
     async fn record(&self, node: &str) {
-        let records: Api<NodeLiveUpdate> = Api::all(self.client.clone());
-        let what = format!("the record of {node}");
-        let waited = until(&what, LONG, async || {
-            Ok(match records.get_opt(node).await {
-                Ok(Some(record)) if record.status.as_ref().is_some_and(|s| !s.kernel.is_empty()) => {
-                    Answer::Yes(())
-                }
-                Ok(found) => Answer::not_yet(format!("{found:?}")),
-                Err(error) => Answer::not_yet(error),
-            })
-        });
-        if let Err(error) = waited.await {
+        if let Err(error) = record(&self.client, node, LONG).await {
             panic!("{error}\n{}", self.seen().await);
         }
     }

@@ -5,25 +5,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use liveupdate_crds::conditions::LiveUpdateCondition;
 use liveupdate_crds::{LiveUpdate, NodeLiveUpdate};
 use liveupdate_host::simulated::WorldSpec;
+use liveupdate_lab::ControlPlane;
 use liveupdate_lab::helm::{Helm, chart};
 use liveupdate_lab::pod_certificates::{PodCertificateRequest, Signer, SignerOptions, Verdict, resource};
 use liveupdate_lab::stand_in::{Machine, Settings, StandIn, StandInNode};
 use liveupdate_lab::testbed::{machines, objects};
 use liveupdate_lab::wait::{Answer, until};
-use liveupdate_lab::{Account, ControlPlane};
 use liveupdate_proto::tls::Identity;
 
-use crate::bed::plane_with_nodes;
+use crate::bed::{NAMESPACE, plane_with_namespace, record};
 use crate::handshake;
 
-const NAMESPACE: &str = "platform-lu";
 const LONG: Duration = Duration::from_secs(120);
 /// The API wants ten minutes between a certificate's beginning and its renewal, and lets it begin five minutes ago.
 const RENEW_AFTER: Duration = Duration::from_secs(600);
@@ -56,12 +54,7 @@ fn pool() -> (String, String) {
 
 impl Cluster {
     async fn start() -> Cluster {
-        let plane = plane_with_nodes().await;
-        let client = plane.client(&Account::admin()).unwrap();
-        let namespaces: Api<Namespace> = Api::all(client.clone());
-        let metadata = ObjectMeta { name: Some(NAMESPACE.into()), ..ObjectMeta::default() };
-        let namespace = Namespace { metadata, ..Namespace::default() };
-        namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+        let (plane, client) = plane_with_namespace().await;
         let options =
             SignerOptions { namespace: NAMESPACE.to_owned(), backdate: BACKDATE, renew_after: RENEW_AFTER };
         let signer = Signer::start(&plane, options).await.unwrap();
@@ -134,20 +127,7 @@ impl Cluster {
 
     /// Waits for the record of a node that has answered.
     async fn record(&self, node: &str) {
-        let records: Api<NodeLiveUpdate> = Api::all(self.client.clone());
-        let what = format!("the record of {node}");
-        let waited = until(&what, LONG, async || {
-            Ok(match records.get_opt(node).await {
-                Ok(Some(record))
-                    if record.status.as_ref().is_some_and(|status| !status.kernel.is_empty()) =>
-                {
-                    Answer::Yes(())
-                }
-                Ok(found) => Answer::not_yet(format!("{found:?}")),
-                Err(error) => Answer::not_yet(error),
-            })
-        });
-        if let Err(error) = waited.await {
+        if let Err(error) = record(&self.client, node, LONG).await {
             panic!("{error}\n{}", self.seen().await);
         }
     }
