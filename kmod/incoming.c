@@ -9,6 +9,12 @@
 #include "keep.h"
 #include "liveupdate.h"
 
+/* Whoever has it, or NULL; the caller puts it. */
+static struct pci_dev *device_at(u32 domain, u16 bdf)
+{
+	return pci_get_domain_bus_and_slot(domain, PCI_BUS_NUM(bdf), bdf & 0xff);
+}
+
 /* The state is from another kernel: nothing in it is believed before this. */
 static int check_state(const struct liveupdate_vfio_pci_state *state)
 {
@@ -95,7 +101,7 @@ static void bind_late(u32 domain, u16 bdf)
 {
 	struct pci_dev *pdev;
 
-	pdev = pci_get_domain_bus_and_slot(domain, PCI_BUS_NUM(bdf), bdf & 0xff);
+	pdev = device_at(domain, bdf);
 	if (!pdev)
 		return;
 	if (!pdev->driver && lu_list_incoming(pdev) &&
@@ -132,9 +138,7 @@ int lu_retrieve(struct liveupdate_file_op_args *args)
 	if (!lu) {
 		struct pci_dev *pdev;
 
-		pdev = pci_get_domain_bus_and_slot(state->domain,
-						   PCI_BUS_NUM(state->bdf),
-						   state->bdf & 0xff);
+		pdev = device_at(state->domain, state->bdf);
 		ret = pdev && pdev->driver ? -EBUSY : -ENODEV;
 		pr_err("vfio-pci-liveupdate: %04x:%02x:%02x.%u was handed over, but %s\n",
 		       state->domain, PCI_BUS_NUM(state->bdf),
@@ -158,7 +162,7 @@ static bool at_rest(u32 domain, u16 bdf)
 	u16 command;
 	bool rests;
 
-	pdev = pci_get_domain_bus_and_slot(domain, PCI_BUS_NUM(bdf), bdf & 0xff);
+	pdev = device_at(domain, bdf);
 	/* That nobody sees it is no rest; that we stopped it is. */
 	if (!pdev)
 		return lu_list_finished(domain, bdf);
@@ -228,9 +232,7 @@ void lu_finish(struct liveupdate_file_op_args *args)
 	state = phys_to_virt(args->serialized_data);
 	guard(mutex)(&lu_devices_lock);
 	/* Also of a device that is nobody's any more. */
-	pdev = pci_get_domain_bus_and_slot(state->domain,
-					   PCI_BUS_NUM(state->bdf),
-					   state->bdf & 0xff);
+	pdev = device_at(state->domain, state->bdf);
 	if (pdev)
 		lu_keep_finish(pdev);
 	pci_dev_put(pdev);
