@@ -2,9 +2,10 @@
 //!
 //! Nodes, controller and tests share one runtime, which outlives every test.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
@@ -31,6 +32,8 @@ static RUNTIME: LazyLock<Runtime> =
 pub(crate) struct Bed {
     pub(crate) bed: Testbed,
     addresses: AtomicU16,
+    /// Names of all pools: updates and nodes are called after them.
+    pools: Mutex<BTreeSet<String>>,
 }
 
 /// Runs a test on a bed of its own, or whatever it makes itself.
@@ -74,7 +77,7 @@ impl Bed {
     pub(crate) async fn start() -> Bed {
         let bed = Testbed::start(options(), Vec::new()).await.unwrap();
         bed.apply_policy(machines::policy()).await.unwrap();
-        Bed { bed, addresses: AtomicU16::new(0) }
+        Bed { bed, addresses: AtomicU16::new(0), pools: Mutex::default() }
     }
 
     /// Nodes `NAME-1` to `NAME-COUNT` with the label `pool: NAME`, all of them known to the controller.
@@ -93,6 +96,8 @@ impl Bed {
         count: u16,
         edit: impl Fn(u16, &mut WorldSpec),
     ) -> Pool<'_> {
+        let new = self.pools.lock().unwrap().insert(name.to_owned());
+        assert!(new, "two tests share the bed, and each has a pool {name}");
         let first = self.addresses.fetch_add(count, Ordering::Relaxed);
         let specs = (1..=count).map(|number| {
             let mut world = machines::world();

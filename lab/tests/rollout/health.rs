@@ -30,9 +30,9 @@ fn a_controller_that_leads_says_so_and_counts_what_it_wrote() {
             says(&head, &[" 200 ok"]);
             assert_eq!(body, "ok\n", "{path}");
         }
-        let pool = bed.pool("counted", 1, |_, _| {}).await;
+        let pool = bed.pool("measured", 1, |_, _| {}).await;
         pool.roll(|_| {}).await;
-        bed.success("counted").await;
+        bed.success("measured").await;
 
         let what = "a page of metrics that knows of the rollout";
         let page = until(what, SOON, async || {
