@@ -2,20 +2,16 @@
 //! again, brings the run to the end that it has undisturbed.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use liveupdate_crds::update::{Approval, Counts, OnBlocked, OutcomeCount, Step};
 use liveupdate_crds::{IntOrPercent, LiveUpdate};
 use liveupdate_lab::testbed::{Observer, machines};
-use liveupdate_lab::write_proxy::{Fate, Moment, Place, Write, WriteClass};
+use liveupdate_lab::write_proxy::{Moment, Place, Write, WriteClass};
 use liveupdate_lab::{Testbed, TestbedOptions, WriteProxy};
 
-const LONG: Duration = Duration::from_secs(90);
-/// No write for so long: the run's last one was made.
-const QUIET: Duration = Duration::from_secs(3);
-/// Of four nodes the last one can never be updated.
-const NODES: u16 = 4;
-const BLOCKED: &str = "hv-04";
+use crate::kill::{LONG, each_in_turn, killed, named, quiet};
+
 /// Beside [`machines::NEW`], so that runs can go back and forth and the last node is on neither.
 const NEWER: &str = "7.3.6-lu3";
 
@@ -42,7 +38,9 @@ struct Case {
     writes: Vec<Write>,
 }
 
+/// Of its nodes the last one can never be updated.
 struct Matrix {
+    nodes: u16,
     bed: Testbed,
     proxy: WriteProxy,
     observer: Observer,
@@ -50,25 +48,28 @@ struct Matrix {
 }
 
 impl Matrix {
-    async fn start() -> Matrix {
+    async fn start(count: u16) -> Matrix {
         let mut world = machines::world();
         world.bundles.push(machines::bundle(NEWER));
-        let mut nodes = machines::nodes_like(NODES - 1, &world);
+        let mut nodes = machines::nodes_like(count - 1, &world);
         let mut lacking = world;
         lacking.gates.push(machines::failing_gate("KexecHandover"));
-        nodes.push(machines::node(NODES - 1, lacking));
+        nodes.push(machines::node(count - 1, lacking));
         let mut bed = Testbed::start(TestbedOptions::default(), nodes).await.unwrap();
         bed.apply_policy(machines::policy()).await.unwrap();
         let observer = Observer::start(&bed).unwrap();
         let proxy = WriteProxy::start(&bed.plane, &Testbed::controller_account()).await.unwrap();
         bed.start_controller_with(proxy.kubeconfig()).await.unwrap();
-        for node in 1..=NODES {
+        for node in 1..=count {
             let known = |status: &liveupdate_crds::NodeLiveUpdateStatus| !status.state.is_empty();
             bed.await_node_update(&format!("hv-{node:02}"), "known", LONG, known).await.unwrap();
         }
-        let matrix = Matrix { bed, proxy, observer, runs: 0 };
-        matrix.quiet().await;
-        matrix
+        quiet(&proxy).await;
+        Matrix { nodes: count, bed, proxy, observer, runs: 0 }
+    }
+
+    fn blocked(&self) -> String {
+        format!("hv-{:02}", self.nodes)
     }
 
     /// Every run goes to the release that the one before did not.
@@ -95,59 +96,17 @@ impl Matrix {
         nodes.map(|node| (node.name().to_owned(), node.world().jumps().unwrap().len())).collect()
     }
 
-    fn written(&self) -> usize {
-        self.proxy.counts().of(WriteClass::Object)
-    }
-
-    /// Waits until nothing is written any more.
-    async fn quiet(&self) {
-        let (mut seen, mut since) = (self.written(), Instant::now());
-        while since.elapsed() < QUIET {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            if self.written() != seen {
-                (seen, since) = (self.written(), Instant::now());
-            }
-        }
-    }
-
     /// One run to its end, with the controller killed at one place. None: no write came to that place.
     async fn run(&mut self, place: Option<Place>) -> Case {
         let update = self.next();
         let name = update.metadata.name.clone().unwrap();
         let before = self.jumps();
-        self.proxy.reset();
-        let sprung = place.map(|place| {
-            let victim = self.bed.controller(0).unwrap().handle();
-            self.proxy.arm(place, move |_| {
-                victim.kill().unwrap();
-                Fate::Drop
-            })
-        });
-        self.bed.apply_update(&update).await.unwrap();
-        let rested = async {
-            self.bed.await_success(&name, LONG).await.unwrap();
-            self.bed.await_rest(&name, LONG).await.unwrap();
-            self.quiet().await;
+        let begin = async |bed: &Testbed| drop(bed.apply_update(&update).await.unwrap());
+        let rests = async |bed: &Testbed| {
+            bed.await_success(&name, LONG).await.unwrap();
+            bed.await_rest(&name, LONG).await.unwrap();
         };
-        let struck = match sprung {
-            None => {
-                rested.await;
-                None
-            }
-            Some(sprung) => {
-                let struck = tokio::select! {
-                    struck = sprung.wait(2 * LONG) => Some(struck.unwrap()),
-                    () = rested => None,
-                };
-                // A write of that number may still come when the update is deleted; it is none of the run.
-                if struck.is_some() || !self.proxy.disarm() {
-                    self.bed.restart_controller(0).unwrap();
-                    self.bed.await_success(&name, LONG).await.unwrap();
-                    self.bed.await_rest(&name, LONG).await.unwrap();
-                }
-                struck
-            }
-        };
+        let struck = killed(&mut self.bed, &self.proxy, place, begin, rests).await;
         let writes = self.proxy.writes();
         let end = self.end(&name, &before).await;
         self.bed.delete_update_and_wait(&name, LONG).await.unwrap();
@@ -156,7 +115,8 @@ impl Matrix {
 
     async fn end(&self, name: &str, before: &BTreeMap<String, usize>) -> End {
         // What only tells may come a moment after the end.
-        let told = |status: &liveupdate_crds::LiveUpdateStatus| status.counts.updated == i32::from(NODES) - 1;
+        let told =
+            |status: &liveupdate_crds::LiveUpdateStatus| status.counts.updated == i32::from(self.nodes) - 1;
         let update = self.bed.await_update(name, "its counts", LONG, told).await.unwrap();
         let status = update.status.unwrap();
         let mut nodes = BTreeMap::new();
@@ -192,34 +152,57 @@ async fn invariant_6_a_controller_killed_after_any_write_brings_the_run_to_the_s
     killed_at_each_write(Moment::After).await;
 }
 
+/// Events only tell, and a Lease is no lock: neither decides where a run ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn invariant_6_a_controller_killed_at_any_event_or_lease_brings_the_run_to_the_same_end() {
+    let mut matrix = Matrix::start(2).await;
+    let Case { end: whole, writes, .. } = matrix.run(None).await;
+    let events = writes.iter().filter(|write| write.class == WriteClass::Event).count();
+    assert!(events > 2, "its beginning, its node, its end: {writes:?}");
+    let moments = [Moment::Before, Moment::After];
+    let of = |class, count| {
+        (1..=count).flat_map(move |number| moments.map(|moment| Place { class, number, moment }))
+    };
+    let places = of(WriteClass::Event, events).chain(of(WriteClass::Lease, 1));
+    matrix.killed_at(places.collect(), &whole, 1).await;
+}
+
 async fn killed_at_each_write(moment: Moment) {
-    let mut matrix = Matrix::start().await;
+    let mut matrix = Matrix::start(4).await;
     let Case { end: whole, writes, .. } = matrix.run(None).await;
     let writes: Vec<_> = writes.iter().filter(|write| write.class == WriteClass::Object).collect();
     println!("undisturbed: {} writes", writes.len());
     writes.iter().for_each(|write| println!("  {write} -> {:?}", write.code));
-    assert_eq!(whole.jumps[BLOCKED], 0);
-    assert!(whole.jumps.iter().all(|(node, jumps)| node == BLOCKED || *jumps == 1), "{whole:?}");
+    let blocked = matrix.blocked();
+    assert_eq!(whole.jumps[&blocked], 0);
+    assert!(whole.jumps.iter().all(|(node, jumps)| *node == blocked || *jumps == 1), "{whole:?}");
     assert_eq!((whole.counts.updated, whole.counts.skipped), (3, 1));
     assert_eq!(matrix.observer.violations(LONG).await.unwrap(), Vec::<String>::new());
+    let places = (1..=writes.len()).map(|number| Place { class: WriteClass::Object, number, moment });
+    matrix.killed_at(places.collect(), &whole, 3).await;
+}
 
-    let (mut wrong, mut struck, begun) = (Vec::new(), 0, Instant::now());
-    for number in 1..=writes.len() {
-        let place = Place { class: WriteClass::Object, number, moment };
-        let started = Instant::now();
-        let Case { struck: write, end, .. } = matrix.run(Some(place)).await;
-        let at = write.as_ref().map_or_else(|| format!("write {number} did not come"), Write::to_string);
-        println!("{moment:?} {at}: {:.1} s", started.elapsed().as_secs_f32());
-        struck += usize::from(write.is_some());
-        if end != whole {
-            wrong.push(format!("killed {moment:?} {at}:\n  it ended as {end:?}\n  instead of {whole:?}"));
-        }
-        for violation in matrix.observer.violations(LONG).await.unwrap() {
-            wrong.push(format!("killed {moment:?} {at}: {violation}"));
-        }
+impl Matrix {
+    /// One run for each place; all of them end as the whole one did. So many of the last places may be those of writes
+    /// that the first run alone had, since no run later on has as many.
+    async fn killed_at(&mut self, places: Vec<Place>, whole: &End, spare: usize) {
+        let (mut wrong, begun) = (Vec::new(), Instant::now());
+        let never = each_in_turn(places, async |place| {
+            let started = Instant::now();
+            let Case { struck, end, .. } = self.run(Some(place)).await;
+            let at = format!("{:?} {}", place.moment, named(place, struck.as_ref()));
+            println!("{at}: {:.1} s", started.elapsed().as_secs_f32());
+            if end != *whole {
+                wrong.push(format!("killed {at}:\n  it ended as {end:?}\n  instead of {whole:?}"));
+            }
+            let violations = self.observer.violations(LONG).await.unwrap();
+            wrong.extend(violations.iter().map(|violation| format!("killed {at}: {violation}")));
+            struck.is_some()
+        });
+        let never = never.await;
+        println!("all deaths in {:.0} s", begun.elapsed().as_secs_f32());
+        assert!(wrong.is_empty(), "{} things went wrong:\n{}", wrong.len(), wrong.join("\n"));
+        println!("no write came in any turn at {never:?}");
+        assert!(never.len() <= spare, "no write ever came at {never:?}");
     }
-    println!("{struck} deaths in {:.0} s", begun.elapsed().as_secs_f32());
-    assert!(wrong.is_empty(), "{} things went wrong:\n{}", wrong.len(), wrong.join("\n"));
-    // Writes that happen together share one, so that a run may have a few less than the first one.
-    assert!(struck + 3 >= writes.len(), "only {struck} deaths over {} writes", writes.len());
 }

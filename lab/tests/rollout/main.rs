@@ -8,6 +8,7 @@
 mod api_server;
 mod bad_agents;
 mod bed;
+mod crash_deletion;
 mod crash_matrix;
 mod credentials;
 mod deleted;
@@ -15,8 +16,11 @@ mod devices;
 mod gates;
 mod health;
 mod kernels;
+mod kill;
 mod leadership;
 mod looks;
+#[path = "../looks/mod.rs"]
+mod masks;
 mod node_faults;
 mod reborn;
 mod registry;
