@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use liveupdate_crds::Continuity;
-use liveupdate_crds::node::{DeviceStatus, GateStatus};
+use liveupdate_crds::node::{DeviceStatus, GateStatus, HolderStatus};
 use liveupdate_planner::{AttemptState, Devices, Outcome, Proof, Reason, Text, Time};
 use liveupdate_proto::common::v1::{self as common, AttemptReport, Gate, GateResult, NodeState};
-use liveupdate_proto::node::v1::{Device, DeviceVerdict, Fate, InspectReply, Voice};
+use liveupdate_proto::node::v1::{Device, DeviceVerdict, Fate, Holder, InspectReply, Voice};
 
 use super::check::cut;
 
@@ -23,6 +23,8 @@ pub struct NodeFacts {
     pub gates: Rc<Vec<GateStatus>>,
     /// Devices with ceiling, verdict and outcome.
     pub devices: Vec<DeviceStatus>,
+    /// Holders that the keeper knows.
+    pub holders: Vec<HolderStatus>,
     /// Of the last attempt; none when unmeasured.
     pub blackout: Option<Duration>,
     /// Of the last attempt: its states and when they began, by the node's clock.
@@ -139,6 +141,17 @@ pub fn devices(found: &[Device], before: &[DeviceStatus]) -> Vec<DeviceStatus> {
             }
         })
         .collect()
+}
+
+/// Holders, as `Inspect` tells them.
+pub fn holders(found: &[Holder]) -> Vec<HolderStatus> {
+    let of = |holder: &Holder| HolderStatus {
+        name: cut(&holder.name, 128).to_owned(),
+        aware: holder.aware,
+        minimum: continuity(holder.minimum()),
+        refuses: holder.refuses,
+    };
+    found.iter().take(STATUS_LIST).map(of).collect()
 }
 
 /// Devices with what would happen to them.

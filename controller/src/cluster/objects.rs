@@ -93,6 +93,7 @@ pub struct NodeUpdateObject {
 pub struct NodeStatusDigest {
     pub node_uid: String,
     pub kernel: String,
+    pub previous_kernel: String,
     pub state: String,
     pub reason: String,
     /// Kept only of `Blocked`: what is in the way can become something else under the same reason.

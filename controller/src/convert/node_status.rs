@@ -11,6 +11,7 @@ use super::update_status::marked;
 use super::{SENTENCE, int, wire_epoch, wire_time};
 use crate::agents::check::cut;
 use crate::agents::facts::{NodeFacts, state_word};
+use crate::cluster::NodeStatusDigest;
 
 /// States that a status holds at most.
 const STEPS: usize = 32;
@@ -83,6 +84,8 @@ const LEFT: &str = "was updated and verified; it has booted another kernel since
 pub struct Context<'a> {
     /// The node as it was observed.
     pub node: &'a Node,
+    /// What was written of it last.
+    pub before: &'a NodeStatusDigest,
     /// What its agent said.
     pub facts: &'a NodeFacts,
     /// The update of the report.
@@ -131,6 +134,7 @@ pub fn status(context: Context<'_>, report: &NodeReport) -> NodeLiveUpdateStatus
         epoch: Some(wire_epoch(context.epoch)),
         node_uid: context.node.uid.clone(),
         kernel: context.node.release.to_string(),
+        previous_kernel: previous_kernel(context).to_owned(),
         bundle_digest: (!facts.digest.is_empty()).then(|| facts.digest.clone()),
         boot_id: context.node.boot_id.to_string(),
         state: state.to_owned(),
@@ -147,17 +151,31 @@ pub fn status(context: Context<'_>, report: &NodeReport) -> NodeLiveUpdateStatus
         gates: facts.gates.as_ref().clone(),
         device_summary: device_summary(&devices),
         devices,
+        holders: facts.holders.clone(),
         verdict: verdict(&facts.devices, report),
         blackout: blackout.map(|found| marked(found, simulated)).unwrap_or_default(),
         blackout_ms: blackout.and_then(|found| i64::try_from(found.as_millis()).ok()),
         steps: if open { Vec::new() } else { steps(facts) },
         conditions: Vec::new(),
     };
-    if blackout.is_none() && simulated && verified_at_is_jump(attempt, &status) {
-        "unmeasured (simulated)".clone_into(&mut status.blackout);
+    if blackout.is_none() && verified_at_is_jump(attempt, &status) {
+        let word = if simulated { "unmeasured (simulated)" } else { "unmeasured" };
+        word.clone_into(&mut status.blackout);
     }
     conditions(&mut status, context, report, reason);
     status
+}
+
+/// The release that ran before the running one: what was written as running, once another one does.
+fn previous_kernel<'a>(context: Context<'a>) -> &'a str {
+    let before = context.before;
+    if before.node_uid != context.node.uid {
+        ""
+    } else if before.kernel.is_empty() || before.kernel == context.node.release {
+        &before.previous_kernel
+    } else {
+        &before.kernel
+    }
 }
 
 /// The node really jumped: a node that was on the target already has no blackout at all.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::cluster::{NodeStatusDigest, NodeUpdateObject};
 use crate::convert::record;
+use liveupdate_crds::Continuity;
+use liveupdate_crds::node::HolderStatus;
 use liveupdate_planner::{Agent, Outcome};
 
 fn node() -> Node {
@@ -44,6 +46,16 @@ fn write(report: &NodeReport, end_of: Option<&str>) -> NodeLiveUpdateStatus {
 }
 
 fn write_towards(target: &str, report: &NodeReport, end_of: Option<&str>) -> NodeLiveUpdateStatus {
+    let before = NodeStatusDigest { node_uid: "ua".into(), kernel: "7.3.4".into(), ..Default::default() };
+    write_after(&before, target, report, end_of)
+}
+
+fn write_after(
+    before: &NodeStatusDigest,
+    target: &str,
+    report: &NodeReport,
+    end_of: Option<&str>,
+) -> NodeLiveUpdateStatus {
     let (node, epoch) = (node(), Epoch { cluster: "c".into(), counter: 1 });
     let mut facts = NodeFacts { blackout: Some(Duration::from_millis(700)), ..NodeFacts::default() };
     facts.simulated = true;
@@ -59,9 +71,16 @@ fn write_towards(target: &str, report: &NodeReport, end_of: Option<&str>) -> Nod
         facts: None,
         evidence: None,
     }];
+    facts.holders = vec![HolderStatus {
+        name: "vmm".into(),
+        aware: true,
+        minimum: Some(Continuity::Paused),
+        refuses: false,
+    }];
     let update = UpdateRef { name: "kernel".into(), uid: "lu".into() };
     let context = Context {
         node: &node,
+        before,
         facts: &facts,
         update: Some(&update),
         target: Some(target),
@@ -78,6 +97,7 @@ fn read(status: &NodeLiveUpdateStatus) -> NodeUpdateObject {
     let digest = NodeStatusDigest {
         node_uid: status.node_uid.clone(),
         kernel: status.kernel.clone(),
+        previous_kernel: status.previous_kernel.clone(),
         state: status.state.clone(),
         reason: status.reason.clone(),
         blocked: if status.state == "Blocked" { status.message.clone() } else { String::new() },
@@ -182,6 +202,7 @@ fn a_claim_says_what_is_begun_and_that_the_node_waits_no_more() {
     let (node, facts, epoch) = (node(), NodeFacts::default(), Epoch { cluster: "c".into(), counter: 1 });
     let context = Context {
         node: &node,
+        before: &NodeStatusDigest::default(),
         facts: &facts,
         update: None,
         target: None,
@@ -203,4 +224,36 @@ fn invariant_3_an_attempt_in_flight_has_no_outcome_of_the_one_before() {
     let written = write(&report(NodeClass::InFlight, Reason::InProgress, None), None);
     assert!(written.devices.iter().all(|device| device.outcome.is_none() && device.facts.is_none()));
     assert!(written.steps.is_empty());
+}
+
+#[test]
+fn the_kernel_before_is_the_one_that_was_written_until_another_ran() {
+    let waiting = report(NodeClass::Waiting, Reason::WaitingForTurn, None);
+    let after = |uid: &str, kernel: &str, previous: &str| {
+        let before = NodeStatusDigest {
+            node_uid: uid.into(),
+            kernel: kernel.into(),
+            previous_kernel: previous.into(),
+            ..NodeStatusDigest::default()
+        };
+        write_after(&before, "7.3.6", &waiting, None).previous_kernel
+    };
+    assert_eq!(after("", "", ""), "", "nothing was ever written of it");
+    assert_eq!(after("ua", "7.3.4", "7.3.3"), "7.3.4");
+    assert_eq!(after("ua", "7.3.5", "7.3.4"), "7.3.4", "it runs on");
+    assert_eq!(after("of-another", "7.3.4", "7.3.3"), "", "another node had its name");
+}
+
+#[test]
+fn a_real_jump_that_no_counter_spanned_says_that_it_is_unmeasured() {
+    let end = |simulated| NodeEnd::Updated {
+        verified_at: Time(40_000),
+        blackout: None,
+        simulated,
+        devices: Default::default(),
+    };
+    let blackout =
+        |simulated| write(&report(NodeClass::Updated, Reason::Updated, Some(end(simulated))), None).blackout;
+    assert_eq!(blackout(false), "unmeasured");
+    assert_eq!(blackout(true), "unmeasured (simulated)");
 }

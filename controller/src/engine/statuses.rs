@@ -209,6 +209,7 @@ impl<C: Cluster, A: Agents, K: Clock> Engine<C, A, K> {
         let reference = update.map(crate::world::UpdateSide::reference);
         let context = node_status::Context {
             node: found,
+            before: &object.status,
             facts: &side.facts,
             update: reference.as_ref(),
             target: update.and_then(|update| Some(update.object.spec.as_ref().ok()?.target.release.as_str())),

@@ -59,6 +59,9 @@ impl World {
         side.facts_changed |= share(&mut side.facts.gates, gates);
         side.facts_changed |= devices != side.facts.devices;
         side.facts.devices = devices;
+        let holders = facts::holders(&reply.holders);
+        side.facts_changed |= holders != side.facts.holders;
+        side.facts.holders = holders;
         if side.is_news(turn) {
             match &reply.attempt {
                 Some(report) if !report.confirmed => attempt(node, side, report, now),

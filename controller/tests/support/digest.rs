@@ -14,6 +14,7 @@ pub fn digest(status: &NodeLiveUpdateStatus) -> NodeStatusDigest {
     NodeStatusDigest {
         node_uid: status.node_uid.clone(),
         kernel: status.kernel.clone(),
+        previous_kernel: status.previous_kernel.clone(),
         state: status.state.clone(),
         reason: status.reason.clone(),
         blocked: if status.state == "Blocked" { status.message.clone() } else { String::new() },

@@ -4,4 +4,4 @@ mod spec;
 mod status;
 
 pub use spec::{NodeLiveUpdate, NodeLiveUpdateSpec};
-pub use status::{DeviceStatus, GateStatus, NodeLiveUpdateStatus, StepTime};
+pub use status::{DeviceStatus, GateStatus, HolderStatus, NodeLiveUpdateStatus, StepTime};

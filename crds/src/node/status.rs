@@ -19,6 +19,9 @@ pub struct NodeLiveUpdateStatus {
     /// Release of the running kernel, as the kubelet wrote it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub kernel: String,
+    /// Release of the kernel that ran before, as the kubelet wrote it; empty until it has been another one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub previous_kernel: String,
     /// Digest of the bundle that the node runs, as far as the agent knows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bundle_digest: Option<String>,
@@ -68,13 +71,18 @@ pub struct NodeLiveUpdateStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub devices: Vec<DeviceStatus>,
+    /// Holders that the node's keeper knows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub holders: Vec<HolderStatus>,
     /// For the column: `3` or `2/3 preserved`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub device_summary: String,
     /// For the column: what would happen to the devices if the node were updated now.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub verdict: String,
-    /// For the column, with `(simulated)` where no real kernel jumped.
+    /// For the column: `412ms`, or `unmeasured` after a jump that no counter spanned; with `(simulated)` where no real
+    /// kernel jumped.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub blackout: String,
     /// The node's blackout in milliseconds; absent when unmeasured.
@@ -138,6 +146,22 @@ pub struct DeviceStatus {
     /// What made the facts worse than the best, in short.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<String>,
+}
+
+/// One holder: a program, most often a VMM, whose files come through the jump.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HolderStatus {
+    /// Its service's name.
+    pub name: String,
+    /// It speaks the handover protocol. One that does not is stopped before the jump.
+    pub aware: bool,
+    /// The least that its owner accepts for its devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum: Option<Continuity>,
+    /// Its owner refuses any update.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub refuses: bool,
 }
 
 /// When a state began.

@@ -182,6 +182,7 @@ pub(super) enum NodeUpdate {}
 struct NodeUpdateStatus {
     node_uid: String,
     kernel: String,
+    previous_kernel: String,
     state: String,
     reason: String,
     message: String,
@@ -234,6 +235,7 @@ impl Kept for NodeUpdate {
             status: NodeStatusDigest {
                 node_uid: status.node_uid,
                 kernel: status.kernel,
+                previous_kernel: status.previous_kernel,
                 blocked: if status.state == "Blocked" { status.message } else { String::new() },
                 state: status.state,
                 reason: status.reason,
