@@ -1,5 +1,6 @@
 //! Drives one attempt to its jump or undoes it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -334,9 +335,20 @@ async fn permitted(node: &Arc<Node>, attempt: &Attempt) -> Result<Grant, Stop> {
     }
 }
 
-/// The point of no return is the keeper's. On a real machine a jump that succeeds brings no answer.
+/// The point of no return is the keeper's. On a real machine a jump that succeeds brings no answer. A wish to abort is told
+/// beside the jump: as long as holders come to rest it is undone, and past the commit the keeper refuses. What the jump is
+/// answered tells which.
 async fn jump_now(node: &Arc<Node>, attempt: &Attempt, jump: Jump, boot_id: String) -> Result<End, Stop> {
-    match node.ask(attempt.subject(), request::Message::Jump(jump)).await {
+    let mut answer = pin!(node.ask(attempt.subject(), request::Message::Jump(jump)));
+    let answer = tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        reason = attempt.aborted() => {
+            let abort = request::Message::Abort(Abort { reason });
+            tokio::join!(answer, node.ask(attempt.subject(), abort)).0
+        }
+    };
+    match answer {
         Ok(reply::Message::Attempt(report)) => Ok(concluded(node, attempt, report, boot_id).await),
         Ok(reply::Message::Refusal(refusal)) => Err(Stop::Refused(refused(&refusal))),
         Ok(reply::Message::Idle(_)) => Err(Stop::Undo("the keeper has no such attempt".to_owned())),

@@ -268,6 +268,21 @@ async fn an_abort_while_memory_is_being_preserved_undoes_it() {
     assert_eq!(run.ended().await, report);
 }
 
+/// It was permitted to jump and is on its last way there: until the commit there is something to undo.
+#[tokio::test]
+async fn an_abort_while_holders_come_to_rest_undoes_it() {
+    let fixture = Fixture::with(slow(|spec| spec.durations.quiesce = 1_500), |_| {}).await;
+    let mut run = fixture.run().await;
+    let (receipt, _) = run.receipt().await;
+    run.permit(&receipt).await;
+    fixture.kept_in(NodeState::Quiescing).await;
+    let abort = AbortRequest { subject: Some(subject()), reason: "hold".into() };
+    let report = soon(fixture.client().await.abort(abort)).await.unwrap().into_inner().attempt.unwrap();
+    assert_eq!((report.state(), report.message.as_str()), (NodeState::Aborted, "hold"));
+    assert_eq!(run.ended().await, report);
+    assert!(fixture.world.jumps().unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn an_abort_stops_a_staging() {
     let fixture = Fixture::with(slow(|spec| spec.durations.stage = 20_000), |_| {}).await;
