@@ -36,6 +36,9 @@ impl Seen<'_> {
             said.push(check("state", self.checks.state));
         }
         self.about_errors(&mut said);
+        if facts.reset != Reset::None {
+            self.about_probe(&mut said);
+        }
         cut(&said.join("; "))
     }
 
@@ -51,11 +54,6 @@ impl Seen<'_> {
             Some(resets) => said.push(format!("{resets} resets")),
             None => said.push("resets unknown".into()),
         }
-        match self.probed() {
-            Probed::Changed => said.push(format!("probe {}", change(&probes(evidence)))),
-            Probed::Unknown => said.push("probe unknown".into()),
-            Probed::NotAsked | Probed::AtWork | Probed::AtRest => {}
-        }
         if evidence.arrived_command.is_none_or(|command| command & BUS_MASTER == 0)
             && evidence.bus_master == Some(BusMaster::Kept)
         {
@@ -63,6 +61,15 @@ impl Seen<'_> {
         }
         if evidence.bus_master.is_none() {
             said.push("bus_master unknown".into());
+        }
+    }
+
+    /// Last of all: its registers are long, and what is cut off must not be a reason that nothing else tells.
+    fn about_probe(&self, said: &mut Vec<String>) {
+        match self.probed() {
+            Probed::Changed => said.push(format!("probe {}", change(&probes(self.evidence)))),
+            Probed::Unknown => said.push("probe unknown".into()),
+            Probed::NotAsked | Probed::AtWork | Probed::AtRest => {}
         }
     }
 
