@@ -194,10 +194,12 @@ fn device_summary(devices: &[DeviceStatus]) -> String {
     let kept = |device: &&DeviceStatus| {
         matches!(device.outcome.as_deref(), Some("Uninterrupted" | "Paused" | "Reinitialised"))
     };
-    if devices.iter().any(|device| device.outcome.is_some()) {
-        format!("{}/{} preserved", devices.iter().filter(kept).count(), devices.len())
-    } else {
-        devices.len().to_string()
+    // What the update had nothing to do with is no device that was not preserved.
+    let concerned =
+        |device: &&DeviceStatus| device.outcome.as_deref().is_some_and(|word| word != "Untouched");
+    match devices.iter().filter(concerned).count() {
+        0 => devices.len().to_string(),
+        all => format!("{}/{all} preserved", devices.iter().filter(kept).count()),
     }
 }
 
