@@ -42,7 +42,7 @@ fn attempt(word: &str) -> Option<String> {
 }
 
 fn masked(word: &str) -> String {
-    let bare = word.trim_end_matches(',');
+    let bare = word.trim_end_matches(',').trim_matches('"');
     if is_uid(bare) {
         "UID".to_owned()
     } else if is_time(bare) {
@@ -55,8 +55,17 @@ fn masked(word: &str) -> String {
 }
 
 /// Lines whose value is another one each time, by what they begin with.
-const VOLATILE: [&str; 8] =
-    ["Resource Version:", "Max Ms:", "p50Ms:", "p99Ms:", "Blackout Ms:", "maxMs:", "Counter:", "Generation:"];
+const VOLATILE: [&str; 9] = [
+    "Resource Version:",
+    "resourceVersion:",
+    "Max Ms:",
+    "p50Ms:",
+    "p99Ms:",
+    "Blackout Ms:",
+    "maxMs:",
+    "Counter:",
+    "Generation:",
+];
 
 fn mask(text: &str) -> String {
     let lines = text.lines().map(|line| {

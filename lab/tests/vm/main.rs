@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
 
+mod aborts;
 mod again;
 mod bed;
 mod boot;
@@ -15,6 +16,8 @@ mod holders;
 mod images;
 mod luo;
 mod machine;
+#[path = "../looks/mod.rs"]
+mod masks;
 mod matrix;
 mod passthrough;
 mod plane;

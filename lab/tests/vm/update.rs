@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use liveupdate_crds::NodeLiveUpdateStatus;
 use liveupdate_lab::vm::{GuestOptions, Variant, disk, phases};
 use liveupdate_lab_guest::UP;
 use serde_json::json;
 
 use crate::bed::{Bed, ENOUGH, INIT, Wanted};
+use crate::masks::is_golden;
 use crate::matrix::{self, Row};
 
 /// Of a holder's own disk.
@@ -98,4 +100,29 @@ async fn a_holders_memory_and_counter_come_through_the_jump_unbroken() {
     println!("{phases:#?}");
     assert!(phases.whole.is_some(), "{phases:?}");
     assert!(phases.each.iter().all(|(_, took)| took.is_some()), "{phases:?}");
+    reads_well(&bed, &before).await;
+}
+
+/// As an operator sees it who asks for all of it. What differs from run to run has a name instead.
+async fn reads_well(bed: &Bed, before: &str) {
+    let told = |status: &NodeLiveUpdateStatus| status.state == "Updated" && !status.holders.is_empty();
+    let record = bed.await_node("the end", told).await;
+    let output = bed.plane.plane.kubectl(["get", "nlu", bed.node.name(), "-o", "yaml"]).await.unwrap();
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    // Made anew for each test.
+    let key = record.gates.iter().filter_map(|gate| gate.evidence.as_deref()?.split("(key ").nth(1)).next();
+    let key = key.and_then(|rest| rest.split(')').next()).unwrap();
+    let revision = format!("revision: {}", record.revision);
+    let named = [
+        (record.attempt.as_str(), "ATTEMPT"),
+        (&revision, "revision: REVISION"),
+        (key, "KEY"),
+        (&bed.targets[0].digest, "DIGEST"),
+        (&bed.targets[0].release, "NEXT-KERNEL"),
+        (before, "KERNEL-BEFORE"),
+        (bed.node.name(), "NODE"),
+    ];
+    let text = named.into_iter().fold(output.stdout, |text, (chosen, name)| text.replace(chosen, name));
+    println!("{text}");
+    is_golden("vm/golden/nlu-real.yaml", &text);
 }
