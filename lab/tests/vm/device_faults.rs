@@ -7,6 +7,7 @@ use liveupdate_crds::NodeLiveUpdateStatus;
 use liveupdate_lab::vm::witness::Sight;
 use liveupdate_lab::vm::{PATIENCE, updates};
 
+use crate::aborts::aborted_with_commands_on_their_way;
 use crate::bed::{Bed, ENOUGH, INIT};
 use crate::cadence::no_hole;
 use crate::devices::{bed, seen, uninterrupted, update};
@@ -14,10 +15,10 @@ use crate::passthrough::{SLOW, three};
 use crate::summary::whole;
 
 /// What the holder does wrong stands here.
-const FAULT: &str = "/var/lib/lab/fault";
-const NONE: &str = "-";
+pub(crate) const FAULT: &str = "/var/lib/lab/fault";
+pub(crate) const NONE: &str = "-";
 
-async fn put(bed: &Bed, path: &str, text: &str) {
+pub(crate) async fn put(bed: &Bed, path: &str, text: &str) {
     bed.node.output(INIT, &["put", path, text]).await.unwrap();
 }
 
@@ -75,7 +76,7 @@ async fn refused(bed: &Bed, name: &str) -> NodeLiveUpdateStatus {
 }
 
 /// The same kernel runs, and no device has stopped since that moment. Gives what was seen of each.
-async fn went_on(bed: &Bed, since: SystemTime) -> Vec<Sight> {
+pub(crate) async fn went_on(bed: &Bed, since: SystemTime) -> Vec<Sight> {
     bed.assert_undisturbed().await;
     let sight = |device| bed.passed.sight(device, since, SystemTime::now()).unwrap();
     let all: Vec<Sight> = bed.passed.devices.iter().map(sight).collect();
@@ -174,6 +175,7 @@ async fn devices_go_on_when_attempts_are_undone_and_successors_die_and_are_said_
     let bed = bed(three(), &[&from, "--depth=16"]).await;
     deleted_while_a_holder_is_preserved(&bed).await;
     deleted_while_the_machine_settles(&bed).await;
+    aborted_with_commands_on_their_way(&bed).await;
     undone_with_commands_on_their_way(&bed).await;
     taken_over_by_the_next_successor(&bed).await;
     reset_by_its_holder(&bed).await;
