@@ -26,9 +26,9 @@ step "tests"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
-# Rollouts mostly wait for heartbeats and deadlines: more of them at a time than there are processors. Guests take turns of
-# their own.
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-6}
+# Rollouts, rotations and deaths mostly wait for heartbeats and deadlines: many more of them at a time than there are
+# processors, so that the longest of them does not begin last. Guests take turns of their own.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-10}
 # One test binary after the other, so that at most one lab runs at a time on a small machine.
 cargo test --workspace "${features[@]}" --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
 awk -v status=$status '

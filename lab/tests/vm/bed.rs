@@ -28,12 +28,15 @@ const UNSYNCED: &str = "not a byte is lost";
 pub(crate) const ENOUGH: Duration = Duration::from_secs(300);
 /// Nodes so far.
 static NODES: AtomicU8 = AtomicU8::new(0);
-/// QEMU's guests at once: more only slow each other down.
-static GUESTS: Semaphore = Semaphore::const_new(2);
+/// What two processors have room for: two guests with devices, which never rest, or three others, of which one or the other
+/// mostly waits. More only slow each other down.
+static ROOM: Semaphore = Semaphore::const_new(6);
+const WITH_DEVICES: u32 = 3;
+const WITHOUT: u32 = 2;
 
-/// A turn for one more guest.
+/// A turn for one more guest, without devices.
 pub(crate) async fn turn() -> SemaphorePermit<'static> {
-    GUESTS.acquire().await.unwrap()
+    ROOM.acquire_many(WITHOUT).await.unwrap()
 }
 
 /// One guest as a node, and all that it needs. Guests go before the control plane that they talk to.
@@ -93,9 +96,10 @@ impl Wanted {
 impl Bed {
     /// Starts it all; the bundles are those that `bundles` makes.
     pub(crate) async fn start(wanted: Wanted, bundles: impl FnOnce(&Kit) -> Vec<KitBundle>) -> Bed {
-        let turn = turn().await;
-        let folder = RunDir::create().unwrap();
         let Wanted { mut product, mut hold, held, machine, passthrough, guest } = wanted;
+        let room = if passthrough.devices.is_empty() { WITHOUT } else { WITH_DEVICES };
+        let turn = ROOM.acquire_many(room).await.unwrap();
+        let folder = RunDir::create().unwrap();
         let kit =
             Kit::with_modules(folder.path(), Programs::OnDisk, &passthrough.modules().unwrap()).unwrap();
         let targets = bundles(&kit);
