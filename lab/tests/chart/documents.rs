@@ -33,6 +33,35 @@ fn no_file_of_values_confines_agents_by_profiles_that_they_cannot_work_under() {
     }
 }
 
+/// What docs/install.md says of the profile. That agents work under it: `lab/tests/kube`.
+#[test]
+fn the_seccomp_profile_allows_what_is_said_and_nothing_that_is_said_to_be_refused() {
+    let hardened = std::fs::read_to_string(chart().join("ci/hardened-values.yaml")).unwrap();
+    let hardened: Value = serde_saphyr::from_str(&hardened).unwrap();
+    let name = hardened["agent"]["seccompProfile"]["localhostProfile"].as_str().unwrap();
+    let profile = std::fs::read_to_string(chart().join("files/seccomp").join(name)).unwrap();
+    let profile: Value = serde_json::from_str(&profile).unwrap();
+    assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
+    let rules: Vec<&Value> = profile["syscalls"].as_array().unwrap().iter().collect();
+    let named = |rule: &Value, call: &str| rule["names"].as_array().unwrap().iter().any(|name| name == call);
+    let of = |call: &str| rules.iter().filter(|rule| named(rule, call)).copied().collect::<Vec<_>>();
+    for call in ["kexec_file_load", "chroot"] {
+        assert_eq!(of(call).len(), 1, "{call}");
+    }
+    let refused = "kexec_load reboot mount umount2 move_mount open_tree fsopen pivot_root unshare setns ptrace \
+        process_vm_readv process_vm_writev init_module finit_module delete_module bpf perf_event_open \
+        userfaultfd io_uring_setup keyctl add_key swapon iopl ioperm settimeofday clock_settime mknod acct";
+    for call in refused.split_whitespace() {
+        assert!(of(call).is_empty(), "{call} is allowed");
+    }
+    // Families of sockets, each by itself; threads, and no namespaces.
+    let argument = |rule: &Value| rule["args"][0]["value"].as_u64();
+    assert_eq!(of("socket").into_iter().map(argument).collect::<Vec<_>>(), [1, 2, 10, 16].map(Some));
+    let namespaces = 0x7e02_0000;
+    assert_eq!(of("clone").into_iter().map(argument).collect::<Vec<_>>(), [Some(namespaces)]);
+    assert_eq!(of("clone3")[0]["action"], "SCMP_ACT_ERRNO");
+}
+
 /// A reviewer of the threat model finds every capability and every path of the host in it.
 #[test]
 fn the_threat_model_names_every_capability_and_path_of_the_host() {

@@ -11,7 +11,7 @@ use liveupdate_crds::NodeLiveUpdateStatus;
 use liveupdate_lab::helm::{Helm, chart};
 use liveupdate_lab::testbed::NAMESPACE;
 use liveupdate_lab::vm::hold::events;
-use liveupdate_lab::vm::kube::{AGENT_IMAGE, PATIENCE, POD_IMAGE, PODS, is_running};
+use liveupdate_lab::vm::kube::{AGENT_IMAGE, PATIENCE, POD_IMAGE, PODS, SECCOMP_PROFILE, is_running};
 use liveupdate_lab::vm::{Hold, HoldReport, Kit, KitBundle, KubeNode, Line, Programs, Variant, updates};
 use liveupdate_lab::wait::{self, Answer};
 use liveupdate_lab::{RunDir, Testbed, TestbedOptions, install};
@@ -86,7 +86,11 @@ impl Bed {
         let key = self.folder.path().join("lab.pub");
         std::fs::write(&key, signer).unwrap();
         let key = format!("--set-file=bundles.signers.lab={}", key.display());
+        let seccomp = format!(
+            "agent.seccompProfile.type=Localhost,agent.seccompProfile.localhostProfile={SECCOMP_PROFILE}"
+        );
         let mut args = vec!["template", "liveupdate", &chart, "--set", &images, "--set", &ports, &key];
+        args.extend(["--set", &seccomp]);
         args.extend(["--show-only=templates/accounts.yaml", "--show-only=templates/agent.yaml"]);
         args.push("--show-only=templates/bundles.yaml");
         let helm = Helm::find().await.unwrap();
@@ -188,6 +192,14 @@ impl Bed {
             })
         });
         found.await.unwrap()
+    }
+
+    /// Which seccomp mode the agent's process is in, as the kernel says it.
+    pub(crate) async fn agents_seccomp(&self) -> String {
+        let found = self.node.output("pgrep", &["--full", "^/liveupdate-agent --listen"]).await.unwrap();
+        let status = self.text(format!("/proc/{}/status", found.trim())).await;
+        let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
+        mode.unwrap_or_default().trim().to_owned()
     }
 
     pub(crate) async fn text(&self, path: impl AsRef<Path>) -> String {

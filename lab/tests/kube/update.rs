@@ -17,6 +17,8 @@ fn restarts(pod: &Pod) -> i32 {
 async fn a_unit_and_a_pod_get_their_memory_back_and_bystanders_end_with_grace_and_run_again() {
     let bed = Bed::start().await;
     assert_eq!(bed.node.output("systemctl", &["is-enabled", KEEPER]).await.unwrap().trim(), "enabled");
+    // The chart's own profile filters its calls: all that follows it does under that, a kernel loaded among it.
+    assert_eq!(bed.agents_seccomp().await, "2");
     let before = bed.plane.node(NODE).await.unwrap();
     let pods = bed.pods("default");
     let (bystander, holder) = (pods.get("bystander").await.unwrap(), pods.get("vm-b").await.unwrap());

@@ -9,7 +9,7 @@ use crate::testbed::{NAMESPACE, Testbed};
 use crate::vm::installed::{First, LAB_UNIT, copy, copy_all, on_disk, write};
 use crate::vm::options::{GUEST_ADDRESS, HOST_ADDRESS};
 use crate::vm::{GuestOptions, Kit, Variant, static_binaries};
-use crate::{Account, Error, Result, built};
+use crate::{Account, Error, Result, built, helm};
 
 /// Memory in MiB.
 const MEMORY: u32 = 2048;
@@ -150,6 +150,9 @@ fn kubernetes(bed: &Testbed, name: &str, files: &Path) -> Result<()> {
         "127.0.0.1 localhost\n{GUEST_ADDRESS} {name}\n{HOST_ADDRESS} liveupdate-controller.{NAMESPACE}.svc\n"
     );
     write(&files.join("etc/hosts"), names.as_bytes())?;
+    // Where a kubelet finds what pods name as profiles of seccomp of type Localhost.
+    let seccomp = helm::chart().join("files/seccomp").join(super::SECCOMP_PROFILE);
+    copy(&seccomp, &files.join("var/lib/kubelet/seccomp").join(super::SECCOMP_PROFILE))?;
     write(&files.join("etc/containerd/lab.toml"), CONTAINERD.replace("PAUSE", PAUSE_IMAGE).as_bytes())?;
     write(&files.join(CONTAINERD_DROP_IN.0), CONTAINERD_DROP_IN.1.as_bytes())?;
     write(&files.join("etc/cni/net.d/lab.conflist"), NETWORK.as_bytes())

@@ -34,6 +34,8 @@ pub use images::{AGENT_IMAGE, POD_IMAGE};
 pub const PATIENCE: Duration = Duration::from_secs(600);
 /// Programs of the lab in images of pods, and in the guest itself.
 pub const POD_PROGRAM: &str = "/liveupdate-lab-pod";
+/// The chart's seccomp profile for agents, which is on every node.
+pub const SECCOMP_PROFILE: &str = "liveupdate-agent.json";
 /// What pods write for the lab to read.
 pub const PODS: &str = "/var/lib/lab/pods";
 
