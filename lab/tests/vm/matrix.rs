@@ -2,8 +2,11 @@
 //!
 //! `LIVEUPDATE_REFRESH_GOLDENS=1` writes a test's rows anew; without it they must stand there, letter by letter.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+
+use liveupdate_host::image::{Limits, inspect};
+use liveupdate_lab::vm::{Kernel, Kernels, Kit, Variant};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/kernel-support.md");
 const BEGIN: &str = "<!-- What follows is written by tests (lab/tests/vm/matrix.rs). -->\n";
@@ -50,8 +53,25 @@ fn series(release: &str) -> String {
     format!("{}-{local}", series.join(".")).trim_end_matches('-').to_owned()
 }
 
+/// What the patches in kmod/ add to a kernel, by its image's own word: how many of the features that it can name.
+fn patches(release: &str) -> usize {
+    let image = inspect(&std::fs::read(image(release)).unwrap(), Limits::default()).unwrap();
+    image.abi.patches.len()
+}
+
+fn image(release: &str) -> PathBuf {
+    let kernels = Kernels::find().unwrap();
+    let built = Variant::ALL.into_iter().map(|variant| kernels.kernel(variant).unwrap());
+    if let Some(kernel) = built.into_iter().find(|kernel| kernel.release == release) {
+        return kernel.image();
+    }
+    let built_in = Kernel::with_driver().unwrap();
+    if built_in.release == release { built_in.image() } else { Kit::stock_image().unwrap() }
+}
+
 fn line(row: &Row<'_>, test: &str) -> String {
     let Row { kernels, iommu, held, best } = row;
+    let patched = kernels.map(patches);
     let [from, to] = kernels.map(series);
-    format!("| {from} → {to} | {iommu} | {held} | {best} | `{test}` |")
+    format!("| {from} → {to} | {} → {} | {iommu} | {held} | {best} | `{test}` |", patched[0], patched[1])
 }
