@@ -57,11 +57,8 @@ impl World {
         let found = facts::gates(&reply.gates);
         let gates = if judged { facts::with_failures(&side.preflight_gates, found) } else { found };
         side.facts_changed |= share(&mut side.facts.gates, gates);
-        side.facts_changed |= devices != side.facts.devices;
-        side.facts.devices = devices;
-        let holders = facts::holders(&reply.holders);
-        side.facts_changed |= holders != side.facts.holders;
-        side.facts.holders = holders;
+        side.facts_changed |= renew(&mut side.facts.devices, devices);
+        side.facts_changed |= renew(&mut side.facts.holders, facts::holders(&reply.holders));
         if side.is_news(turn) {
             match &reply.attempt {
                 Some(report) if !report.confirmed => attempt(node, side, report, now),
@@ -433,6 +430,13 @@ fn known_attempt<'a>(node: &'a Node, attempt: &str) -> Option<&'a AttemptState> 
         }
         _ => None,
     }
+}
+
+/// Takes what is told now, and whether that is something else than before.
+fn renew<T: PartialEq>(kept: &mut T, told: T) -> bool {
+    let changed = *kept != told;
+    *kept = told;
+    changed
 }
 
 /// Keeps the old list when nothing changed, so that equal ones stay shared.

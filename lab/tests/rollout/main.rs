@@ -19,7 +19,7 @@ mod kernels;
 mod kill;
 mod leadership;
 mod looks;
-#[path = "../looks/mod.rs"]
+#[path = "../masks/mod.rs"]
 mod masks;
 mod node_faults;
 mod reborn;

@@ -36,7 +36,11 @@ const WITHOUT: u32 = 2;
 
 /// A turn for one more guest, without devices.
 pub(crate) async fn turn() -> SemaphorePermit<'static> {
-    ROOM.acquire_many(WITHOUT).await.unwrap()
+    room(WITHOUT).await
+}
+
+async fn room(units: u32) -> SemaphorePermit<'static> {
+    ROOM.acquire_many(units).await.unwrap()
 }
 
 /// One guest as a node, and all that it needs. Guests go before the control plane that they talk to.
@@ -97,8 +101,7 @@ impl Bed {
     /// Starts it all; the bundles are those that `bundles` makes.
     pub(crate) async fn start(wanted: Wanted, bundles: impl FnOnce(&Kit) -> Vec<KitBundle>) -> Bed {
         let Wanted { mut product, mut hold, held, machine, passthrough, guest } = wanted;
-        let room = if passthrough.devices.is_empty() { WITHOUT } else { WITH_DEVICES };
-        let turn = ROOM.acquire_many(room).await.unwrap();
+        let turn = room(if passthrough.devices.is_empty() { WITHOUT } else { WITH_DEVICES }).await;
         let folder = RunDir::create().unwrap();
         let kit =
             Kit::with_modules(folder.path(), Programs::OnDisk, &passthrough.modules().unwrap()).unwrap();
@@ -156,6 +159,12 @@ impl Bed {
         update.spec.node_selector.match_labels = Some(pool(self.node.name()));
         change(&mut update.spec);
         self.plane.apply_update(&update).await.unwrap();
+    }
+
+    /// Runs the plugin as an operator does; it must succeed.
+    pub(crate) async fn plugin(&self, args: &[&str]) {
+        let said = self.plane.plugin(args).await.unwrap();
+        assert_eq!(said.code, Some(0), "{said:?}");
     }
 
     /// What an update of the test is called: its node shares the control plane with others.

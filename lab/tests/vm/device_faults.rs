@@ -205,8 +205,7 @@ async fn devices_that_nobody_came_for_are_stopped_by_the_verb_and_their_session_
             "it goes on for whoever comes"
         );
     }
-    let said = bed.plane.plugin(&["release", &bed.update_name("nobody"), bed.node.name()]).await.unwrap();
-    assert_eq!(said.code, Some(0), "{said:?}");
+    bed.plugin(&["release", &bed.update_name("nobody"), bed.node.name()]).await;
     let told = "an operator gave up the files";
     bed.await_node("them given up", |status| status.last_failure.contains(told)).await;
     for device in &bed.passed.devices {

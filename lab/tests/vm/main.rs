@@ -16,7 +16,7 @@ mod holders;
 mod images;
 mod luo;
 mod machine;
-#[path = "../looks/mod.rs"]
+#[path = "../masks/mod.rs"]
 mod masks;
 mod matrix;
 mod passthrough;

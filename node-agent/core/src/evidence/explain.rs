@@ -3,10 +3,9 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::fmt::Display;
 
 use super::facts::Probed;
-use super::{BUS_MASTER, BusMaster, Check, Compared, Evidence, Link, Seen};
+use super::{BUS_MASTER, BusMaster, Check, Compared, Link, NvmeProbe, Seen};
 use crate::outcome::{Config, Dma, Interrupts, Outcome, Reset, State};
 
 /// Longest explanation, in bytes: a node's record has room for 64 of them.
@@ -64,12 +63,14 @@ impl Seen<'_> {
         }
     }
 
-    /// Last of all: its registers are long, and what is cut off must not be a reason that nothing else tells.
+    /// Last of all: registers are long, and what is cut off must not be a reason that nothing else tells.
     fn about_probe(&self, said: &mut Vec<String>) {
-        match self.probed() {
-            Probed::Changed => said.push(format!("probe {}", change(&probes(self.evidence)))),
-            Probed::Unknown => said.push("probe unknown".into()),
-            Probed::NotAsked | Probed::AtWork | Probed::AtRest => {}
+        match (self.probed(), self.evidence.frozen_probe, self.evidence.retrieved_probe) {
+            (Probed::Changed, Some(before), Some(after)) => {
+                said.push(format!("probe {}", changed(&before, &after)));
+            }
+            (Probed::Unknown, ..) => said.push("probe unknown".into()),
+            _ => {}
         }
     }
 
@@ -148,17 +149,19 @@ fn hex(command: Option<u16>) -> String {
     command.map_or_else(|| "unknown".into(), |command| format!("{command:#06x}"))
 }
 
-fn probes(evidence: &Evidence) -> [String; 2] {
-    [evidence.frozen_probe, evidence.retrieved_probe].map(|probe| {
-        probe.map_or_else(
-            || "unknown".into(),
-            |p| format!("cc={:#x} csts={:#x} aqa={:#x} asq={:#x}", p.cc, p.csts, p.aqa, p.asq),
-        )
-    })
-}
-
-fn change(two: &[impl Display; 2]) -> String {
-    format!("{} → {}", two[0], two[1])
+/// Before and after, the registers that are not as they were; the others would only take their room.
+fn changed(before: &NvmeProbe, after: &NvmeProbe) -> String {
+    let registers = [
+        ("cc", u64::from(before.cc), u64::from(after.cc)),
+        ("csts", u64::from(before.csts), u64::from(after.csts)),
+        ("aqa", u64::from(before.aqa), u64::from(after.aqa)),
+        ("asq", before.asq, after.asq),
+    ];
+    let changed = registers.iter().filter(|(_, before, after)| before != after);
+    let (before, after): (Vec<_>, Vec<_>) = changed
+        .map(|(name, before, after)| (format!("{name}={before:#x}"), format!("{name}={after:#x}")))
+        .unzip();
+    format!("{} → {}", before.join(" "), after.join(" "))
 }
 
 fn cut(text: &str) -> String {
