@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use liveupdate_crds::LiveUpdateSpec;
 use liveupdate_lab::vm::updates;
 
-use crate::bed::{Bed, ENOUGH};
-use crate::device_faults::{FAULT, NONE, put, went_on};
+use crate::bed::{Bed, ENOUGH, FAULT, NONE};
+use crate::device_faults::went_on;
 use crate::summary::whole;
 
 async fn abort(bed: &Bed, name: &str) {
@@ -57,12 +57,12 @@ async fn while_it_is_staged(bed: &Bed) {
 /// stopped in the end, and that the permission to jump was there, changes nothing.
 async fn after(bed: &Bed, name: &str, said: &str) {
     let (mark, since) = (bed.guest().serial().mark(), SystemTime::now());
-    put(bed, FAULT, "stop-slowly").await;
+    bed.put(FAULT, "stop-slowly").await;
     apply(bed, name).await;
     bed.guest().serial().wait_for_after(mark, said, ENOUGH).await.unwrap();
     abort(bed, name).await;
     over(bed, name).await;
-    put(bed, FAULT, NONE).await;
+    bed.put(FAULT, NONE).await;
     let lines = bed.guest().serial().lines();
     let settled = lines.iter().skip(mark).any(|line| line.text.ends_with("] settled"));
     assert!(settled, "{}", bed.guest().transcript());

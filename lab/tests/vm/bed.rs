@@ -22,6 +22,10 @@ use crate::plane::{Decommission, Plane};
 
 /// The lab's own program in a guest.
 pub(crate) const INIT: &str = "/bin/liveupdate-lab-init";
+/// In a guest: what a holder does wrong stands here that reads it from there.
+pub(crate) const FAULT: &str = "/var/lib/lab/fault";
+/// Nothing.
+pub(crate) const NONE: &str = "-";
 /// What files hold that nobody syncs.
 const UNSYNCED: &str = "not a byte is lost";
 /// What takes seconds on an idle machine takes minutes on a busy one.
@@ -181,6 +185,11 @@ impl Bed {
         self.plane.delete_update_and_wait(&self.update_name(name), ENOUGH).await.unwrap();
     }
 
+    /// Writes into a file of the guest.
+    pub(crate) async fn put(&self, path: &str, text: &str) {
+        self.node.output(INIT, &["put", path, text]).await.unwrap();
+    }
+
     /// Waits for a line of the holder, from the guest's start on.
     pub(crate) async fn await_line(&self, what: &str) {
         let text = format!("liveupdate-hold: {}: {what}", self.hold.name);
@@ -248,7 +257,7 @@ impl Bed {
     /// Writes a file that nobody syncs, and goes on writing numbers to another one until it is ended. Both are new, and
     /// bear that name.
     pub(crate) async fn write_without_syncing(&self, name: &str) {
-        self.node.output(INIT, &["put", &unsynced(name), UNSYNCED]).await.unwrap();
+        self.put(&unsynced(name), UNSYNCED).await;
         self.guest().control().start(INIT, &["write-on", &numbers(name)], PATIENCE).await.unwrap();
     }
 

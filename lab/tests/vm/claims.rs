@@ -1,27 +1,30 @@
 //! Holders that claim what is not theirs.
 
 use liveupdate_lab::vm::{Hold, Variant};
+use liveupdate_lab_guest::Service;
 
 use crate::bed::{Bed, ENOUGH, Wanted};
 
-/// A second service that runs the reference holder, with arguments of its own.
-async fn beside(service: &str, name: &str, args: &[&str]) -> Bed {
-    let mut other = Hold::new(name);
-    other.args = args.iter().map(|&arg| arg.to_owned()).collect();
-    let mut other = other.service();
-    other.name = service.to_owned();
-    let bed = Bed::start(Wanted::holder(), |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await;
-    // After the holder that does no wrong has its name.
-    let services = vec![bed.hold.service(), other];
-    bed.node.add_service(&bed.plane, &Default::default(), services).await.unwrap();
-    bed
+/// The reference holder, run by a service of that name.
+fn service(service: &str, hold: &Hold) -> Service {
+    Service { name: service.to_owned(), ..hold.service() }
 }
 
+/// One claims the name of another, before the jump and after it; the other one names a file that it does not hold.
 #[tokio::test]
-async fn a_holder_that_claims_anothers_name_gets_nothing_before_the_jump_nor_after_it() {
-    let bed = beside("thief", "vm-a", &[]).await;
+async fn holders_that_claim_what_is_not_theirs_are_refused_and_harm_nobody() {
+    let bed = Bed::start(Wanted::holder(), |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await;
+    // After the holder that does no wrong has its name.
+    let thief = service("thief", &Hold::new("vm-a"));
+    let liar = service("vm-b", &Hold::new("vm-b").arg("--misbehave=declare-unheld"));
+    bed.node
+        .add_service(&bed.plane, &Default::default(), vec![bed.hold.service(), thief, liar])
+        .await
+        .unwrap();
     let serial = bed.guest().serial();
     serial.wait_for("a connection was refused: vm-a is process", ENOUGH).await.unwrap();
+    serial.wait_for("liveupdate-hold: vm-b: refused: ", ENOUGH).await.unwrap();
+
     bed.apply("real", &bed.targets[0]).await;
     bed.await_success("real").await;
     // It asks again on the next kernel, where only the name's owner may.
@@ -29,14 +32,5 @@ async fn a_holder_that_claims_anothers_name_gets_nothing_before_the_jump_nor_aft
     serial.wait_for(theirs, ENOUGH).await.unwrap();
     assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
     assert_eq!(bed.said_times("reclaimed"), 1, "{:?}", bed.said());
-}
-
-#[tokio::test]
-async fn a_holder_that_names_a_file_which_it_does_not_hold_is_refused_and_harms_nobody() {
-    let bed = beside("vm-b", "vm-b", &["--misbehave=declare-unheld"]).await;
-    bed.guest().serial().wait_for("liveupdate-hold: vm-b: refused: ", ENOUGH).await.unwrap();
-    bed.apply("real", &bed.targets[0]).await;
-    bed.await_success("real").await;
-    assert!(bed.report().unbroken(bed.hold.seed), "{:?}", bed.report());
-    assert!(!bed.guest().serial().transcript().contains("was believed"));
+    assert!(!serial.transcript().contains("was believed"));
 }

@@ -8,32 +8,24 @@ use liveupdate_lab::vm::witness::Sight;
 use liveupdate_lab::vm::{PATIENCE, updates};
 
 use crate::aborts::aborted_with_commands_on_their_way;
-use crate::bed::{Bed, ENOUGH, INIT};
+use crate::bed::{Bed, ENOUGH, FAULT, INIT, NONE};
 use crate::cadence::no_hole;
 use crate::devices::{bed, seen, uninterrupted, update};
 use crate::passthrough::{SLOW, three};
 use crate::summary::whole;
 
-/// What the holder does wrong stands here.
-pub(crate) const FAULT: &str = "/var/lib/lab/fault";
-pub(crate) const NONE: &str = "-";
-
-pub(crate) async fn put(bed: &Bed, path: &str, text: &str) {
-    bed.node.output(INIT, &["put", path, text]).await.unwrap();
-}
-
 /// Once because the holder comes too late; once because the kernel refuses the second of three devices when the first one is
 /// frozen already; and once because the keeper sees that one asleep, and does not even ask the kernel.
 async fn undone_with_commands_on_their_way(bed: &Bed) {
     let (mark, from) = (bed.guest().serial().mark(), SystemTime::now());
-    put(bed, FAULT, "answer-late").await;
+    bed.put(FAULT, "answer-late").await;
     bed.apply_with("undone", &bed.targets[0], updates::preserve_devices).await;
     bed.await_node("an attempt that is undone", |status| status.aborts >= 1).await;
     // At once: it would be tried again until it is blocked.
     bed.delete("undone").await;
     whole(bed, mark).await;
 
-    put(bed, FAULT, "keep-interrupts").await;
+    bed.put(FAULT, "keep-interrupts").await;
     let mark = bed.guest().serial().mark();
     bed.apply_with("frozen", &bed.targets[0], updates::preserve_devices).await;
     refused(bed, "frozen").await;
@@ -42,10 +34,10 @@ async fn undone_with_commands_on_their_way(bed: &Bed) {
     bed.guest().serial().wait_for_after(mark, &frozen, ENOUGH).await.unwrap();
     worked_through_a_refused_freeze(bed, mark).await;
 
-    put(bed, FAULT, "sleep-device").await;
+    bed.put(FAULT, "sleep-device").await;
     bed.apply_with("asleep", &bed.targets[0], updates::preserve_devices).await;
     let record = refused(bed, "asleep").await;
-    put(bed, FAULT, NONE).await;
+    bed.put(FAULT, NONE).await;
     assert!(record.message.contains("its power state is D3hot, not D0"), "{record:#?}");
     assert!(record.message.contains(second), "{record:#?}");
     for sight in went_on(bed, from).await {
@@ -90,12 +82,12 @@ pub(crate) async fn went_on(bed: &Bed, since: SystemTime) -> Vec<Sight> {
 /// Somebody takes the update back before all holders have said that their files can be taken.
 async fn deleted_while_a_holder_is_preserved(bed: &Bed) {
     let (mark, since) = (bed.guest().serial().mark(), SystemTime::now());
-    put(bed, FAULT, "not-ready").await;
+    bed.put(FAULT, "not-ready").await;
     bed.apply_with("early", &bed.targets[0], updates::preserve_devices).await;
     bed.guest().serial().wait_for_after(mark, "vm-a: is not ready", ENOUGH).await.unwrap();
     bed.delete("early").await;
     assert_eq!((bed.said_times("preserved"), bed.said_times("quiesced")), (0, 0), "{:?}", bed.said());
-    put(bed, FAULT, NONE).await;
+    bed.put(FAULT, NONE).await;
     // It learns that nothing comes of it, and says that it was ready all the same.
     bed.await_line("preserved").await;
     went_on(bed, since).await;
@@ -120,7 +112,7 @@ async fn deleted_while_the_machine_settles(bed: &Bed) {
 /// An update whose successors do this wrong, until one of them has said so; gives the console's mark of before.
 async fn successors_that(bed: &Bed, name: &str, fault: &str, says: &str) -> usize {
     let mark = bed.guest().serial().mark();
-    put(bed, FAULT, fault).await;
+    bed.put(FAULT, fault).await;
     bed.apply_with(name, &bed.targets[0], updates::preserve_devices).await;
     let says = format!("liveupdate-hold: {}: {says}", bed.hold.name);
     bed.guest().serial().wait_for_after(mark, &says, ENOUGH).await.unwrap();
@@ -130,7 +122,7 @@ async fn successors_that(bed: &Bed, name: &str, fault: &str, says: &str) -> usiz
 /// It had taken both out, bound and attached them: the next one goes on with what it left.
 async fn taken_over_by_the_next_successor(bed: &Bed) {
     let mark = successors_that(bed, "next", "die-before-resumed", "dies before it goes on").await;
-    put(bed, FAULT, NONE).await;
+    bed.put(FAULT, NONE).await;
     bed.await_success("next").await;
     uninterrupted(&seen(bed, "next", mark).await);
     whole(bed, mark).await;
@@ -140,9 +132,9 @@ async fn taken_over_by_the_next_successor(bed: &Bed) {
 /// By the call that VMMs make by habit: it is refused.
 async fn reset_by_its_holder(bed: &Bed) {
     let mark = bed.guest().serial().mark();
-    put(bed, FAULT, "reset-device").await;
+    bed.put(FAULT, "reset-device").await;
     uninterrupted(&update(bed, "habit", &bed.targets[1]).await);
-    put(bed, FAULT, NONE).await;
+    bed.put(FAULT, NONE).await;
     for device in &bed.passed.devices {
         let refused = format!("device {} could not be reset: ", device.address);
         bed.guest().serial().wait_for_after(mark, &refused, ENOUGH).await.unwrap();
@@ -155,9 +147,9 @@ async fn reset_by_its_holder(bed: &Bed) {
 async fn removed_and_reset_by_others(bed: &Bed) {
     let mark = successors_that(bed, "others", "die-when-granted", "dies with its session granted").await;
     let [removed, reset, _] = bed.passed.devices.as_slice() else { panic!("three devices") };
-    put(bed, &format!("/sys/bus/pci/devices/{}/remove", removed.address), "1").await;
-    put(bed, &format!("/sys/bus/pci/devices/{}/reset", reset.address), "1").await;
-    put(bed, FAULT, NONE).await;
+    bed.put(&format!("/sys/bus/pci/devices/{}/remove", removed.address), "1").await;
+    bed.put(&format!("/sys/bus/pci/devices/{}/reset", reset.address), "1").await;
+    bed.put(FAULT, NONE).await;
     let seen = seen(bed, "others", mark).await;
     let words: Vec<_> = seen.devices.iter().map(|(device, _)| device.outcome.as_deref()).collect();
     assert_eq!(words, [Some("Lost"), Some("Reinitialised"), Some("Uninterrupted")], "{:#?}", seen.devices);

@@ -90,13 +90,13 @@ async fn beside_a_stranger(bed: &Bed, target: &KitBundle) {
     let methods = format!("/sys/bus/pci/devices/{device}/reset_method");
     let before = bed.node.output(INIT, &["get", &methods]).await.unwrap();
     assert!(before.starts_with("flr"), "{before}");
-    bed.node.output(INIT, &["put", &methods, "\n"]).await.unwrap();
+    bed.put(&methods, "\n").await;
     let record = blocked(bed, "stranger", target, |_| {}).await;
     assert!(record.message.contains("DeviceEligible"), "{record:#?}");
     let fate = format!("devices that are not its holder's: {stranger} (vfio-pci-liveupdate, reset together");
     assert!(evidence(&record, "DeviceEligible").contains(&fate), "{record:#?}");
-    bed.node.output(INIT, &["put", UNBIND, stranger]).await.unwrap();
-    bed.node.output(INIT, &["put", &methods, "default"]).await.unwrap();
+    bed.put(UNBIND, stranger).await;
+    bed.put(&methods, "default").await;
 }
 
 /// What the kernel says when a device is given to a session, past all gates.
@@ -107,8 +107,8 @@ async fn preserved(bed: &Bed, device: &str) -> String {
 /// Gives a device to a driver.
 async fn bind(bed: &Bed, device: &str, driver: &str) {
     let over = format!("/sys/bus/pci/devices/{device}/driver_override");
-    bed.node.output(INIT, &["put", &over, driver]).await.unwrap();
-    bed.node.output(INIT, &["put", "/sys/bus/pci/drivers_probe", device]).await.unwrap();
+    bed.put(&over, driver).await;
+    bed.put("/sys/bus/pci/drivers_probe", device).await;
 }
 
 /// Somebody has the virtual function open, whoever that is: what its gate says then.
@@ -126,7 +126,7 @@ async fn eligible(bed: &Bed, target: &KitBundle) -> String {
 async fn virtual_functions(bed: &Bed, target: &KitBundle) {
     bind(bed, PHYSICAL, "pci-pf-stub").await;
     let count = format!("/sys/bus/pci/devices/{PHYSICAL}/sriov_numvfs");
-    bed.node.output(INIT, &["put", &count, "1"]).await.unwrap();
+    bed.put(&count, "1").await;
     bind(bed, VIRTUAL, DRIVER).await;
     // EOPNOTSUPP.
     let said = preserved(bed, VIRTUAL).await;
@@ -135,7 +135,7 @@ async fn virtual_functions(bed: &Bed, target: &KitBundle) {
     assert!(said.contains(&format!("{VIRTUAL}/physfn: a virtual function of {PHYSICAL}")), "{said}");
 
     let unbind = format!("/sys/bus/pci/devices/{PHYSICAL}/driver/unbind");
-    bed.node.output(INIT, &["put", &unbind, PHYSICAL]).await.unwrap();
+    bed.put(&unbind, PHYSICAL).await;
     bind(bed, PHYSICAL, DRIVER).await;
     // VFIO takes no device that has one.
     let said = preserved(bed, PHYSICAL).await;

@@ -1,70 +1,79 @@
 //! Holders that do wrong: what becomes of the node, and of them.
 
+use liveupdate_crds::NodeLiveUpdateStatus;
 use liveupdate_lab::vm::hold::events;
 use liveupdate_lab::vm::{Hold, Variant};
 use liveupdate_lab_guest::Order;
 
-use crate::bed::{Bed, ENOUGH, Wanted};
+use crate::bed::{Bed, ENOUGH, FAULT, Wanted};
 
 async fn bed(how: &str) -> Bed {
-    let bed = Bed::start(Wanted::misbehaving(how), |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await;
-    bed.apply("real", &bed.targets[0]).await;
-    bed
+    started(Wanted::misbehaving(how)).await
 }
 
-#[tokio::test]
-async fn a_holder_that_votes_no_stops_the_jump_and_runs_on() {
-    let bed = bed("vote-no").await;
-    // Three tries, then somebody has to look.
-    let record = bed.await_node("blocked after three aborts", |status| status.state == "Blocked").await;
-    assert_eq!((record.aborts, record.reason.as_str()), (3, "AbortedRepeatedly"), "{record:#?}");
-    assert!(record.message.contains("asked to misbehave"), "{record:#?}");
+async fn started(wanted: Wanted) -> Bed {
+    Bed::start(wanted, |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await
+}
+
+/// A guest whose holder does wrong what it is told to at the time.
+async fn told_each_time() -> Bed {
+    let from = format!("--misbehave-from={FAULT}");
+    started(Wanted { hold: Hold::new("vm-a").arg(&from), ..Wanted::holder() }).await
+}
+
+/// Asks for an update while the holder does that wrong, and gives the node's word when it has come to an end so. The guest
+/// is as it was then, and the update is gone.
+async fn ends(bed: &Bed, fault: &str, state: &str) -> NodeLiveUpdateStatus {
+    bed.put(FAULT, fault).await;
+    bed.apply(fault, &bed.targets[0]).await;
+    let update = bed.update_name(fault);
+    let ended = |status: &NodeLiveUpdateStatus| status.update_name == update && status.state == state;
+    let record = bed.await_node(&format!("{state} by {fault}"), ended).await;
     bed.assert_undisturbed().await;
+    bed.delete(fault).await;
+    record
+}
+
+/// Three tries, then somebody has to look.
+async fn holds_up_the_jump(bed: &Bed, fault: &str, why: &str) {
+    let record = ends(bed, fault, "Blocked").await;
+    assert_eq!((record.aborts, record.reason.as_str()), (3, "AbortedRepeatedly"), "{fault}: {record:#?}");
+    assert!(record.message.contains(why), "{fault}: {record:#?}");
     // It was made once: its memory was never given up.
-    assert_eq!(bed.said_times("made"), 1);
+    assert_eq!(bed.said_times("made"), 1, "{fault}: {:?}", bed.said());
 }
 
 #[tokio::test]
-async fn a_holder_that_never_answers_aborts_the_attempt_and_counts_as_a_failure() {
-    let bed = bed("never-answer").await;
-    // Nor does it answer that it goes on.
-    let record = bed.await_node("a failure", |status| status.state == "Failed").await;
-    assert_eq!(record.reason, "HolderNotResumed", "{record:#?}");
-    assert!(record.message.contains(&bed.hold.name), "{record:#?}");
-    bed.assert_undisturbed().await;
-}
-
-#[tokio::test]
-async fn a_holder_that_dies_when_it_should_stop_aborts_the_attempt_and_counts_as_a_failure() {
-    let bed = bed("die-in-quiesce").await;
-    // It is not there any more to go on after the abort: what ran in it is lost, which is no mere abort.
-    let record = bed.await_node("a failure", |status| status.state == "Failed").await;
-    assert_eq!(record.reason, "HolderNotResumed", "{record:#?}");
-    assert!(record.message.contains(&bed.hold.name), "{record:#?}");
-    bed.assert_undisturbed().await;
-    // Started again by its service manager, it is a holder like any other.
-    assert!(bed.said_times("dies") >= 1, "{:?}", bed.said());
-}
-
-#[tokio::test]
-async fn a_holder_that_answers_late_stops_the_jump_and_runs_on() {
-    let bed = bed("answer-late").await;
-    let record = bed.await_node("blocked after three aborts", |status| status.state == "Blocked").await;
-    assert_eq!((record.aborts, record.reason.as_str()), (3, "AbortedRepeatedly"), "{record:#?}");
-    assert!(record.message.contains(&bed.hold.name), "{record:#?}");
-    bed.assert_undisturbed().await;
+async fn a_holder_that_refuses_votes_no_or_answers_late_stops_the_jump_each_time_and_runs_on() {
+    let bed = told_each_time().await;
+    let vm = bed.hold.name.clone();
+    holds_up_the_jump(&bed, "refuse-preserve", &vm).await;
+    assert_eq!(bed.said_times("quiesced"), 0, "nobody stops for that: {:?}", bed.said());
+    holds_up_the_jump(&bed, "vote-no", "asked to misbehave").await;
+    assert_eq!(bed.said_times("quiesced"), 0, "it refuses to: {:?}", bed.said());
+    holds_up_the_jump(&bed, "answer-late", &vm).await;
     // Each time it stood still for a moment, and went on where it had stopped.
-    assert_eq!((bed.said_times("made"), bed.said_times("resumed")), (1, 3), "{:?}", bed.said());
+    assert_eq!((bed.said_times("quiesced"), bed.said_times("resumed")), (3, 3), "{:?}", bed.said());
+}
+
+/// It is not there any more to go on after the abort, or does not say that it does: what ran in it is lost, which is no
+/// mere abort.
+async fn fails(bed: &Bed, fault: &str) {
+    let record = ends(bed, fault, "Failed").await;
+    assert_eq!(record.reason, "HolderNotResumed", "{fault}: {record:#?}");
+    assert!(record.message.contains(&bed.hold.name), "{fault}: {record:#?}");
 }
 
 #[tokio::test]
-async fn a_holder_that_refuses_to_be_preserved_stops_the_attempt_before_anybody_stops() {
-    let bed = bed("refuse-preserve").await;
-    let record = bed.await_node("blocked after three aborts", |status| status.state == "Blocked").await;
-    assert_eq!((record.aborts, record.reason.as_str()), (3, "AbortedRepeatedly"), "{record:#?}");
-    assert!(record.message.contains(&bed.hold.name), "{record:#?}");
-    bed.assert_undisturbed().await;
-    assert_eq!((bed.said_times("made"), bed.said_times("quiesced")), (1, 0), "{:?}", bed.said());
+async fn a_holder_that_dies_when_it_should_stop_or_never_answers_aborts_the_attempt_and_counts_as_a_failure()
+{
+    let bed = told_each_time().await;
+    // Started again by its service manager, it is a holder like any other.
+    for (deaths, fault) in ["die-in-quiesce", "die-after-quiesce"].into_iter().enumerate() {
+        fails(&bed, fault).await;
+        assert_eq!(bed.said_times("dies"), deaths + 1, "{:?}", bed.said());
+    }
+    fails(&bed, "never-answer").await;
 }
 
 /// It was its own death: nobody had stopped it, and what is there no more holds up nothing. It dies whenever it is
@@ -87,20 +96,11 @@ async fn a_holder_that_dies_while_it_is_preserved_undoes_the_attempt_and_is_neve
 }
 
 #[tokio::test]
-async fn a_holder_that_dies_after_it_has_stopped_aborts_the_attempt_and_counts_as_a_failure() {
-    let bed = bed("die-after-quiesce").await;
-    let record = bed.await_node("a failure", |status| status.state == "Failed").await;
-    assert_eq!(record.reason, "HolderNotResumed", "{record:#?}");
-    assert!(record.message.contains(&bed.hold.name), "{record:#?}");
-    bed.assert_undisturbed().await;
-}
-
-#[tokio::test]
 async fn one_of_two_holders_that_votes_no_stops_the_jump_for_both_and_both_run_on() {
     let mut wanted = Wanted::holder();
     let other = Hold::new("vm-b").arg("--misbehave=vote-no");
     wanted.product.beside.push(other.service());
-    let bed = Bed::start(wanted, |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await;
+    let bed = started(wanted).await;
     bed.guest().serial().wait_for("liveupdate-hold: vm-b: verdict", ENOUGH).await.unwrap();
     bed.apply("real", &bed.targets[0]).await;
     let record = bed.await_node("blocked after three aborts", |status| status.state == "Blocked").await;

@@ -26,7 +26,7 @@ async fn kexec_forbidden_by_its_sysctl_or_offered_by_the_old_call_blocks_the_nod
         ..Wanted::holder()
     };
     let bed = bed(wanted).await;
-    bed.node.output(INIT, &["put", "/proc/sys/kernel/kexec_load_disabled", "1"]).await.unwrap();
+    bed.put("/proc/sys/kernel/kexec_load_disabled", "1").await;
     bed.apply("real", &bed.targets[0]).await;
     let record = bed.await_node("a block", |status| status.state == "Blocked").await;
     for found in ["KexecAllowed", "kexec_load_disabled: 1", "CONFIG_KEXEC=y"] {

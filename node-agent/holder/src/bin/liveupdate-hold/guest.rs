@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -46,7 +46,6 @@ pub(crate) struct Settings {
     pub(crate) check_after: bool,
     pub(crate) misbehave: Option<Misbehaviour>,
     pub(crate) misbehave_from: Option<PathBuf>,
-    pub(crate) misbehave_until: Option<PathBuf>,
     pub(crate) sessions: Sessions,
 }
 
@@ -94,9 +93,8 @@ impl Hold {
     }
 
     fn misbehaves(&self) -> Option<Misbehaviour> {
-        let over = self.settings.misbehave_until.as_deref().is_some_and(Path::exists);
         let told = self.settings.misbehave_from.as_deref().and_then(Misbehaviour::told_by);
-        told.or(self.settings.misbehave).filter(|_| !over)
+        told.or(self.settings.misbehave)
     }
 
     /// Without its memory it is nothing.

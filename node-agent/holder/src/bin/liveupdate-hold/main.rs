@@ -78,9 +78,6 @@ struct Arguments {
     /// Does wrong what stands in this file, whenever it is there, rather than what `--misbehave` says.
     #[arg(long, value_name = "FILE")]
     misbehave_from: Option<PathBuf>,
-    /// Does nothing wrong any more from when this file is there.
-    #[arg(long, value_name = "FILE")]
-    misbehave_until: Option<PathBuf>,
     /// What its session is: the kernel's, or a folder of files where a test plays the orchestrator.
     #[arg(long, value_enum, default_value = "kernel", hide = true)]
     sessions: SessionKind,
@@ -143,7 +140,6 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         check_after: arguments.check_after,
         misbehave: arguments.misbehave,
         misbehave_from: arguments.misbehave_from.clone(),
-        misbehave_until: arguments.misbehave_until.clone(),
         sessions,
     });
     let mut handover = Handover::new(arguments.name.clone(), hold);
