@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Mutex;
 
 use liveupdate_lab_guest::{Outcome, PORT};
 
@@ -32,7 +33,7 @@ pub struct Guest {
     options: GuestOptions,
     control: Arc<Control>,
     serial: Serial,
-    qmp: Qmp,
+    qmp: Mutex<Qmp>,
     monitor: PathBuf,
     // Last, so that it is dropped last: what talks to QEMU goes first.
     process: Process,
@@ -60,7 +61,7 @@ impl Guest {
         let serial = Serial::read(&options.name, plain)?;
         let control = Arc::new(Control::new(control, serial.clone()));
         let qmp = Qmp::open(&options.name, qmp).await?;
-        Ok(Guest { options, control, serial, qmp, monitor, process })
+        Ok(Guest { options, control, serial, qmp: Mutex::new(qmp), monitor, process })
     }
 
     /// What it was started with.
@@ -108,15 +109,15 @@ impl Guest {
     ///
     /// # Errors
     /// [`Error::Qmp`].
-    pub async fn qmp(&mut self, command: &str, arguments: Value) -> Result<Value> {
-        self.qmp.execute(command, arguments).await
+    pub async fn qmp(&self, command: &str, arguments: Value) -> Result<Value> {
+        self.qmp.lock().await.execute(command, arguments).await
     }
 
     /// Presses the reset button.
     ///
     /// # Errors
     /// [`Error::Qmp`].
-    pub async fn reset(&mut self) -> Result<()> {
+    pub async fn reset(&self) -> Result<()> {
         self.qmp("system_reset", json!({})).await.map(drop)
     }
 
@@ -124,7 +125,7 @@ impl Guest {
     ///
     /// # Errors
     /// [`Error::Qmp`].
-    pub async fn press_power(&mut self) -> Result<()> {
+    pub async fn press_power(&self) -> Result<()> {
         self.qmp("system_powerdown", json!({})).await.map(drop)
     }
 

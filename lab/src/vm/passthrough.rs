@@ -13,6 +13,9 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
+use super::Guest;
 use super::witness::{Watched, Work};
 use crate::{Error, Result};
 
@@ -103,6 +106,18 @@ pub fn controllers(folder: &Path, guest: &str, slots: &[Slot]) -> Result<Vec<Nvm
 }
 
 impl Nvme {
+    /// Lets its disk take so many commands a second from now on, those that wait already among them; none: as many as it was
+    /// given at first.
+    ///
+    /// # Errors
+    /// [`crate::Error::Qmp`].
+    pub async fn throttle(&self, guest: &Guest, commands_per_second: Option<u32>) -> Result<()> {
+        let rate = commands_per_second.unwrap_or(self.commands_per_second);
+        let limits = json!({"device": self.disk_name, "iops": rate, "iops_rd": 0, "iops_wr": 0, "bps": 0, "bps_rd": 0,
+            "bps_wr": 0});
+        guest.qmp("block_set_io_throttle", limits).await.map(drop)
+    }
+
     /// What QEMU has to be told.
     pub fn arguments(&self) -> Vec<OsString> {
         let Nvme { number, function, disk, disk_name: drive, commands_per_second: rate, .. } = self;

@@ -37,6 +37,8 @@ static NODES: AtomicU8 = AtomicU8::new(0);
 static ROOM: Semaphore = Semaphore::const_new(6);
 const WITH_DEVICES: u32 = 3;
 const WITHOUT: u32 = 2;
+/// One that waits for a deadline of a minute again and again.
+const WAITING: u32 = 1;
 
 /// A turn for one more guest, without devices.
 pub(crate) async fn turn() -> SemaphorePermit<'static> {
@@ -74,6 +76,8 @@ pub(crate) struct Wanted {
     pub(crate) passthrough: Passthrough,
     /// Changes how QEMU is started.
     pub(crate) guest: fn(&mut GuestOptions),
+    /// It does next to nothing most of the time.
+    pub(crate) waits: bool,
 }
 
 impl Wanted {
@@ -86,6 +90,7 @@ impl Wanted {
             machine: |kit, name| kit.guest(name, Variant::Lu1).unwrap(),
             passthrough: Passthrough::default(),
             guest: |_| {},
+            waits: false,
         }
     }
 
@@ -104,8 +109,13 @@ impl Wanted {
 impl Bed {
     /// Starts it all; the bundles are those that `bundles` makes.
     pub(crate) async fn start(wanted: Wanted, bundles: impl FnOnce(&Kit) -> Vec<KitBundle>) -> Bed {
-        let Wanted { mut product, mut hold, held, machine, passthrough, guest } = wanted;
-        let turn = room(if passthrough.devices.is_empty() { WITHOUT } else { WITH_DEVICES }).await;
+        let Wanted { mut product, mut hold, held, machine, passthrough, guest, waits } = wanted;
+        let turn = match (passthrough.devices.is_empty(), waits) {
+            (false, _) => room(WITH_DEVICES),
+            (true, false) => room(WITHOUT),
+            (true, true) => room(WAITING),
+        };
+        let turn = turn.await;
         let folder = RunDir::create().unwrap();
         let kit =
             Kit::with_modules(folder.path(), Programs::OnDisk, &passthrough.modules().unwrap()).unwrap();

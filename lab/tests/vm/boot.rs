@@ -49,7 +49,7 @@ async fn get(bed: &Bed, path: &str) -> String {
 
 #[tokio::test]
 async fn invariant_11_services_end_in_order_under_systemd_and_the_verified_kernel_becomes_the_default() {
-    let mut bed = bed().await;
+    let bed = bed().await;
     let target = bed.targets[0].clone();
     let process = get(&bed, "/proc/1/comm").await;
     assert_eq!(process.trim(), "systemd");
@@ -99,7 +99,7 @@ async fn invariant_11_services_end_in_order_under_systemd_and_the_verified_kerne
     )));
 
     // No word to the guest: what it had not written to its disk is gone, and firmware starts the default.
-    bed.node.guest_mut().reset().await.unwrap();
+    bed.guest().reset().await.unwrap();
     let cold = bed.guest().control().boot(3, ENOUGH).await.unwrap();
     assert_eq!(cold.release, target.release);
     bed.node.output("sha256sum", &["--check", "/var/lib/lab/digest"]).await.unwrap();

@@ -16,7 +16,7 @@ use crate::bed::{Bed, ENOUGH, Wanted};
 use crate::cadence::never_still;
 use crate::ceilings;
 use crate::matrix::{self, Row};
-use crate::passthrough::{FAST, two};
+use crate::passthrough::{FAST, throttle, two, unthrottled_when_reclaimed};
 use crate::summary::{whole, work_again};
 
 /// Bundles with the driver, of both kernels.
@@ -85,8 +85,12 @@ impl Moments {
 
 pub(crate) async fn update(bed: &Bed, name: &str, target: &KitBundle) -> Seen {
     let mark = bed.guest().serial().mark();
+    throttle(bed).await;
     bed.apply_with(name, target, updates::preserve_devices).await;
-    bed.await_success(name).await;
+    tokio::select! {
+        () = bed.await_success(name) => {}
+        () = unthrottled_when_reclaimed(bed, mark) => {}
+    }
     seen(bed, name, mark).await
 }
 

@@ -88,7 +88,7 @@ async fn a_reset_boots_the_first_kernel_again_and_nothing_stays_behind() {
     let initrd = Initrd::new().unwrap().write(&folder.path().join("initrd")).unwrap();
     let kernel = Kernels::find().unwrap().kernel(Variant::Lu1).unwrap();
     let options = GuestOptions { reset: Reset::BootsAgain, ..GuestOptions::new("guest", &kernel, &initrd) };
-    let mut guest = Guest::start(options, folder.path()).await.unwrap();
+    let guest = Guest::start(options, folder.path()).await.unwrap();
     let first = guest.boot(1).await.unwrap();
     let missing =
         guest.control().output("/bin/no-such-program", &[], PATIENCE).await.unwrap_err().to_string();

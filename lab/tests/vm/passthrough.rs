@@ -1,13 +1,38 @@
 //! Devices of a test's guest.
 
+use std::future::pending;
+
 use liveupdate_lab::vm::GuestOptions;
 use liveupdate_lab::vm::passed::Passthrough;
 use liveupdate_lab::vm::passthrough::{Behind, Slot};
+
+use crate::bed::{Bed, ENOUGH};
 
 /// Commands a second of a disk whose commands last until its device is bound again.
 pub(crate) const SLOW: u32 = 5;
 /// Commands a second of a disk that does some in each part of a jump that is no longer than a tenth of a second.
 pub(crate) const FAST: u32 = 40;
+
+/// Commands a second when nobody looks at them any more.
+const RESTING: u32 = 1000;
+
+/// Throttles its disks as they were at first.
+pub(crate) async fn throttle(bed: &Bed) {
+    for device in &bed.passed.devices {
+        device.throttle(bed.guest(), None).await.unwrap();
+    }
+}
+
+/// Takes the throttles off once their holder has its memory back: it goes on when all that was on its way is answered, and
+/// what the jump has to do with it is over. Never ends.
+pub(crate) async fn unthrottled_when_reclaimed(bed: &Bed, mark: usize) {
+    let reclaimed = format!("liveupdate-hold: {}: reclaimed ", bed.hold.name);
+    bed.guest().serial().wait_for_after(mark, &reclaimed, ENOUGH).await.unwrap();
+    for device in &bed.passed.devices {
+        device.throttle(bed.guest(), Some(RESTING)).await.unwrap();
+    }
+    pending::<()>().await;
+}
 
 /// A slow controller behind a root port.
 pub(crate) fn one() -> Passthrough {

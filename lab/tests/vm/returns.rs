@@ -23,7 +23,7 @@ async fn a_next_kernel_that_hangs_is_said_not_to_have_returned_and_no_more_than_
         let initrd = std::fs::read(initrd).unwrap();
         vec![kit.bundle_with("hangs", &kernel.release, &image, &initrd).unwrap()]
     };
-    let mut bed = Bed::start(wanted, bundles).await;
+    let bed = Bed::start(wanted, bundles).await;
     let before = bed.node.running().unwrap();
     let soon = |spec: &mut LiveUpdateSpec| spec.deadlines.r#return = RETURN.parse().unwrap();
     bed.apply_with("real", &bed.targets[0], soon).await;
@@ -37,7 +37,7 @@ async fn a_next_kernel_that_hangs_is_said_not_to_have_returned_and_no_more_than_
     assert_eq!(bed.said_times("resumed"), 0, "{:?}", bed.said());
 
     // Somebody presses the button: the old kernel runs again, and the failure stays one.
-    bed.node.guest_mut().reset().await.unwrap();
+    bed.guest().reset().await.unwrap();
     bed.guest().boot(2).await.unwrap();
     bed.guest().serial().wait_for("liveupdate-keeper: ready", ENOUGH).await.unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -48,13 +48,13 @@ async fn a_next_kernel_that_hangs_is_said_not_to_have_returned_and_no_more_than_
 #[tokio::test]
 async fn invariant_11_a_power_cut_right_after_success_takes_nothing_and_the_node_tells_which_kernel_runs() {
     let wanted = Wanted { guest: |options| options.reset = Reset::BootsAgain, ..Wanted::nobody() };
-    let mut bed = Bed::start(wanted, |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await;
+    let bed = Bed::start(wanted, |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await;
     let before = bed.node.running().unwrap();
     bed.write_without_syncing("ours").await;
     bed.apply("real", &bed.targets[0]).await;
     bed.await_success("real").await;
     // No word to the guest: what it had not written to its disk is gone.
-    bed.node.guest_mut().reset().await.unwrap();
+    bed.guest().reset().await.unwrap();
 
     let after = bed.guest().boot(3).await.unwrap();
     assert_eq!(after.release, before.release, "nothing made the new kernel the default");

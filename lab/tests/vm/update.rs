@@ -61,7 +61,7 @@ fn own_disk(bed: &Bed) -> &Path {
 /// memory.
 async fn wipe_between_two_kernels(bed: &mut Bed) {
     bed.guest().serial().wait_for("kexec_core: Starting new kernel", ENOUGH).await.unwrap();
-    bed.node.guest_mut().qmp("stop", json!({})).await.unwrap();
+    bed.guest().qmp("stop", json!({})).await.unwrap();
     let up = format!("{UP}{}", bed.targets[0].release);
     assert!(!bed.guest().serial().transcript().contains(&up), "the next kernel was faster");
     let (forms, own) = (forms(bed.hold.seed), own_disk(bed).to_owned());
@@ -72,7 +72,7 @@ async fn wipe_between_two_kernels(bed: &mut Bed) {
         let found = disk::find(file, &forms).unwrap();
         assert_eq!(found.map(String::from_utf8_lossy), None, "{}", file.display());
     }
-    bed.node.guest_mut().qmp("cont", json!({})).await.unwrap();
+    bed.guest().qmp("cont", json!({})).await.unwrap();
 }
 
 #[tokio::test]

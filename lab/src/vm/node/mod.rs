@@ -129,11 +129,6 @@ impl VmNode {
         &self.guest
     }
 
-    /// The machine, to press its buttons.
-    pub fn guest_mut(&mut self) -> &mut Guest {
-        &mut self.guest
-    }
-
     /// The kernel that runs, as it came up.
     ///
     /// # Errors
