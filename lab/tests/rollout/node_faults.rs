@@ -118,7 +118,7 @@ impl Case {
         self.bed.await_success(self.name, LONG).await.unwrap();
         let record = self.record("Updated", |status| status.state == "Updated").await;
         assert_eq!(record.kernel, machines::NEW);
-        assert_eq!(record.attempt.rsplit('-').next(), Some(attempt), "{}", record.attempt);
+        assert_eq!(record.attempt.rsplit('-').next(), Some(attempt), "{record:#?}");
         assert_eq!(self.jumps(), jumps);
         let words: Vec<_> = record.devices.iter().map(|device| device.outcome.as_deref()).collect();
         assert_eq!(words, [Some("Uninterrupted")], "one outcome for the device");
