@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use liveupdate_agent::{AgentConfig, AgentHandle, AgentServer, Limits};
 use liveupdate_host::Host;
-use liveupdate_host::simulated::World;
+use liveupdate_host::simulated::{SimulatedHost, World};
 use liveupdate_keeper::{InProcess, Keeper};
 use liveupdate_proto::causes::chain;
 use tokio::sync::{Notify, watch};
@@ -203,7 +203,8 @@ impl Room {
             // The agent and keeper of a node are killed together where they share a process.
             running.end_agent().await;
             running.keeper = None;
-            let host: Arc<dyn Host> = Arc::new(self.world.host().map_err(|source| self.machine(source))?);
+            let process = self.world.host().map_err(|source| self.machine(source))?;
+            let host: Arc<dyn Host> = Arc::new(process.clone());
             match Keeper::open(Arc::clone(&host)) {
                 Ok(keeper) => {
                     let keeper = Arc::new(keeper);
@@ -212,6 +213,7 @@ impl Room {
                         generation: want.keeper_generation,
                         host,
                         keeper,
+                        process,
                         _ticking: ticking,
                     });
                 }
@@ -305,7 +307,15 @@ struct RunningKeeper {
     generation: u32,
     host: Arc<dyn Host>,
     keeper: Arc<Keeper>,
+    process: SimulatedHost,
     _ticking: AbortOnDrop,
+}
+
+impl Drop for RunningKeeper {
+    /// Its threads may be in the midst of something, and would go on with it beside the next keeper.
+    fn drop(&mut self) {
+        self.process.kill();
+    }
 }
 
 /// What runs on a node in one boot.

@@ -235,6 +235,24 @@ fn custody_is_all_or_nothing() {
 }
 
 #[test]
+fn what_a_killed_process_was_in_the_midst_of_does_not_come_about() {
+    both("killed", |world| {
+        let host = world.host().unwrap();
+        host.store("journal", b"kept").unwrap();
+        let killed = host.preserve("a-1", &[GPU.into()], &mut || {
+            host.kill();
+            true
+        });
+        assert_eq!(killed, Err(HostError::PoweredOff));
+        assert_eq!(host.clone().store("journal", b"ghost"), Err(HostError::PoweredOff));
+        let next = world.host().unwrap();
+        assert_eq!(next.preserved().unwrap(), None);
+        assert_eq!(next.load("journal").unwrap().as_deref(), Some(&b"kept"[..]));
+        next.preserve("a-2", &[GPU.into()], &mut || true).unwrap();
+    });
+}
+
+#[test]
 fn a_machine_that_never_returns_stays_off_until_its_power_is_cut() {
     both("never", |world| {
         world.change(|spec| spec.faults.push(Fault::NeverReturns)).unwrap();

@@ -1,5 +1,7 @@
 //! The simulated machine as its own processes see it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use liveupdate_node_core::GateResult;
@@ -16,11 +18,12 @@ use crate::{
     ReclaimedDevice, ReclaimedHolder, Resumed, Target,
 };
 
-/// A [`Host`] for one process of one boot.
+/// A [`Host`] for one process of one boot, and those that are killed with it.
 #[derive(Clone)]
 pub struct SimulatedHost {
     world: World,
     boot: u64,
+    killed: Arc<AtomicBool>,
 }
 
 /// Long enough to cost little, short enough that a cancellation is felt at once.
@@ -28,11 +31,18 @@ const SLICE: Duration = Duration::from_millis(20);
 
 impl SimulatedHost {
     pub(super) fn new(world: World, boot: u64) -> Self {
-        Self { world, boot }
+        Self { world, boot, killed: Arc::default() }
+    }
+
+    /// Kills the process that it is for. What its threads still do, where they cannot be killed, reaches the machine no more:
+    /// to them it is off.
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::SeqCst);
     }
 
     fn alive(&self, machine: &Machine) -> Result<(), HostError> {
-        if machine.state.boot == self.boot && machine.state.power == Power::On {
+        let killed = self.killed.load(Ordering::SeqCst);
+        if machine.state.boot == self.boot && machine.state.power == Power::On && !killed {
             Ok(())
         } else {
             Err(HostError::PoweredOff)
