@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use liveupdate_agent::{AgentConfig, AgentHandle, AgentServer, Limits};
-use liveupdate_host::Host;
 use liveupdate_host::simulated::{SimulatedHost, World};
 use liveupdate_keeper::{InProcess, Keeper};
 use liveupdate_proto::causes::chain;
@@ -203,9 +202,8 @@ impl Room {
             // The agent and keeper of a node are killed together where they share a process.
             running.end_agent().await;
             running.keeper = None;
-            let process = self.world.host().map_err(|source| self.machine(source))?;
-            let host: Arc<dyn Host> = Arc::new(process.clone());
-            match Keeper::open(Arc::clone(&host)) {
+            let host = Arc::new(self.world.host().map_err(|source| self.machine(source))?);
+            match Keeper::open(Arc::<SimulatedHost>::clone(&host)) {
                 Ok(keeper) => {
                     let keeper = Arc::new(keeper);
                     let ticking = AbortOnDrop(tokio::spawn(tick(Arc::clone(&keeper))));
@@ -213,7 +211,6 @@ impl Room {
                         generation: want.keeper_generation,
                         host,
                         keeper,
-                        process,
                         _ticking: ticking,
                     });
                 }
@@ -258,7 +255,7 @@ impl Room {
     async fn start_agent(
         &self,
         want: &Settings,
-        host: &Arc<dyn Host>,
+        host: &Arc<SimulatedHost>,
         keeper: &Arc<Keeper>,
     ) -> std::result::Result<AgentHandle, liveupdate_agent::AgentError> {
         let uid = self.uid.borrow().clone();
@@ -267,7 +264,8 @@ impl Room {
         config.limits = self.limits;
         config.misbehaviour = want.misbehaviour.clone();
         config.enrolment.clone_from(&want.enrolment);
-        AgentServer::spawn(config, Arc::clone(host), Arc::new(InProcess(Arc::clone(keeper)))).await
+        AgentServer::spawn(config, Arc::<SimulatedHost>::clone(host), Arc::new(InProcess(Arc::clone(keeper))))
+            .await
     }
 
     /// As a kubelet does when it starts after a boot; the API server may be away meanwhile.
@@ -305,16 +303,15 @@ struct RunningAgent {
 
 struct RunningKeeper {
     generation: u32,
-    host: Arc<dyn Host>,
+    host: Arc<SimulatedHost>,
     keeper: Arc<Keeper>,
-    process: SimulatedHost,
     _ticking: AbortOnDrop,
 }
 
 impl Drop for RunningKeeper {
     /// Its threads may be in the midst of something, and would go on with it beside the next keeper.
     fn drop(&mut self) {
-        self.process.kill();
+        self.host.kill();
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) const INIT: &str = "/bin/liveupdate-lab-init";
 pub(crate) const FAULT: &str = "/var/lib/lab/fault";
 /// Nothing.
 pub(crate) const NONE: &str = "-";
-/// How often holders count: at five times that rate a guest that does nothing else takes a fifth of a processor for it.
+/// How often holders count: at five times that rate an idle guest takes a fifth of a processor, at this one a tenth.
 const COUNTS: &str = "--interval=10";
 /// What files hold that nobody syncs.
 const UNSYNCED: &str = "not a byte is lost";
@@ -100,6 +100,11 @@ impl Wanted {
     pub(crate) fn misbehaving(how: &str) -> Wanted {
         let hold = Hold::new("vm-a").arg(&format!("--misbehave={how}"));
         Wanted { hold, ..Wanted::holder() }
+    }
+
+    /// A holder that does wrong what it is told to at the time.
+    pub(crate) fn told_each_time() -> Wanted {
+        Wanted { hold: Hold::new("vm-a").arg(&told_by_file()), ..Wanted::holder() }
     }
 
     /// Nobody holds anything.
@@ -321,6 +326,11 @@ fn unsynced(name: &str) -> String {
 
 fn numbers(name: &str) -> String {
     format!("/var/lib/lab/{name}-numbers")
+}
+
+/// Lets a holder do wrong what stands in [`FAULT`].
+pub(crate) fn told_by_file() -> String {
+    format!("--misbehave-from={FAULT}")
 }
 
 /// The next node's place: `vm-01` is the first one's name. No update of another test selects it.

@@ -8,7 +8,7 @@ use liveupdate_lab::vm::witness::Sight;
 use liveupdate_lab::vm::{PATIENCE, updates};
 
 use crate::aborts::aborted_with_commands_on_their_way;
-use crate::bed::{Bed, ENOUGH, FAULT, INIT, NONE};
+use crate::bed::{Bed, ENOUGH, FAULT, INIT, NONE, told_by_file};
 use crate::cadence::no_hole;
 use crate::devices::{bed, seen, uninterrupted, update};
 use crate::passthrough::{SLOW, three};
@@ -163,8 +163,7 @@ async fn removed_and_reset_by_others(bed: &Bed) {
 #[tokio::test]
 async fn devices_go_on_when_attempts_are_undone_and_successors_die_and_are_said_to_be_lost_or_reset_when_they_are()
  {
-    let from = format!("--misbehave-from={FAULT}");
-    let bed = bed(three(), &[&from, "--depth=16"]).await;
+    let bed = bed(three(), &[&told_by_file(), "--depth=16"]).await;
     deleted_while_a_holder_is_preserved(&bed).await;
     deleted_while_the_machine_settles(&bed).await;
     aborted_with_commands_on_their_way(&bed).await;

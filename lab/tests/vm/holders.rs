@@ -18,12 +18,6 @@ async fn started(wanted: Wanted) -> Bed {
     Bed::start(wanted, |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await
 }
 
-/// A guest whose holder does wrong what it is told to at the time.
-async fn told_each_time(waits: bool) -> Bed {
-    let from = format!("--misbehave-from={FAULT}");
-    started(Wanted { hold: Hold::new("vm-a").arg(&from), waits, ..Wanted::holder() }).await
-}
-
 /// Asks for an update while the holder does that wrong, and gives the node's word when it has come to an end so. The guest
 /// is as it was then, and the update is gone.
 async fn ends(bed: &Bed, fault: &str, state: &str) -> NodeLiveUpdateStatus {
@@ -48,7 +42,7 @@ async fn holds_up_the_jump(bed: &Bed, fault: &str, why: &str) {
 
 #[tokio::test]
 async fn a_holder_that_refuses_votes_no_or_answers_late_stops_the_jump_each_time_and_runs_on() {
-    let bed = told_each_time(false).await;
+    let bed = started(Wanted::told_each_time()).await;
     let vm = bed.hold.name.clone();
     holds_up_the_jump(&bed, "refuse-preserve", &vm).await;
     assert_eq!(bed.said_times("quiesced"), 0, "nobody stops for that: {:?}", bed.said());
@@ -71,11 +65,12 @@ async fn fails(bed: &Bed, fault: &str) {
 async fn a_holder_that_dies_when_it_should_stop_or_never_answers_aborts_the_attempt_and_counts_as_a_failure()
 {
     // For those who do not say that they go on, each time.
-    let bed = told_each_time(true).await;
+    let bed = started(Wanted { waits: true, ..Wanted::told_each_time() }).await;
     // Started again by its service manager, it is a holder like any other.
     for (deaths, fault) in ["die-in-quiesce", "die-after-quiesce"].into_iter().enumerate() {
         fails(&bed, fault).await;
         assert_eq!(bed.said_times("made"), deaths + 2, "{:?}", bed.said());
+        assert!(bed.said_times("dies") >= 1, "{:?}", bed.said());
     }
     fails(&bed, "never-answer").await;
 }

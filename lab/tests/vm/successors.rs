@@ -1,7 +1,7 @@
 //! Giving back, when those who should take or give die, or have no room.
 
 use liveupdate_crds::LiveUpdateSpec;
-use liveupdate_lab::vm::{Boot, Hold, Kit, Variant};
+use liveupdate_lab::vm::{Boot, Kit, Variant};
 use liveupdate_lab_guest::Order;
 
 use crate::bed::{Bed, ENOUGH, FAULT, NONE, Wanted};
@@ -13,9 +13,8 @@ const DIES_BEFORE_RESUMED: [&str; 2] = ["die-before-resumed", "dies before it go
 
 /// A guest whose holder's successors do wrong what stands in a file until the test says that they shall not.
 async fn bed() -> Bed {
-    let hold = Hold::new("vm-a").arg(&format!("--misbehave-from={FAULT}"));
     let bundles = |kit: &Kit| vec![kit.bundle(Variant::Lu2).unwrap(), kit.bundle(Variant::Lu1).unwrap()];
-    Bed::start(Wanted { hold, ..Wanted::holder() }, bundles).await
+    Bed::start(Wanted::told_each_time(), bundles).await
 }
 
 /// A guest that has jumped, and on which successors die.
@@ -23,7 +22,8 @@ async fn dying(bed: &Bed, number: usize, [how, says]: [&str; 2], change: fn(&mut
     let mark = bed.guest().serial().mark();
     bed.put(FAULT, how).await;
     bed.apply_with(&name(number), &bed.targets[number % 2], change).await;
-    bed.guest().serial().wait_for_after(mark, says, ENOUGH).await.unwrap();
+    let says = format!("liveupdate-hold: {}: {says}", bed.hold.name);
+    bed.guest().serial().wait_for_after(mark, &says, ENOUGH).await.unwrap();
     bed.guest().control().boot(number + 2, ENOUGH).await.unwrap()
 }
 
@@ -37,10 +37,9 @@ async fn is_followed_by_the_next(bed: &Bed, number: usize) {
     bed.await_success(&name(number)).await;
     assert!(bed.report().unbroken(bed.hold.seed), "jump {number}: {:?}", bed.report());
     assert_eq!(bed.said_times("made"), 1, "jump {number}: {:?}", bed.said());
+    assert!(bed.said_times("dies") > number, "jump {number}: {:?}", bed.said());
     bed.delete(&name(number)).await;
 }
-
-fn in_time(_: &mut LiveUpdateSpec) {}
 
 fn soon(spec: &mut LiveUpdateSpec) {
     spec.deadlines.reclaim = "20s".parse().unwrap();
@@ -50,10 +49,10 @@ fn soon(spec: &mut LiveUpdateSpec) {
 async fn invariant_8_whoever_dies_after_the_jump_successor_or_keeper_is_followed_by_the_next() {
     let bed = bed().await;
     for (number, death) in [DIES_WHEN_GRANTED, DIES_BEFORE_RESUMED].into_iter().enumerate() {
-        dying(&bed, number, death, in_time).await;
+        dying(&bed, number, death, |_| {}).await;
         is_followed_by_the_next(&bed, number).await;
     }
-    dying(&bed, 2, DIES_WHEN_GRANTED, in_time).await;
+    dying(&bed, 2, DIES_WHEN_GRANTED, |_| {}).await;
     bed.node.order(KEEPER, Order::Kill).await.unwrap();
     is_followed_by_the_next(&bed, 2).await;
 }

@@ -59,7 +59,7 @@ fn own_disk(bed: &Bed) -> &Path {
 /// While no kernel runs: the one has said its last line, and the next one has started no program. The holder's disk is
 /// wiped, and neither another disk nor what the next kernel is started with has the secret. What comes back then was in
 /// memory.
-async fn wipe_between_two_kernels(bed: &mut Bed) {
+async fn wipe_between_two_kernels(bed: &Bed) {
     bed.guest().serial().wait_for("kexec_core: Starting new kernel", ENOUGH).await.unwrap();
     bed.guest().qmp("stop", json!({})).await.unwrap();
     let up = format!("{UP}{}", bed.targets[0].release);
@@ -82,12 +82,12 @@ async fn a_holders_memory_and_counter_come_through_the_jump_unbroken() {
         options.disks.push(disk::empty(&own, OWN_BYTES as u64).unwrap());
     };
     let wanted = Wanted { guest, ..Wanted::nobody() };
-    let mut bed = Bed::start(wanted, |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await;
+    let bed = Bed::start(wanted, |kit| vec![kit.bundle(Variant::Lu2).unwrap()]).await;
     start_holder_with_a_disk(&bed).await;
 
     let before = bed.release();
     bed.apply("real", &bed.targets[0]).await;
-    wipe_between_two_kernels(&mut bed).await;
+    wipe_between_two_kernels(&bed).await;
     bed.await_success("real").await;
 
     let after = bed.node.running().unwrap();

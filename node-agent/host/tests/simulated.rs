@@ -244,7 +244,7 @@ fn what_a_killed_process_was_in_the_midst_of_does_not_come_about() {
             true
         });
         assert_eq!(killed, Err(HostError::PoweredOff));
-        assert_eq!(host.clone().store("journal", b"ghost"), Err(HostError::PoweredOff));
+        assert_eq!(host.store("journal", b"ghost"), Err(HostError::PoweredOff));
         let next = world.host().unwrap();
         assert_eq!(next.preserved().unwrap(), None);
         assert_eq!(next.load("journal").unwrap().as_deref(), Some(&b"kept"[..]));

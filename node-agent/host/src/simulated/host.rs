@@ -1,6 +1,5 @@
 //! The simulated machine as its own processes see it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -18,12 +17,11 @@ use crate::{
     ReclaimedDevice, ReclaimedHolder, Resumed, Target,
 };
 
-/// A [`Host`] for one process of one boot, and those that are killed with it.
-#[derive(Clone)]
+/// A [`Host`] for one process of one boot.
 pub struct SimulatedHost {
     world: World,
     boot: u64,
-    killed: Arc<AtomicBool>,
+    killed: AtomicBool,
 }
 
 /// Long enough to cost little, short enough that a cancellation is felt at once.
@@ -31,7 +29,7 @@ const SLICE: Duration = Duration::from_millis(20);
 
 impl SimulatedHost {
     pub(super) fn new(world: World, boot: u64) -> Self {
-        Self { world, boot, killed: Arc::default() }
+        Self { world, boot, killed: AtomicBool::new(false) }
     }
 
     /// Kills the process that it is for. What its threads still do, where they cannot be killed, reaches the machine no more:
